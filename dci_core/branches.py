@@ -1,0 +1,108 @@
+"""The auxiliary branch outside the network: its noise, its guidance, its steps, its end."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+_NOISE_DOMAIN = b"dci auxiliary noise 1"
+
+
+def auxiliary_noise(noise: Tensor, seed: int) -> Tensor:
+    """Draw the auxiliary branch's starting noise, independent of the concept branch's.
+
+    Every row has its own generator, seeded by a fixed mix (SHA-256) of the run's seed and that row's
+    concept noise. A sampler is never told which rows of a batch it is given; the row's own noise tells,
+    so row 2 of a batch draws the same noise as the same image generated alone.
+
+    Args:
+        noise: the concept branch's noise, [B, D, h, w], any device.
+        seed: the run's seed, any integer.
+
+    Returns:
+        Standard normal noise of the same shape, dtype and device.
+    """
+    rows = []
+    for row in noise.detach().to("cpu", torch.float32):
+        mix = hashlib.sha256(_NOISE_DOMAIN + str(int(seed)).encode() + b"/" + row.contiguous().numpy().tobytes())
+        row_seed = struct.unpack("<q", mix.digest()[:8])[0]
+        generator = torch.Generator(device="cpu").manual_seed(row_seed)
+        rows.append(torch.randn(row.shape, generator=generator))
+    return torch.stack(rows).to(noise)
+
+
+def epsilon_from_denoised(x: Tensor, denoised: Tensor, sigma: Tensor | float) -> Tensor:
+    """Return ε = (x - D) / σ, the noise prediction behind a denoised image."""
+    return (x - denoised) / sigma
+
+
+def guided_denoised(
+    x: Tensor, denoised: Tensor, epsilon_unconditional: Tensor, sigma: Tensor | float, guidance_scale: float
+) -> Tensor:
+    """Return the auxiliary branch's guided image, D_a' = x_a - σ·(ε_u + s(ε_a - ε_u)) (METHOD section 3.3).
+
+    Args:
+        x: the auxiliary latent at σ, [B, D, h, w].
+        denoised: its conditional denoised image D_a.
+        epsilon_unconditional: ε_u, either the concept branch's (shared guidance) or the auxiliary latent's own.
+        sigma: noise level, broadcastable to ``x``.
+        guidance_scale: s; 1 returns ``denoised``.
+    """
+    epsilon = epsilon_from_denoised(x, denoised, sigma)
+    return x - sigma * (epsilon_unconditional + guidance_scale * (epsilon - epsilon_unconditional))
+
+
+def euler_step(x: Tensor, denoised: Tensor, sigma: Tensor | float, sigma_next: Tensor | float) -> Tensor:
+    """Move a latent from σ to σ' along its ODE, first order; equal to DDIM with η = 0.
+
+    Args:
+        x: latent at σ, [B, D, h, w].
+        denoised: its denoised image at σ.
+        sigma: σ > 0, broadcastable to ``x``.
+        sigma_next: σ', same; σ' = σ leaves ``x`` unchanged.
+    """
+    derivative = (x - denoised) / sigma
+    return x + derivative * (sigma_next - sigma)
+
+
+def composite(inside: Tensor, outside: Tensor, mask: Tensor | None) -> Tensor:
+    """Return ``inside`` where the inpainting mask is 1 and ``outside`` where it is 0; None is all inside."""
+    return inside if mask is None else inside * mask + outside * (1.0 - mask)
+
+
+def sigma_at_end(
+    first_sigma: float, active_fraction: float, percent_to_sigma: Callable[[float], float], iterations: int = 60
+) -> float:
+    """Return the noise level down to which both branches run: active while σ > the returned value.
+
+    In timesteps the rule is t > t_start·(1 - T_a), t_start being the timestep of the run's first sigma, so
+    image-to-image keeps its share of active steps (METHOD section 3).
+
+    Args:
+        first_sigma: the run's first noise level.
+        active_fraction: T_a, 0 … 1.
+        percent_to_sigma: the model's map from progress (0 noisy … 1 clean, linear in the timestep) to σ,
+            decreasing.
+        iterations: bisection steps used to find the progress at which a partial run starts.
+    """
+    if active_fraction <= 0.0:
+        return float("inf")
+    start = _progress_at(first_sigma, percent_to_sigma, iterations)
+    return percent_to_sigma(1.0 - (1.0 - start) * (1.0 - active_fraction))
+
+
+def _progress_at(sigma: float, percent_to_sigma: Callable[[float], float], iterations: int) -> float:
+    low, high = 1e-6, 1.0
+    if sigma >= percent_to_sigma(low):
+        return 0.0
+    for _ in range(iterations):
+        middle = (low + high) / 2.0
+        if percent_to_sigma(middle) > sigma:
+            low = middle
+        else:
+            high = middle
+    return high

@@ -1,0 +1,177 @@
+"""The concept file: one safetensors, written atomically, checked completely before anything is used.
+
+Keys are chosen so that other programs can read them as well: ``<module>.diff`` is what LoRA loaders
+know as a weight difference, and a tensor named after its text encoder (``clip_l``) is an embedding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .concept import FORMAT_VERSION, TEXT_ENCODERS, Concept, ConceptInfo
+from .errors import UserInputError
+from .ico import ICOScheme
+
+FORMAT = "dci_concept"
+PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_DIFFERENCE = ".diff"
+_CONTEXTS = "image_contexts."
+_KEY_VALUE = re.compile(r"diffusion_model\.[\w.]+\.attn2\.to_[kv]")
+_INTEGERS = ("prefix", "suffix", "concept_vectors", "steps", "seed", "format_version")
+
+
+def save_concept(concept: Concept, path: Path, precision: str = "float16") -> None:
+    """Write a concept; the file appears complete under its name or not at all.
+
+    Args:
+        concept: what to write.
+        path: target ending in .safetensors; an existing file is replaced.
+        precision: of the K/V deltas: "float16", "bfloat16" or "float32". Vectors stay float32.
+
+    Raises:
+        UserInputError: a wrong precision or file ending, or a tensor that cannot be written in that precision.
+    """
+    if precision not in PRECISIONS:
+        raise UserInputError(f"precision must be one of {', '.join(PRECISIONS)}, but got {precision!r}.")
+    if path.suffix != ".safetensors":
+        raise UserInputError(f"A concept file ends in .safetensors, but got {path.name!r}.")
+    tensors = {name + _DIFFERENCE: delta.to(PRECISIONS[precision]) for name, delta in concept.key_value_deltas.items()}
+    tensors |= {name: vectors.float() for name, vectors in concept.tokens.items()}
+    tensors |= {_CONTEXTS + name: vectors.float() for name, vectors in (concept.contexts or {}).items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise UserInputError(
+                f"{name} holds values that {precision} cannot store. Save in float32, or train with a lower rate."
+            )
+    metadata = _to_metadata(concept.info)
+    metadata["content_hash"] = _content_hash(tensors, metadata)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".tmp")
+    os.close(handle)
+    try:
+        save_file(tensors, temporary, metadata=metadata)
+        with open(temporary, "rb+") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+    finally:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def load_concept(path: Path) -> Concept:
+    """Read a concept and check every key, shape and value; nothing is unpickled.
+
+    Raises:
+        UserInputError: the file is missing, truncated, foreign, newer than this code, or was changed by hand.
+    """
+    tensors, metadata = _read(path)
+    if metadata.get("format") != FORMAT:
+        raise UserInputError(
+            f"{path.name} is a safetensors file, but not a DCI concept. Choose a file made by Save Concept."
+        )
+    if metadata.get("format_version") != str(FORMAT_VERSION):
+        raise UserInputError(
+            f"{path.name} has concept format {metadata.get('format_version')}, this version reads {FORMAT_VERSION}. "
+            "Update the node pack."
+        )
+    stated = metadata.pop("content_hash", "")
+    if stated != _content_hash(tensors, metadata):
+        raise _damaged(path, "its content does not match its checksum, so it was changed after it was saved")
+    info = _from_metadata(path, metadata)
+    deltas = {k.removesuffix(_DIFFERENCE): v for k, v in tensors.items() if k.endswith(_DIFFERENCE)}
+    tokens = {k: v for k, v in tensors.items() if k in TEXT_ENCODERS}
+    contexts = {k.removeprefix(_CONTEXTS): v for k, v in tensors.items() if k.startswith(_CONTEXTS)}
+    unknown = set(tensors) - {k + _DIFFERENCE for k in deltas} - set(tokens) - {_CONTEXTS + k for k in contexts}
+    if unknown:
+        raise _damaged(path, f"it holds the unknown tensor {sorted(unknown)[0]!r}")
+    _check_tensors(path, info, deltas, tokens, contexts)
+    return Concept({k: v.float() for k, v in deltas.items()}, tokens, info, contexts or None)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    if not path.is_file():
+        raise UserInputError(f"There is no concept file {path.name}. Choose one of the list, or train and save one.")
+    try:
+        with safe_open(str(path), framework="pt", device="cpu") as file:
+            names = list(file.keys())
+            return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _damaged(path, f"it is truncated or no safetensors file ({error})") from error
+
+
+def _check_tensors(
+    path: Path,
+    info: ConceptInfo,
+    deltas: Mapping[str, Tensor],
+    tokens: Mapping[str, Tensor],
+    contexts: Mapping[str, Tensor],
+) -> None:
+    if not tokens:
+        raise _damaged(path, "it has no concept vectors")
+    for name, delta in deltas.items():
+        twin = name[:-1] + ("v" if name.endswith("k") else "k")
+        if not _KEY_VALUE.fullmatch(name) or delta.ndim != 2:
+            raise _damaged(path, f"{name} {tuple(delta.shape)} is not a cross-attention K or V weight")
+        if twin not in deltas or deltas[twin].shape != delta.shape:
+            raise _damaged(path, f"{name} has no matching {twin}")
+    for name, vectors in tokens.items():
+        if vectors.ndim != 2 or vectors.shape[0] != info.concept_vectors:
+            raise _damaged(
+                path, f"{name} has shape {tuple(vectors.shape)}, its metadata promises {info.concept_vectors} vectors"
+            )
+    for name, vectors in contexts.items():
+        expected = (info.prefix + info.suffix, tokens[name].shape[1]) if name in tokens else None
+        if vectors.ndim != 3 or tuple(vectors.shape[1:]) != expected:
+            raise _damaged(path, f"{_CONTEXTS}{name} has the wrong shape {tuple(vectors.shape)}")
+    for name, tensor in {**deltas, **tokens, **contexts}.items():
+        if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
+            raise _damaged(path, f"{name} holds values that are not finite numbers")
+
+
+def _to_metadata(info: ConceptInfo) -> dict[str, str]:
+    values = asdict(info)
+    return {"format": FORMAT} | {
+        name: value if isinstance(value, str) else json.dumps(value, sort_keys=True) for name, value in values.items()
+    }
+
+
+def _from_metadata(path: Path, metadata: Mapping[str, str]) -> ConceptInfo:
+    values: dict[str, object] = {}
+    for entry in fields(ConceptInfo):
+        if entry.name not in metadata:
+            raise _damaged(path, f"its metadata lacks {entry.name!r}")
+        values[entry.name] = metadata[entry.name]
+    try:
+        values |= {name: int(metadata[name]) for name in _INTEGERS}
+        values["settings"] = json.loads(metadata["settings"])
+        info = ConceptInfo(**values)  # type: ignore[arg-type]
+        ICOScheme(info.prefix, info.suffix, info.concept_vectors)
+    except ValueError as error:
+        raise _damaged(path, f"its metadata cannot be read ({error})") from error
+    return info
+
+
+def _content_hash(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"{name}|{tensor.dtype}|{list(tensor.shape)}|".encode())
+        digest.update(tensor.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _damaged(path: Path, reason: str) -> UserInputError:
+    return UserInputError(f"{path.name} cannot be used: {reason}. Save the concept again, or get the file anew.")

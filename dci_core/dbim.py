@@ -1,0 +1,138 @@
+"""Dual-Branch Integration Module: blend two branches' cross-attention outputs (eq. 3-5).
+
+Everything is per head and per image token, before the layer's output projection. The constants of
+the "reference" preset are those of the authors' published code (METHOD section 3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .errors import UserInputError
+from .settings import MaskPreset
+
+TOKEN_TEMPERATURE = 10.0
+SPATIAL_TEMPERATURE = 10.0
+SPATIAL_GAIN = 500.0
+
+
+@dataclass(frozen=True)
+class TokenSet:
+    """Which text positions a branch looks at.
+
+    Args:
+        prompt: positions of all real tokens of the prompt in the conditioning, start, end and padding
+            excluded (0-based, ascending).
+        selected: T(P), respectively T(P_a): the positions this branch is responsible for, a subset of
+            ``prompt``. May be empty (a prompt without context): the branch then claims every pixel alike.
+
+    Raises:
+        UserInputError: ``prompt`` is empty or ``selected`` is not part of it.
+    """
+
+    prompt: tuple[int, ...]
+    selected: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not self.prompt:
+            raise UserInputError("The prompt has no tokens. Write at least one word.")
+        strangers = sorted(set(self.selected) - set(self.prompt))
+        if strangers:
+            raise UserInputError(
+                f"Token positions {strangers} are not among the prompt's positions {list(self.prompt)}."
+            )
+
+
+def attention_scores(q: Tensor, k: Tensor, heads: int) -> Tensor:
+    """Return the raw scores M = QKᵀ/√d of eq. 3.
+
+    Args:
+        q: image queries, [B, N, H·d].
+        k: text keys, [B, K, H·d].
+        heads: H.
+
+    Returns:
+        [B, H, N, K], float32 (float64 for float64 input) whatever the model's precision.
+    """
+    precision = torch.float64 if q.dtype == torch.float64 else torch.float32
+    queries = q.to(precision).unflatten(-1, (heads, -1)).transpose(1, 2)  # [B, H, N, d]
+    keys = k.to(precision).unflatten(-1, (heads, -1)).transpose(1, 2)  # [B, H, K, d]
+    return (queries @ keys.transpose(-1, -2)) * queries.shape[-1] ** -0.5
+
+
+def reference_token_map(scores: Tensor, tokens: TokenSet) -> Tensor:
+    """Return m, the share of attention on the selected tokens, as the published code has it.
+
+    Attention probabilities over all K tokens are sharpened and renormalised over the prompt's own:
+    A' = softmax_k(10 · A[prompt]); m = Σ_{k ∈ selected} A'_k.
+
+    Args:
+        scores: raw scores, [B, H, N, K].
+        tokens: the branch's positions, all below K.
+
+    Returns:
+        [B, H, N], each value in 0 … 1.
+    """
+    probabilities = scores.softmax(dim=-1)[..., list(tokens.prompt)]  # [B, H, N, n]
+    sharpened = (TOKEN_TEMPERATURE * probabilities).softmax(dim=-1)
+    columns = [tokens.prompt.index(position) for position in tokens.selected]
+    return sharpened[..., columns].sum(dim=-1)
+
+
+def paper_token_map(scores: Tensor, tokens: TokenSet) -> Tensor:
+    """Return M_c or M_a of eq. 3: the raw scores summed over the selected tokens, [B, H, N]."""
+    return scores[..., list(tokens.selected)].sum(dim=-1)
+
+
+def saliency(scores: Tensor, tokens: TokenSet, preset: MaskPreset, relative_area: float = 1.0) -> Tensor:
+    """Return s: how strongly the branch claims each image token, before λ (inner part of eq. 4).
+
+    Args:
+        scores: raw scores, [B, H, N, K].
+        tokens: the branch's positions.
+        preset: ``reference``: 500 · softmax_pixels(10 · m); ``resolution_normalized``: the same with the
+            gain times ``relative_area``; ``paper``: softmax_pixels(M), no gain.
+        relative_area: latent area over the model family's native latent area; 1 is neutral.
+
+    Returns:
+        [B, H, N], non-negative.
+    """
+    if preset is MaskPreset.PAPER:
+        return paper_token_map(scores, tokens).softmax(dim=-1)
+    gain = SPATIAL_GAIN * (relative_area if preset is MaskPreset.RESOLUTION_NORMALIZED else 1.0)
+    return gain * (SPATIAL_TEMPERATURE * reference_token_map(scores, tokens)).softmax(dim=-1)
+
+
+def auxiliary_weight(saliency_concept: Tensor, saliency_auxiliary: Tensor, injection_strength: float) -> Tensor:
+    """Return W_a of eq. 4, the softmax over the two branches of (s_c, λ·s_a); W_c is 1 - W_a.
+
+    Args:
+        saliency_concept: s_c, [B, H, N].
+        saliency_auxiliary: s_a, same shape.
+        injection_strength: λ; higher lets the auxiliary branch in, 0 leaves σ(-s_c) ≤ ½.
+
+    Returns:
+        [B, H, N], each value in 0 … 1.
+    """
+    return torch.sigmoid(injection_strength * saliency_auxiliary - saliency_concept)
+
+
+def blend_outputs(out_concept: Tensor, out_auxiliary: Tensor, weight_auxiliary: Tensor) -> Tensor:
+    """Return eq. 5: W_c ⊙ out_c + W_a ⊙ out_a, head by head.
+
+    Args:
+        out_concept: attention output of the concept branch, [B, N, H·d].
+        out_auxiliary: of the auxiliary branch, same shape.
+        weight_auxiliary: W_a, [B, H, N]; 0 returns ``out_concept`` unchanged.
+
+    Returns:
+        [B, N, H·d] in the dtype of ``out_concept``.
+    """
+    heads = weight_auxiliary.shape[1]
+    w_a = weight_auxiliary.transpose(1, 2).unsqueeze(-1)  # [B, N, H, 1]
+    concept = out_concept.unflatten(-1, (heads, -1))  # [B, N, H, d]
+    auxiliary = out_auxiliary.unflatten(-1, (heads, -1))
+    return ((1.0 - w_a) * concept + w_a * auxiliary).flatten(-2).to(out_concept.dtype)

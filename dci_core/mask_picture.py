@@ -1,0 +1,82 @@
+"""Draw blend masks as a labelled grid: one row per map size, one column per model call (figure 11)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from .errors import UserInputError
+from .masks import BlendMasks
+
+MARGIN_PX = 10
+LABEL_PX = 18
+SIDE_PX = 76
+BACKGROUND = (24, 25, 28)
+INK = (222, 224, 228)
+FAINT = (150, 154, 162)
+
+
+def draw_mask_grid(masks: BlendMasks, image: Tensor, row: int = 0, overlay: float = 0.0, cell_px: int = 192) -> Tensor:
+    """Return a picture of W_a for one image of the batch; white is all auxiliary, black all concept.
+
+    Args:
+        masks: of a run, with at least one call.
+        image: the generated image, [height, width, 3], values 0 … 1; shown in front of each row.
+        row: which image of the batch, 0-based.
+        overlay: 0 shows the masks alone, 1 the image darkened by the mask; between is a mixture.
+        cell_px: longer edge of each cell in pixels.
+
+    Returns:
+        [height', width', 3], float32, values 0 … 1.
+
+    Raises:
+        UserInputError: there are no masks, or no such row.
+    """
+    if not masks.calls:
+        raise UserInputError(
+            "There are no masks: the run had no active step. Raise active_fraction, connect a conditioning made by "
+            "AuxPromptBuilder, and run the sampler before this node."
+        )
+    if not 0 <= row < masks.batch:
+        raise UserInputError(f"There is no image {row} among the masks of {masks.batch} images.")
+    scale = cell_px / max(image.shape[0], image.shape[1])
+    width, height = (max(1, round(edge * scale)) for edge in (image.shape[1], image.shape[0]))
+    picture = _to_pil(image).resize((width, height), Image.Resampling.LANCZOS)
+    sizes, calls = masks.sizes, masks.calls
+    canvas = Image.new("RGB", _canvas_size(len(sizes), len(calls), width, height), BACKGROUND)
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(13)
+    left, top = SIDE_PX + width + MARGIN_PX, MARGIN_PX + LABEL_PX
+    for column, call in enumerate(calls):
+        x = left + column * (width + MARGIN_PX)
+        draw.text((x + width / 2, MARGIN_PX + 2), f"call {column + 1}, t = {call.timestep:.0f}", INK, font, anchor="mt")
+    for line, size in enumerate(sizes):
+        y = top + line * (height + LABEL_PX + MARGIN_PX)
+        draw.text((SIDE_PX / 2, y + height / 2), f"{size[0]} × {size[1]}", INK, font, anchor="mm")
+        canvas.paste(picture, (SIDE_PX, y))
+        for column, call in enumerate(calls):
+            if size not in call.maps:
+                continue
+            x, grid = left + column * (width + MARGIN_PX), call.maps[size][row]
+            canvas.paste(_cell(grid, picture, overlay), (x, y))
+            label = f"mean {grid.mean():.2f}  ({grid.min():.2f} … {grid.max():.2f})"
+            draw.text((x + width / 2, y + height + 3), label, FAINT, font, anchor="mt")
+    return torch.from_numpy(np.asarray(canvas, dtype=np.float32) / 255.0)
+
+
+def _canvas_size(rows: int, columns: int, width: int, height: int) -> tuple[int, int]:
+    total_width = SIDE_PX + (columns + 1) * (width + MARGIN_PX)
+    return total_width, MARGIN_PX + LABEL_PX + rows * (height + LABEL_PX + MARGIN_PX)
+
+
+def _cell(grid: Tensor, picture: Image.Image, overlay: float) -> Image.Image:
+    mask = Image.fromarray((grid.clamp(0, 1) * 255).round().byte().numpy()).resize(
+        picture.size, Image.Resampling.NEAREST
+    )
+    shaded = Image.composite(picture, Image.new("RGB", picture.size), mask)
+    return Image.blend(mask.convert("RGB"), shaded, min(max(overlay, 0.0), 1.0))
+
+
+def _to_pil(image: Tensor) -> Image.Image:
+    return Image.fromarray((image[..., :3].clamp(0, 1) * 255).round().byte().cpu().numpy())

@@ -1,0 +1,207 @@
+"""Prompt texts and token positions: where V* stands, and the auxiliary prompt P_a made from P.
+
+Positions are found in the token stream a prompt really became, never counted from its text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .dbim import TokenSet
+from .errors import UserInputError
+
+AUTO = "auto"
+COMMON_NOUNS = (
+    "dog", "cat", "horse", "bird", "car", "chair", "cup", "ball", "tree", "house",
+    "person", "boat", "book", "bag", "shoe", "flower",
+)  # fmt: skip
+
+Token = tuple[int, Any]
+"""A prompt token: its position in the conditioning, and its vocabulary id or vector."""
+
+
+def check_placeholder(placeholder: str, class_noun: str) -> None:
+    """Refuse a placeholder that prompts could not carry.
+
+    Raises:
+        UserInputError: it is empty, too long, holds white space, brackets, colon, comma or backslash, or is
+            a word of the class noun.
+    """
+    if not re.fullmatch(r"[^\s()\[\]\\:,]{1,32}", placeholder):
+        raise UserInputError(
+            f"The placeholder {placeholder!r} cannot be used. Use 1 to 32 characters without spaces, brackets, "
+            'colon, comma or backslash, for example "V*".'
+        )
+    if placeholder.lower() in class_noun.lower().split():
+        raise UserInputError(
+            f'The placeholder {placeholder!r} is a word of the class noun {class_noun!r}. Choose another, for example "V*".'
+        )
+
+
+def check_class_noun(class_noun: str) -> str:
+    """Return the class noun with plain single spaces.
+
+    Raises:
+        UserInputError: it is empty, or holds brackets, colon, comma, backslash or an asterisk.
+    """
+    words = " ".join(class_noun.split())
+    if not words or re.search(r"[()\[\]\\:,*]", words):
+        raise UserInputError(
+            f"The class noun {class_noun!r} cannot be used. Write the plain word for what your subject is, such as "
+            '"cat" or "tortoise plushy", without V*, brackets or punctuation.'
+        )
+    return words
+
+
+def placeholder_pattern(placeholders: Sequence[str]) -> re.Pattern[str]:
+    """Return a pattern that matches any of the placeholders as a word of its own, in any letter case."""
+    words = "|".join(re.escape(p) for p in sorted(placeholders, key=len, reverse=True))
+    return re.compile(rf"(?<!\w)(?:{words})(?![\w*])", re.IGNORECASE)
+
+
+def merge_concept_phrase(prompt: str, placeholder: str, class_noun: str) -> str:
+    """Return the prompt with every "V* <noun>" shortened to "V*"; emphasis around either word stays.
+
+    >>> merge_concept_phrase("a (V* cat:1.2), sleeping", "V*", "cat")
+    'a (V*:1.2), sleeping'
+    """
+    star = rf"(?<!\w){re.escape(placeholder)}"
+    noun = r"\s+".join(re.escape(word) for word in class_noun.split()) + r"(?!\w)"
+    bracketed_star = re.compile(rf"({star}(?::\s*[-+.\d]+)?\)+)\s+{noun}", re.IGNORECASE)
+    bracketed_noun = re.compile(rf"({star})\s+(\(+)\s*{noun}", re.IGNORECASE)
+    plain = re.compile(rf"({star})\s+{noun}", re.IGNORECASE)
+    prompt = bracketed_star.sub(r"\1", prompt)
+    prompt = bracketed_noun.sub(r"\2\1", prompt)
+    return plain.sub(r"\1", prompt)
+
+
+def replace_placeholder(prompt: str, placeholder: str, replacement: str) -> str:
+    """Return the prompt with every placeholder replaced; an empty replacement also tidies what is left."""
+    text = placeholder_pattern([placeholder]).sub(lambda _: replacement, prompt)
+    if replacement:
+        return text
+    text = re.sub(r"\(+\s*(?::\s*[-+.\d]+)?\s*\)+", "", text)
+    return re.sub(r"\s+([,.;!?])", r"\1", " ".join(text.split())).strip(" ,")
+
+
+@dataclass(frozen=True)
+class PromptPair:
+    """The two branches' prompts.
+
+    Args:
+        concept: P, with V* in it.
+        auxiliary: P_a as one would type it.
+        auxiliary_template: P_a with the placeholder standing where the auxiliary noun goes, so that the
+            noun's tokens can be told from the same word elsewhere in the prompt.
+    """
+
+    concept: str
+    auxiliary: str
+    auxiliary_template: str
+
+
+def pair_prompts(
+    prompt: str, placeholder: str, class_noun: str, auxiliary_noun: str, entire_prompt: bool = True
+) -> PromptPair:
+    """Make P_a from P by replacing "V* <noun>" (or "V*" alone) with the auxiliary noun, nothing else.
+
+    Args:
+        prompt: P, with the placeholder at least once.
+        placeholder: usually "V*".
+        class_noun: the concept's noun.
+        auxiliary_noun: a common noun other than the class noun.
+        entire_prompt: False gives the paper's "w/o entire prompt" ablation: P = "V* <noun>", P_a = the rest.
+
+    Raises:
+        UserInputError: the prompt lacks the placeholder, or the auxiliary noun cannot be used.
+    """
+    if not placeholder_pattern([placeholder]).search(prompt):
+        raise UserInputError(
+            f"The prompt {prompt!r} does not contain {placeholder}. Write {placeholder} where your subject belongs, "
+            f'for example "a {placeholder} {class_noun} in times square".'
+        )
+    template = merge_concept_phrase(prompt, placeholder, class_noun)
+    if not entire_prompt:
+        rest = replace_placeholder(template, placeholder, "")
+        if not rest:
+            raise UserInputError(
+                f"Nothing is left of the prompt {prompt!r} without {placeholder} {class_noun}. "
+                "Describe a scene as well, or turn entire_prompt on."
+            )
+        return PromptPair(f"{placeholder} {class_noun}", rest, rest)
+    noun = check_auxiliary_noun(auxiliary_noun, placeholder, class_noun)
+    return PromptPair(prompt, replace_placeholder(template, placeholder, noun), template)
+
+
+def check_auxiliary_noun(auxiliary_noun: str, placeholder: str, class_noun: str) -> str:
+    """Return the auxiliary noun with plain single spaces.
+
+    Raises:
+        UserInputError: it is empty, equals the class noun, holds the placeholder or prompt syntax.
+    """
+    noun = " ".join(auxiliary_noun.split())
+    hint = f'Choose another common noun, for example "{first_unrelated_noun(class_noun)}", or "{AUTO}".'
+    if not noun:
+        raise UserInputError(f"The auxiliary noun is empty. {hint}")
+    if noun.lower() == class_noun.lower():
+        raise UserInputError(
+            f"The auxiliary noun {noun!r} is the concept's own class noun, which fine-tuning has tied to your subject. {hint}"
+        )
+    if re.search(r"[()\[\]\\:,]", noun) or placeholder_pattern([placeholder]).search(noun):
+        raise UserInputError(
+            f"The auxiliary noun {noun!r} must be plain words without brackets, commas or {placeholder}. {hint}"
+        )
+    return noun
+
+
+def first_unrelated_noun(class_noun: str) -> str:
+    """Return the first of ``COMMON_NOUNS`` that shares no word with the class noun."""
+    words = set(class_noun.lower().split())
+    return next(noun for noun in COMMON_NOUNS if noun not in words)
+
+
+def prompt_tokens(chunks: Sequence[Sequence[tuple[Any, float, int]]]) -> list[Token]:
+    """List a tokenized prompt's real tokens with their positions in the conditioning.
+
+    Args:
+        chunks: rows of (token, weight, word id) as the encoder gets them; word id 0 marks start, end and
+            padding, and every row contributes its full length to the conditioning.
+    """
+    tokens: list[Token] = []
+    offset = 0
+    for chunk in chunks:
+        tokens += [(offset + column, token) for column, (token, _, word) in enumerate(chunk) if word != 0]
+        offset += len(chunk)
+    return tokens
+
+
+def concept_token_set(tokens: Sequence[Token], is_concept: Callable[[Any], bool], noun_ids: Sequence[int]) -> TokenSet:
+    """Find T(P): every concept vector, and the class noun where it follows one directly.
+
+    Args:
+        tokens: the concept prompt's tokens in order.
+        is_concept: tells whether a token is one of the concept's vectors.
+        noun_ids: the class noun's vocabulary ids.
+    """
+    selected: list[int] = []
+    for index, (position, token) in enumerate(tokens):
+        if not is_concept(token):
+            continue
+        selected.append(position)
+        following = tokens[index + 1 : index + 1 + len(noun_ids)]
+        if len(following) == len(noun_ids) and all(_is_id(t, i) for (_, t), i in zip(following, noun_ids)):
+            selected += [place for place, _ in following]
+    return TokenSet(tuple(position for position, _ in tokens), tuple(selected))
+
+
+def auxiliary_token_set(tokens: Sequence[Token], is_auxiliary_noun: Callable[[Any], bool]) -> TokenSet:
+    """Find T(P_a): all tokens of the auxiliary prompt but the inserted auxiliary noun's."""
+    prompt = tuple(position for position, _ in tokens)
+    return TokenSet(prompt, tuple(position for position, token in tokens if not is_auxiliary_noun(token)))
+
+
+def _is_id(token: Any, vocabulary_id: int) -> bool:
+    return isinstance(token, int) and token == vocabulary_id
