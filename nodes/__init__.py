@@ -1,0 +1,1 @@
+"""The ComfyUI side: thin nodes here, adapters to the host in ``host``."""

@@ -1,0 +1,36 @@
+"""Apply DCI: a model patch, so that every sampler and guider of the host can sample with two branches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..dci_core.settings import DCISettings
+from .host.sampling import apply_dci
+from .sockets import CATEGORY, dci_inputs, masks_output
+
+
+class ApplyDCI(io.ComfyNode):
+    """Patch a MODEL."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DCIApply",
+            display_name="Apply DCI",
+            category=CATEGORY,
+            description="Makes the model sample with two branches, with KSampler, SamplerCustomAdvanced and any guider. "
+            "The positive conditioning must come from AuxPromptBuilder.",
+            search_aliases=["dual concept integration", "customization", "lambda"],
+            inputs=[io.Model.Input("model", tooltip="The model that Apply Concept returns."), *dci_inputs()],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="For the sampler; the model given in is not changed."),
+                masks_output(),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model: Any, **settings: Any) -> io.NodeOutput:
+        patched, masks = apply_dci(model, DCISettings(**settings))
+        return io.NodeOutput(patched, masks)

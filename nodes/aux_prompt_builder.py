@@ -1,0 +1,60 @@
+"""AuxPromptBuilder: one prompt with V* becomes a positive conditioning that carries its auxiliary prompt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..dci_core.prompts import AUTO
+from .host.conditioning import build_conditioning
+from .sockets import CATEGORY
+
+
+class AuxPromptBuilder(io.ComfyNode):
+    """Encode P and P_a together."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AuxPromptBuilder",
+            display_name="Aux Prompt Builder",
+            category=CATEGORY,
+            description="Encodes a prompt with V* and, along with it, the same prompt with a common noun instead of your "
+            "subject. Connect the result as positive to DCISampler, or to any sampler after Apply DCI.",
+            search_aliases=["auxiliary prompt", "concept prompt", "V*"],
+            inputs=[
+                io.Clip.Input("clip", tooltip="The CLIP that Apply Concept returns."),
+                io.String.Input(
+                    "prompt",
+                    multiline=True,
+                    dynamic_prompts=True,
+                    default="a V* in times square",
+                    tooltip="Your prompt. V* stands for your subject, with or without its class noun behind it; emphasis "
+                    "such as (V* cat:1.2) works.",
+                ),
+                io.String.Input(
+                    "auxiliary_noun",
+                    default=AUTO,
+                    tooltip="A common noun to take your subject's place in the auxiliary prompt: anything but the class "
+                    "noun, best something likely in this scene. auto: the first of a fixed list that differs.",
+                ),
+                io.Boolean.Input(
+                    "entire_prompt",
+                    default=True,
+                    tooltip="On: both branches see the whole scene. Off: the paper's ablation, where each branch sees "
+                    "only its own words.",
+                    advanced=True,
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output(display_name="conditioning", tooltip="Positive conditioning for the sampler."),
+                io.String.Output(display_name="concept_text", tooltip="The prompt of the concept branch."),
+                io.String.Output(display_name="auxiliary_text", tooltip="The prompt of the auxiliary branch."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, clip: Any, prompt: str, auxiliary_noun: str, entire_prompt: bool) -> io.NodeOutput:
+        built = build_conditioning(clip, prompt, auxiliary_noun, entire_prompt)
+        return io.NodeOutput(built.conditioning, built.concept_text, built.auxiliary_text)

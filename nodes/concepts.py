@@ -1,0 +1,118 @@
+"""SaveConcept, LoadConcept and ApplyConcept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io, ui
+
+from ..dci_core.concept import Concept
+from ..dci_core.concept_file import PRECISIONS, load_concept, save_concept
+from ..dci_core.errors import UserInputError
+from .host.applying import apply_concept
+from .host.concept_store import FOLDER, check_name, find_concept, free_path, list_concepts
+from .sockets import CATEGORY, ConceptSocket
+
+
+class SaveConcept(io.ComfyNode):
+    """Write a concept file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DCISaveConcept",
+            display_name="Save Concept",
+            category=CATEGORY,
+            description=f"Saves a trained concept to models/{FOLDER}, complete or not at all.",
+            inputs=[
+                ConceptSocket.Input("concept", tooltip="From ICOTrainer."),
+                io.String.Input(
+                    "name", default="my_concept",
+                    tooltip=f'File name in models/{FOLDER}, without ending; "/" makes subfolders.',
+                ),
+                io.Combo.Input(
+                    "precision", options=list(PRECISIONS), default="float16",
+                    tooltip="Of the weight changes. float16 halves the file; float32 keeps every bit.",
+                ),
+                io.Boolean.Input(
+                    "overwrite", default=False,
+                    tooltip="Off: an existing file is kept and a number is added to the name.", advanced=True,
+                ),
+            ],
+            outputs=[
+                ConceptSocket.Output(display_name="concept", tooltip="The same concept."),
+                io.String.Output(display_name="file_name", tooltip=f"Name of the file in models/{FOLDER}."),
+            ],
+            is_output_node=True,
+        )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, name: str) -> bool | str:
+        try:
+            check_name(name or "linked")
+        except UserInputError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(cls, concept: Concept, name: str, precision: str, overwrite: bool) -> io.NodeOutput:
+        path = free_path(name, overwrite)
+        save_concept(concept, path, precision)
+        return io.NodeOutput(
+            concept, path.name, ui=ui.PreviewText(f"saved {path.name}, {path.stat().st_size / 1e6:.1f} MB")
+        )
+
+
+class LoadConcept(io.ComfyNode):
+    """Read a concept file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DCILoadConcept",
+            display_name="Load Concept",
+            category=CATEGORY,
+            description=f"Loads a concept from models/{FOLDER}; the file is checked completely before it is used.",
+            inputs=[io.Combo.Input("name", options=list_concepts(), tooltip=f"A file in models/{FOLDER}.")],
+            outputs=[ConceptSocket.Output(display_name="concept", tooltip="For Apply Concept.")],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, name: str, **_: Any) -> str:
+        stat = find_concept(name).stat()
+        return f"{stat.st_mtime_ns}-{stat.st_size}"
+
+    @classmethod
+    def execute(cls, name: str) -> io.NodeOutput:
+        return io.NodeOutput(load_concept(find_concept(name)))
+
+
+class ApplyConcept(io.ComfyNode):
+    """Put a concept into a model and a CLIP."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DCIApplyConcept",
+            display_name="Apply Concept",
+            category=CATEGORY,
+            description="Teaches model and CLIP your subject. Every text encode wired to this CLIP then knows V*.",
+            inputs=[
+                io.Model.Input("model", tooltip="A model of the family the concept was trained on."),
+                io.Clip.Input("clip", tooltip="Its CLIP."),
+                ConceptSocket.Input("concept", tooltip="From ICOTrainer or Load Concept."),
+                io.Float.Input(
+                    "strength", default=1.0, min=-10.0, max=10.0, step=0.05,
+                    tooltip="Of the change to the model's K and V weights. 1 is as trained, 0 leaves the model as it "
+                    "was; V* is known either way.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="A clone; the model given in is not changed."),
+                io.Clip.Output(display_name="clip", tooltip="A clone that knows V*."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, model: Any, clip: Any, concept: Concept, strength: float) -> io.NodeOutput:
+        return io.NodeOutput(*apply_concept(model, clip, concept, strength))

@@ -1,0 +1,25 @@
+"""The list of nodes, and what has to be registered with the host before they are used."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from .apply_dci import ApplyDCI
+from .aux_prompt_builder import AuxPromptBuilder
+from .concepts import ApplyConcept, LoadConcept, SaveConcept
+from .dci_sampler import DCISampler
+from .host.concept_store import register_folder
+from .ico_trainer import ICOTrainer
+from .mask_visualizer import MaskVisualizer
+
+NODES: list[type[io.ComfyNode]] = [
+    ICOTrainer, SaveConcept, LoadConcept, ApplyConcept, AuxPromptBuilder, DCISampler, ApplyDCI, MaskVisualizer,
+]  # fmt: skip
+
+
+class DCIExtension(ComfyExtension):
+    """Registers the concept folder and the nodes."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        register_folder()
+        return NODES

@@ -1,0 +1,139 @@
+"""The positive conditioning that carries its auxiliary text along.
+
+It travels inside the conditioning's own dictionary, so areas, masks, ControlNets and hooks that are
+wired to the positive act on the auxiliary text too.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ...dci_core.dbim import TokenSet
+from ...dci_core.errors import UserInputError
+from ...dci_core.prompts import AUTO, auxiliary_token_set, concept_token_set, first_unrelated_noun, pair_prompts
+from .tokenizer import (
+    AuxiliaryNounId,
+    KnownConcept,
+    clip_with_noun_for,
+    is_vector_of,
+    known_concepts,
+    noun_ids,
+    real_tokens,
+)
+
+CARRIED_KEY = "dci"
+
+
+@dataclass(frozen=True)
+class AuxiliaryText:
+    """What a positive conditioning carries.
+
+    Args:
+        cross_attn: the encoded auxiliary prompt, [1, K, D].
+        pooled_output: its pooled vector, [1, D'] or None.
+        concept_tokens: T(P) within the conditioning.
+        auxiliary_tokens: T(P_a) within ``cross_attn``.
+    """
+
+    cross_attn: Tensor
+    pooled_output: Tensor | None
+    concept_tokens: TokenSet
+    auxiliary_tokens: TokenSet
+
+    def swapped_into(self, cond: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a copy of a sampling condition with the auxiliary text in place of its own."""
+        twin = {key: value for key, value in cond.items() if key != CARRIED_KEY}
+        twin |= {"cross_attn": self.cross_attn, "uuid": uuid.uuid4(), "model_conds": dict(cond["model_conds"])}
+        if self.pooled_output is not None:
+            twin["pooled_output"] = self.pooled_output
+        return twin
+
+
+@dataclass(frozen=True)
+class BuiltConditioning:
+    """A host CONDITIONING and the two texts it stands for."""
+
+    conditioning: list[Any]
+    concept_text: str
+    auxiliary_text: str
+
+
+def build_conditioning(
+    clip: Any, prompt: str, auxiliary_noun: str = AUTO, entire_prompt: bool = True
+) -> BuiltConditioning:
+    """Encode a prompt and its auxiliary prompt into one positive conditioning.
+
+    Args:
+        clip: a CLIP that knows a concept.
+        prompt: with the concept's placeholder in it.
+        auxiliary_noun: a common noun, or "auto".
+        entire_prompt: False is the paper's "w/o entire prompt" ablation.
+
+    Raises:
+        UserInputError: no concept, more than one concept, or a prompt or noun that cannot be used.
+    """
+    known = _the_concept(clip, prompt)
+    info = known.info
+    noun = auxiliary_noun.strip()
+    if noun.lower() == AUTO:
+        noun = first_unrelated_noun(info.class_noun)
+    pair = pair_prompts(prompt, info.placeholder, info.class_noun, noun, entire_prompt)
+
+    concept_ids, concept_rows = real_tokens(clip, pair.concept)
+    concept_sets = {
+        name: concept_token_set(rows, is_vector_of(known), noun_ids(clip, f"clip_{name}", info.class_noun))
+        for name, rows in concept_rows.items()
+    }
+    reader = clip_with_noun_for(clip, known, noun) if entire_prompt else clip
+    auxiliary_ids, auxiliary_rows = real_tokens(reader, pair.auxiliary_template)
+    if entire_prompt and not any(isinstance(t, AuxiliaryNounId) for _, t in next(iter(auxiliary_rows.values()))):
+        raise UserInputError(
+            f"The auxiliary noun {auxiliary_noun!r} does not occur in the auxiliary prompt {pair.auxiliary!r}: "
+            'the tokenizer knows no word for it. Write a common noun in plain letters, for example "dog".'
+        )
+    auxiliary_sets = {
+        name: auxiliary_token_set(rows, lambda token: isinstance(token, AuxiliaryNounId))
+        for name, rows in auxiliary_rows.items()
+    }
+    conditioning = clip.encode_from_tokens_scheduled(concept_ids)
+    auxiliary = reader.encode_from_tokens_scheduled(auxiliary_ids)
+    carried = [
+        [cond, {**options, CARRIED_KEY: AuxiliaryText(
+            other, other_options.get("pooled_output"), _agreed(concept_sets), _agreed(auxiliary_sets)
+        )}]
+        for (cond, options), (other, other_options) in zip(conditioning, auxiliary, strict=True)
+    ]  # fmt: skip
+    return BuiltConditioning(carried, pair.concept, pair.auxiliary)
+
+
+def _the_concept(clip: Any, prompt: str) -> KnownConcept:
+    concepts = known_concepts(clip)
+    if not concepts:
+        raise UserInputError("This CLIP knows no concept. Connect the CLIP that Apply Concept returns.")
+    spoken = [k for k in concepts if real_tokens_contain(clip, prompt, k)]
+    if len(spoken) > 1:
+        names = " and ".join(k.info.placeholder for k in spoken)
+        raise UserInputError(f"The prompt names {names}. DCI works on one concept per prompt: keep one of them.")
+    return spoken[0] if spoken else concepts[-1]
+
+
+def real_tokens_contain(clip: Any, prompt: str, known: KnownConcept) -> bool:
+    """Tell whether a prompt, tokenized, holds any vector of the concept."""
+    _, tokens = real_tokens(clip, prompt)
+    own = is_vector_of(known)
+    return any(own(token) for rows in tokens.values() for _, token in rows)
+
+
+def _agreed(sets: Mapping[str, TokenSet]) -> TokenSet:
+    first, *others = sets.values()
+    if any(other != first for other in others):
+        raise UserInputError(
+            "The model's two text encoders split the prompt differently, so token positions are ambiguous. "
+            "Shorten the prompt or leave out embeddings that exist for one encoder only."
+        )
+    return first

@@ -1,0 +1,311 @@
+"""DCI as a model patch: one mechanism under KSampler, SamplerCustomAdvanced and every guider.
+
+The auxiliary branch only ever feeds the concept branch, so it need not live in the sampler. Three
+wrappers on a clone of the model see a run begin (OUTER_SAMPLE), its starting noise (SAMPLER_SAMPLE) and
+each model call (PREDICT_NOISE). At an active call the auxiliary latent is moved to the call's noise level
+by its own Euler step, run once while its cross-attention is recorded, and the sampler's own call then
+runs with the record blended in. The sampler is the host's and sees nothing of it.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import comfy.model_patcher
+import comfy.samplers
+import torch
+from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
+from torch import Tensor
+
+from ...dci_core.branches import (
+    auxiliary_noise,
+    composite,
+    epsilon_from_denoised,
+    euler_step,
+    guided_denoised,
+    sigma_at_end,
+)
+from ...dci_core.dbim import TokenSet
+from ...dci_core.errors import UserInputError
+from ...dci_core.masks import BlendMasks
+from ...dci_core.settings import DCISettings
+from . import LOG
+from .attention import BranchRows, DualBranchAttention, Layer, cross_attention_layers
+from .conditioning import CARRIED_KEY, AuxiliaryText
+from .families import family_of
+
+PATCH_KEY = "dci"
+AUXILIARY = "dci_auxiliary"
+
+
+def apply_dci(model: Any, settings: DCISettings) -> tuple[Any, BlendMasks]:
+    """Return a clone of the MODEL that samples with two branches, and the masks it fills as it does.
+
+    Args:
+        model: a host MODEL; it is not changed.
+        settings: of every run with the clone.
+
+    Raises:
+        UserInputError: the model has no text cross-attention, or already carries DCI.
+    """
+    if model.get_wrappers(WrappersMP.OUTER_SAMPLE, PATCH_KEY):
+        raise UserInputError(
+            "This model already carries Apply DCI. Use it once: connect the model from before it, or sample with KSampler."
+        )
+    family = family_of(model)
+    layers = cross_attention_layers(model.get_model_object("diffusion_model"))
+    masks = BlendMasks()
+    patch = _DCIPatch(settings, masks, layers, family.native_latent)
+    patched = model.clone()
+    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, PATCH_KEY, patch.outer_sample)
+    patched.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, PATCH_KEY, _sampler_sample)
+    patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, PATCH_KEY, _predict_noise)
+    return patched, masks
+
+
+class _DCIPatch:
+    """What stays on the patched model between runs: settings and the masks of the latest run."""
+
+    def __init__(self, settings: DCISettings, masks: BlendMasks, layers: list[Layer], native_latent: int) -> None:
+        self.settings = settings
+        self.masks = masks
+        self.layers = layers
+        self.native_latent = native_latent
+
+    def outer_sample(
+        self,
+        executor: Any,
+        noise: Tensor,
+        latent_image: Tensor,
+        sampler: Any,
+        sigmas: Tensor,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Open a run when there is something to do; its state lives in the guider's options of this run only."""
+        guider = executor.class_obj
+        self.masks.clear()
+        reason = self._why_inactive(guider, noise)
+        if reason is not None:
+            LOG.warning("DCI is inactive, this is plain sampling: %s", reason)
+            return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+        positive = guider.conds["positive"]
+        guider.conds[AUXILIARY] = [_twin(cond) for cond in positive]
+        attention = DualBranchAttention(self.layers, self.settings, self.masks, self.native_latent)
+        run = _Run(self.settings, attention, guider, len(positive))
+        guider.model_options[PATCH_KEY] = run
+        try:
+            output = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+            run.report()
+            return output
+        finally:
+            guider.model_options.pop(PATCH_KEY, None)
+            guider.conds.pop(AUXILIARY, None)
+            attention.forget()
+            self.masks.drop_call()
+
+    def _why_inactive(self, guider: Any, noise: Tensor) -> str | None:
+        if self.settings.active_fraction <= 0.0:
+            return "active_fraction is 0."
+        if not any(CARRIED_KEY in cond for cond in guider.conds.get("positive", [])):
+            return "the positive conditioning carries no auxiliary text. Make it with AuxPromptBuilder."
+        if torch.count_nonzero(noise) == 0:
+            return "no noise is added in this run, so there is nothing for the auxiliary branch to start from."
+        return None
+
+
+class _Run:
+    """One sampling run: the auxiliary latent, where it stands, and what it last predicted."""
+
+    def __init__(self, settings: DCISettings, attention: DualBranchAttention, guider: Any, positives: int) -> None:
+        self.settings = settings
+        self.attention = attention
+        self.guider = guider
+        self.positives = positives
+        self.sigma_end = math.inf
+        self.active_calls = 0
+        self.calls = 0
+
+    def start(
+        self, sampler: Any, sigmas: Tensor, seed: int, noise: Tensor, latent_image: Tensor, mask: Tensor | None
+    ) -> None:
+        """Give the auxiliary branch its noise, as the sampler is about to give the concept branch its own."""
+        model_sampling = self.guider.inner_model.model_sampling
+        self.noise = noise if self.settings.share_noise else auxiliary_noise(noise, seed)
+        self.latent_image = latent_image
+        self.mask = mask
+        self.sigmas = sigmas
+        full_noise = comfy.samplers.Sampler.max_denoise(sampler, self.guider, sigmas)
+        self.x = model_sampling.noise_scaling(sigmas[0], self.noise.clone(), latent_image, full_noise)
+        self.sigma = float(sigmas[0])
+        self.denoised = latent_image
+        self.recorded_sigma: float | None = None
+        self.sigma_end = sigma_at_end(self.sigma, self.settings.active_fraction, model_sampling.percent_to_sigma)
+        self._pair_rows()
+
+    def predict(self, executor: Any, x: Tensor, timestep: Tensor, model_options: dict[str, Any], seed: Any) -> Tensor:
+        """Answer one model call of the sampler: plain after T_a, else with the auxiliary branch blended in."""
+        self.calls += 1
+        sigma = float(timestep[0])
+        if sigma <= self.sigma_end:
+            self.attention.forget()
+            self.recorded_sigma = None
+            return executor(x, timestep, model_options, seed)
+        self.active_calls += 1
+        if sigma != self.recorded_sigma:
+            self._move_to(sigma)
+            self._record(timestep, model_options)
+        options = self.attention.injecting_options(model_options)
+        unconditional = _UnconditionalCapture(self.guider.conds.get("negative"))
+        if self.settings.share_guidance:
+            add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, PATCH_KEY, unconditional, options, is_model_options=True)
+        output = executor(x, timestep, options, seed)
+        if self.settings.share_guidance:
+            self._guide(unconditional.epsilon(sigma))
+        self.attention.masks.finish_call(sigma, float(self.guider.inner_model.model_sampling.timestep(timestep[:1])))
+        return output
+
+    def report(self) -> None:
+        """Log what this run did, so that "λ does nothing" can be explained."""
+        rows = self.attention.concept_rows.values()
+        words = ", ".join(f"{len(r.tokens.selected)} of {len(r.tokens.prompt)} tokens are the concept" for r in rows)
+        LOG.info(
+            "DCI: %d layers, %s, %d of %d model calls active, mean auxiliary weight %.3f",
+            len(self.attention.layers), words, self.active_calls, self.calls, self.attention.masks.mean(),
+        )  # fmt: skip
+
+    def _move_to(self, sigma: float) -> None:
+        if sigma != self.sigma:
+            self.x = euler_step(self.x, self.denoised, self.sigma, sigma)
+            self.sigma = sigma
+
+    def _record(self, timestep: Tensor, model_options: dict[str, Any]) -> None:
+        self.attention.forget()
+        guider = self.guider
+        self.model_input = self._inpainted_input(timestep, model_options)
+        conds = [guider.conds[AUXILIARY]]
+        if not self.settings.share_guidance and self._guidance_scale() != 1.0:
+            conds.append(guider.conds["negative"])
+        options = self.attention.recording_options(model_options)
+        outputs = comfy.samplers.calc_cond_batch(guider.inner_model, conds, self.model_input, timestep, options)
+        self.recorded_sigma = self.sigma
+        self.conditional = outputs[0]
+        own = epsilon_from_denoised(self.model_input, outputs[1], self.sigma) if len(outputs) > 1 else None
+        self._guide(own)
+
+    def _guide(self, epsilon_unconditional: Tensor | None) -> None:
+        denoised = self.conditional
+        if epsilon_unconditional is not None:
+            scale = self._guidance_scale()
+            denoised = guided_denoised(self.model_input, denoised, epsilon_unconditional, self.sigma, scale)
+        self.denoised = composite(denoised, self.latent_image, self.call_mask)
+
+    def _guidance_scale(self) -> float:
+        has_negative = self.guider.conds.get("negative") is not None
+        scale = float(self.guider.cfg)
+        return scale if has_negative and not math.isclose(scale, 1.0) else 1.0
+
+    def _inpainted_input(self, timestep: Tensor, model_options: dict[str, Any]) -> Tensor:
+        self.call_mask = self.mask
+        if self.mask is None:
+            return self.x
+        if "denoise_mask_function" in model_options:
+            extra = {"model": self.guider, "sigmas": self.sigmas}
+            self.call_mask = model_options["denoise_mask_function"](timestep, self.mask, extra_options=extra)
+        kept = self.guider.inner_model.scale_latent_inpaint(
+            x=self.x, sigma=timestep, noise=self.noise, latent_image=self.latent_image
+        )
+        return composite(self.x, kept, self.call_mask)
+
+    def _pair_rows(self) -> None:
+        """Tie each carrying positive condition to its auxiliary twin, and give both ids nobody else has.
+
+        The host makes copies of conditions with areas for the other lists, with the same id but other text:
+        only the encoded text itself tells whose a condition really is.
+        """
+        positive, auxiliary = self.guider.conds["positive"], self.guider.conds[AUXILIARY]
+        concept_rows: dict[Any, BranchRows] = {}
+        auxiliary_rows: dict[Any, BranchRows] = {}
+        origin = {id(_text(cond)): index for index, cond in enumerate(auxiliary[: self.positives])}
+        twins = {(origin.get(id(_text(cond))), _area(cond)): cond for cond in reversed(auxiliary)}
+        sources = {
+            id(_text(cond)): (i, cond) for i, cond in enumerate(positive[: self.positives]) if CARRIED_KEY in cond
+        }
+        for cond in positive:
+            if id(_text(cond)) not in sources:
+                continue
+            index, source = sources[id(_text(cond))]
+            carried: AuxiliaryText = source[CARRIED_KEY]
+            twin = twins[index, _area(cond)]
+            cond["uuid"], twin["uuid"] = uuid.uuid4(), uuid.uuid4()
+            pair = len(concept_rows)
+            concept_rows[cond["uuid"]] = _rows(pair, carried.concept_tokens, cond)
+            auxiliary_rows[twin["uuid"]] = _rows(pair, carried.auxiliary_tokens, twin)
+        self.attention.concept_rows, self.attention.auxiliary_rows = concept_rows, auxiliary_rows
+
+
+class _UnconditionalCapture:
+    """Overhears the concept branch's unconditional prediction, for shared guidance."""
+
+    def __init__(self, negative: Any) -> None:
+        self._negative = negative
+        self._x: Tensor | None = None
+        self._denoised: Tensor | None = None
+
+    def __call__(
+        self, executor: Any, model: Any, conds: list[Any], x: Tensor, *args: Any, **kwargs: Any
+    ) -> list[Tensor]:
+        outputs = executor(model, conds, x, *args, **kwargs)
+        for cond, denoised in zip(conds, outputs):
+            if self._denoised is None and cond is not None and cond is self._negative:
+                self._x, self._denoised = x.clone(), denoised.clone()
+        return outputs
+
+    def epsilon(self, sigma: float) -> Tensor | None:
+        """Return ε_u, or None when no unconditional ran (cfg = 1)."""
+        if self._x is None or self._denoised is None:
+            return None
+        return epsilon_from_denoised(self._x, self._denoised, sigma)
+
+
+def _sampler_sample(
+    executor: Any, guider: Any, sigmas: Tensor, extra_args: dict[str, Any], callback: Any, noise: Tensor,
+    latent_image: Tensor, denoise_mask: Tensor | None = None, *args: Any, **kwargs: Any,
+) -> Tensor:  # fmt: skip
+    run = guider.model_options.get(PATCH_KEY)
+    if run is not None:
+        run.start(executor.class_obj, sigmas, extra_args.get("seed") or 0, noise, latent_image, denoise_mask)
+    return executor(guider, sigmas, extra_args, callback, noise, latent_image, denoise_mask, *args, **kwargs)
+
+
+def _predict_noise(
+    executor: Callable[..., Tensor],
+    x: Tensor,
+    timestep: Tensor,
+    model_options: dict[str, Any] | None = None,
+    seed: Any = None,
+) -> Tensor:
+    run = executor.class_obj.model_options.get(PATCH_KEY)  # type: ignore[attr-defined]
+    if run is None:
+        return executor(x, timestep, model_options or {}, seed)
+    return run.predict(executor, x, timestep, model_options or {}, seed)
+
+
+def _twin(cond: dict[str, Any]) -> dict[str, Any]:
+    carried: AuxiliaryText | None = cond.get(CARRIED_KEY)
+    return carried.swapped_into(cond) if carried is not None else {**cond, "uuid": uuid.uuid4()}
+
+
+def _text(cond: dict[str, Any]) -> Any:
+    return cond["model_conds"].get("c_crossattn")
+
+
+def _area(cond: dict[str, Any]) -> tuple[Any, ...] | None:
+    return tuple(cond["area"]) if "area" in cond else None
+
+
+def _rows(pair: int, tokens: TokenSet, cond: dict[str, Any]) -> BranchRows:
+    return BranchRows(pair, tokens, _text(cond).cond.shape[1], "area" not in cond)

@@ -1,0 +1,130 @@
+"""Teach a CLIP's tokenizer the concept: every text encode, the stock one included, then resolves V*."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ...dci_core.concept import TEXT_ENCODERS, Concept, ConceptInfo
+from ...dci_core.errors import UserInputError
+from ...dci_core.prompts import Token, placeholder_pattern, prompt_tokens
+
+
+class AuxiliaryNounId(int):
+    """A vocabulary id that remembers it was put where V* stood."""
+
+
+@dataclass(frozen=True)
+class _WordTokenizer:
+    """Stands in for a transformers tokenizer: placeholders become given tokens, all else its own ids."""
+
+    plain: Any
+    replacements: Mapping[str, Sequence[Any]]
+
+    def __call__(self, text: str, *args: Any, **kwargs: Any) -> dict[str, list[Any]]:
+        pattern = placeholder_pattern(list(self.replacements))
+        by_name = {name.lower(): tokens for name, tokens in self.replacements.items()}
+        empty = self.plain("")["input_ids"]
+        ids, place = [], 0
+        for match in pattern.finditer(text):
+            ids += self._ids(text[place : match.start()])
+            ids += by_name[match.group().lower()]
+            place = match.end()
+        ids += self._ids(text[place:])
+        return {"input_ids": [*empty[:1], *ids, *empty[1:]]}
+
+    def _ids(self, text: str) -> list[int]:
+        return self.plain(text)["input_ids"][1:-1] if text.strip() else []
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("plain", "replacements"):
+            raise AttributeError(name)
+        return getattr(self.plain, name)
+
+
+@dataclass(frozen=True)
+class KnownConcept:
+    """A concept as a CLIP knows it: its metadata and its vectors per text encoder, one tensor per token."""
+
+    info: ConceptInfo
+    vectors: Mapping[str, tuple[Tensor, ...]]
+
+
+def encoders_of(clip: Any) -> dict[str, Any]:
+    """Return the CLIP's tokenizers by text encoder name."""
+    return {name: getattr(clip.tokenizer, name) for name in TEXT_ENCODERS if hasattr(clip.tokenizer, name)}
+
+
+def known_concepts(clip: Any) -> tuple[KnownConcept, ...]:
+    """Return the concepts a CLIP knows, in the order they were applied."""
+    return getattr(clip.tokenizer, "dci_concepts", ())
+
+
+def clip_with_concept(clip: Any, concept: Concept) -> Any:
+    """Return a clone of the CLIP that also knows the concept.
+
+    Raises:
+        UserInputError: the CLIP already knows another concept by the same placeholder.
+    """
+    taken = [k.info.placeholder for k in known_concepts(clip)]
+    if concept.info.placeholder.lower() in (name.lower() for name in taken):
+        raise UserInputError(
+            f"This CLIP already knows a concept called {concept.info.placeholder}. Apply one concept per placeholder, "
+            "or train the second one with another placeholder."
+        )
+    vectors = {name: tuple(rows.clone().unbind()) for name, rows in concept.tokens.items()}
+    return _clip_knowing(clip, (*known_concepts(clip), KnownConcept(concept.info, vectors)))
+
+
+def clip_with_noun_for(clip: Any, known: KnownConcept, noun: str) -> Any:
+    """Return a clone of the CLIP that reads the concept's placeholder as a plain noun, marking its tokens."""
+    others = tuple(k for k in known_concepts(clip) if k is not known)
+    ids = {name: [AuxiliaryNounId(i) for i in noun_ids(clip, name, noun)] for name in encoders_of(clip)}
+    return _clip_knowing(clip, others, {known.info.placeholder: ids})
+
+
+def noun_ids(clip: Any, encoder: str, noun: str) -> list[int]:
+    """Return a noun's vocabulary ids, without start and end."""
+    return list(_plain_tokenizer(encoders_of(clip)[encoder])(noun)["input_ids"][1:-1])
+
+
+def real_tokens(clip: Any, text: str) -> tuple[dict[str, Any], dict[str, list[Token]]]:
+    """Tokenize a prompt.
+
+    Returns:
+        What the CLIP encodes, and per text encoder the prompt's real tokens with their positions.
+    """
+    with_words = clip.tokenize(text, return_word_ids=True)
+    tokens = {name: prompt_tokens(chunks) for name, chunks in with_words.items()}
+    plain = {name: [[(token, weight) for token, weight, _ in row] for row in rows] for name, rows in with_words.items()}
+    return plain, tokens
+
+
+def is_vector_of(known: KnownConcept) -> Callable[[Any], bool]:
+    """Return a test for the concept's own vectors."""
+    own = {id(row) for rows in known.vectors.values() for row in rows}
+    return lambda token: id(token) in own
+
+
+def _clip_knowing(
+    clip: Any, concepts: tuple[KnownConcept, ...], nouns: Mapping[str, Mapping[str, list[Any]]] | None = None
+) -> Any:
+    clone = clip.clone()
+    clone.tokenizer = copy.copy(clip.tokenizer)
+    clone.tokenizer.dci_concepts = concepts
+    for name, encoder in encoders_of(clip).items():
+        replacements: dict[str, Sequence[Any]] = {k.info.placeholder: list(k.vectors[name]) for k in concepts}
+        replacements |= {placeholder: ids[name] for placeholder, ids in (nouns or {}).items()}
+        own = copy.copy(encoder)
+        own.tokenizer = _WordTokenizer(_plain_tokenizer(encoder), replacements)
+        setattr(clone.tokenizer, name, own)
+    return clone
+
+
+def _plain_tokenizer(encoder: Any) -> Any:
+    tokenizer = encoder.tokenizer
+    return tokenizer.plain if isinstance(tokenizer, _WordTokenizer) else tokenizer

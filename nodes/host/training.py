@@ -1,0 +1,346 @@
+"""Prepare a training run from host objects: private copies of the network and text encoders, cached latents.
+
+Host encoders are called while the executor's inference mode is on; everything trainable is cloned outside
+it. Nothing of the host is changed: its weights are read, never written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.clip_model
+import comfy.model_management
+import comfy.model_sampling
+import comfy.ops
+import torch
+from comfy.ldm.modules.attention import attention_pytorch
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from torch import Tensor, nn
+
+from ...dci_core.clip_text import ClipTextTransformer
+from ...dci_core.diffusion import Prediction
+from ...dci_core.errors import UserInputError
+from ...dci_core.ico import (
+    CONCEPT_INITIAL_IDS,
+    PREFIX_WORDS,
+    SUFFIX_WORDS,
+    ICOScheme,
+    PromptWords,
+    end_position,
+    initial_concept,
+    initial_contexts,
+)
+from ...dci_core.images import center_square
+from ...dci_core.training import (
+    ConceptTraining,
+    ImageSet,
+    RegularizationSet,
+    TextConditioning,
+    TrainingSettings,
+    detach_first_token,
+)
+from .families import Family, family_of
+from .tokenizer import encoders_of, noun_ids, real_tokens
+from .weights import UNET_PREFIX, key_value_weights, patched_weight, patched_weights
+
+MOST_IMAGES = 200
+EMBEDDINGS = "text_model.embeddings.token_embedding.weight"
+
+
+@dataclass(frozen=True)
+class TrainingInputs:
+    """What the user gives a training run.
+
+    Args:
+        images: reference images, each [height, width, 3], values 0 … 1.
+        class_noun: the descriptor, checked.
+        regularization_images: class images, or empty.
+        regularization_captions: one per class image.
+        resolution_px: edge of the training images, a multiple of 8; 0 is the family's native size.
+    """
+
+    images: Sequence[Tensor]
+    class_noun: str
+    regularization_images: Sequence[Tensor] = ()
+    regularization_captions: Sequence[str] = ()
+    resolution_px: int = 0
+
+
+def check_trainable(model: Any, clip: Any) -> Family:
+    """Return the model's family.
+
+    Raises:
+        UserInputError: the model cannot be trained, or the CLIP does not belong to it.
+    """
+    family = family_of(model)
+    config = model.model.model_config.unet_config
+    if config["in_channels"] != 4 or (family.name == "sd2" and config.get("adm_in_channels")):
+        raise UserInputError(
+            f"This {family.name} model takes extra inputs ({config['in_channels']} channels: inpainting, unCLIP or edit "
+            "model). Train on the plain text-to-image model of the family; the concept can be applied to this one."
+        )
+    prediction_of(model)
+    found = tuple(encoders_of(clip))
+    if set(found) != set(family.text_encoders):
+        raise UserInputError(
+            f"A {family.name} model needs the text encoders {list(family.text_encoders)}, this CLIP has {list(found)}. "
+            "Connect the CLIP of the same checkpoint."
+        )
+    return family
+
+
+def prediction_of(model: Any) -> Prediction:
+    """Return what the network predicts, also after a ModelSampling node changed it.
+
+    Raises:
+        UserInputError: something other than ε or v.
+    """
+    sampling = model.get_model_object("model_sampling")
+    if not isinstance(sampling, comfy.model_sampling.ModelSamplingDiscrete) or isinstance(
+        sampling, (comfy.model_sampling.EDM, comfy.model_sampling.X0)
+    ):
+        raise UserInputError(
+            f"This model samples as {type(sampling).__mro__[1].__name__}. Training knows ε- and v-prediction with discrete "
+            "timesteps; take model-sampling nodes out or use another checkpoint."
+        )
+    return Prediction.V if isinstance(sampling, comfy.model_sampling.V_PREDICTION) else Prediction.EPSILON
+
+
+def prepare_training(
+    model: Any, clip: Any, vae: Any, inputs: TrainingInputs, settings: TrainingSettings
+) -> ConceptTraining:
+    """Encode the images, copy the networks, and return a run at its start. Call it inside inference mode.
+
+    Raises:
+        UserInputError: images, captions, model or CLIP cannot be used.
+    """
+    family = check_trainable(model, clip)
+    _check_inputs(clip, family, inputs, settings.scheme)
+    size = inputs.resolution_px or family.native_size_px
+    prediction = prediction_of(model)
+    latents = _encode_images(model, vae, inputs.images, size, settings.flip)
+    class_latents = _encode_images(model, vae, inputs.regularization_images, size, settings.flip)
+    class_text = _encode_captions(clip, inputs.regularization_captions)
+    clip.cond_stage_model.reset_clip_options()
+    if clip.layer_idx is not None:
+        clip.cond_stage_model.set_clip_options({"layer": clip.layer_idx})
+
+    device = comfy.model_management.get_torch_device()
+    comfy.model_management.unload_all_models()
+    comfy.model_management.soft_empty_cache()
+    comfy.model_management.throw_exception_if_processing_interrupted()
+    with torch.inference_mode(False):
+        encoders = {name: _text_encoder(clip, name) for name in family.text_encoders}
+        generator = torch.Generator().manual_seed(settings.seed)
+        words = {name: _prompt_words(clip, name, e, inputs.class_noun) for name, e in encoders.items()}
+        tokens = {
+            n: initial_concept(_rows(e, CONCEPT_INITIAL_IDS), settings.scheme, generator) for n, e in encoders.items()
+        }
+        contexts = {
+            name: _initial_contexts(clip, name, encoder, len(inputs.images), settings.scheme, generator)
+            for name, encoder in encoders.items()
+        }
+        regularization = None
+        if class_latents is not None and class_text is not None:
+            regularization = RegularizationSet(_own(class_latents, device), _own_text(class_text, device))
+        assert latents is not None
+        return ConceptTraining(
+            settings=settings,
+            denoiser=HostDenoiser(model, device, size),
+            encoder=HostPromptEncoder({n: _moved(e, device) for n, e in encoders.items()}, family),
+            sigmas=model.get_model_object("model_sampling").sigmas.detach().cpu().clone(),
+            prediction=prediction,
+            words={
+                n: PromptWords(*(v.to(device) for v in (w.start, w.noun, w.end, w.padding))) for n, w in words.items()
+            },
+            tokens={n: t.float().to(device) for n, t in tokens.items()},
+            contexts={n: c.float().to(device) for n, c in contexts.items()},
+            references=ImageSet(_own(latents, device)),
+            regularization=regularization,
+        )
+
+
+def _check_inputs(clip: Any, family: Family, inputs: TrainingInputs, scheme: ICOScheme) -> None:
+    if not 1 <= len(inputs.images) <= MOST_IMAGES:
+        raise UserInputError(
+            f"There are {len(inputs.images)} reference images; 1 to {MOST_IMAGES} can be used, 4 to 8 are usual."
+        )
+    pairs = len(inputs.regularization_images), len(inputs.regularization_captions)
+    if pairs[0] != pairs[1]:
+        raise UserInputError(
+            f"There are {pairs[0]} regularization images and {pairs[1]} captions. Write one caption per image, one per line, "
+            "or a single caption for all."
+        )
+    if inputs.resolution_px % 8 or not (inputs.resolution_px == 0 or 64 <= inputs.resolution_px <= 2048):
+        raise UserInputError(
+            f"The resolution must be 0 (the model's own) or a multiple of 8 from 64 to 2048, but got {inputs.resolution_px}."
+        )
+    for name in family.text_encoders:
+        ids = noun_ids(clip, name, inputs.class_noun)
+        if not ids:
+            raise UserInputError(
+                f"The class noun {inputs.class_noun!r} has no token this model knows. Write a plain word."
+            )
+        empty = torch.empty(0)
+        length = encoders_of(clip)[name].max_length
+        end_position(PromptWords(empty, torch.empty(len(ids), 0), empty, empty, length), scheme)
+    for caption in inputs.regularization_captions:
+        tokens, _ = real_tokens(clip, caption)
+        if any(len(rows) > 1 for rows in tokens.values()):
+            raise UserInputError(f"The regularization caption {caption!r} is longer than 75 tokens. Shorten it.")
+
+
+class HostDenoiser:
+    """A private, frozen copy of the host's UNet whose cross-attention K and V weights can be trained.
+
+    Args:
+        model: the host MODEL; its LoRAs are part of the copy.
+        device: to train on.
+        size_px: edge of the training images, which SDXL is told.
+    """
+
+    def __init__(self, model: Any, device: torch.device, size_px: int) -> None:
+        self._model = model
+        self._size_px = size_px
+        self._compute_dtype = _compute_dtype(device)
+        config = dict(model.model.model_config.unet_config)
+        stored = torch.float32 if device.type == "cpu" else config.get("dtype") or torch.float32
+        config |= {"dtype": stored, "operations": comfy.ops.manual_cast, "device": device}
+        self.unet = UNetModel(**config).eval()
+        with torch.no_grad():
+            state = self.unet.state_dict()
+            for name, weight in _unet_weights(model):
+                state.pop(name).copy_(weight)
+        if state:
+            raise UserInputError(f"The model lacks the weight {next(iter(state))}. Load a complete checkpoint.")
+        self.unet.requires_grad_(False)
+        self.key_values: dict[str, nn.Parameter] = {}
+        for name in key_value_weights(model):
+            module = self.unet.get_submodule(name.removeprefix(UNET_PREFIX))
+            module.weight = nn.Parameter(module.weight.detach().float())
+            module.register_forward_hook(lambda _module, _inputs, output: detach_first_token(output))
+            self.key_values[name] = module.weight
+
+    def __call__(self, noisy: Tensor, timesteps: Tensor, text: TextConditioning) -> Tensor:
+        """Predict from x_t; see ``dci_core.training.Denoiser``."""
+        y = None
+        if text.pooled is not None:
+            size = {"width": self._size_px, "height": self._size_px, "device": noisy.device}
+            y = self._model.model.encode_adm(pooled_output=text.pooled, **size).to(noisy.device, self._compute_dtype)
+        options = {"optimized_attention_override": lambda _chosen, *args, **kwargs: attention_pytorch(*args, **kwargs)}
+        predicted = self.unet(
+            noisy.to(self._compute_dtype),
+            timesteps.float(),
+            context=text.context.to(self._compute_dtype),
+            y=y,
+            transformer_options=options,
+        )
+        return predicted.float()
+
+    def initial_key_values(self) -> dict[str, Tensor]:
+        """Return the K and V weights the copy started from."""
+        entries = self._model.get_key_patches(UNET_PREFIX)
+        return {name: patched_weight(f"{name}.weight", entries[f"{name}.weight"]) for name in self.key_values}
+
+
+class HostPromptEncoder:
+    """The family's text encoders, differentiable in their input embeddings."""
+
+    def __init__(self, encoders: Mapping[str, ClipTextTransformer], family: Family) -> None:
+        self._encoders = encoders
+        self._pooled_from = "clip_g" if "clip_g" in family.text_encoders else None
+
+    def __call__(self, prompts: Mapping[str, Tensor], end_position: int) -> TextConditioning:
+        """Encode prompts; see ``dci_core.training.PromptEncoder``."""
+        contexts, pooled = [], None
+        for name, encoder in self._encoders.items():
+            context, vector = encoder.encode(prompts[name], end_position, with_pooled=name == self._pooled_from)
+            contexts.append(context)
+            pooled = vector if vector is not None else pooled
+        return TextConditioning(torch.cat(contexts, dim=-1), pooled)
+
+
+def _compute_dtype(device: torch.device) -> torch.dtype:
+    return torch.bfloat16 if device.type != "cpu" and comfy.model_management.should_use_bf16(device) else torch.float32
+
+
+def _unet_weights(model: Any) -> Any:
+    for key, entry in model.get_key_patches(UNET_PREFIX).items():
+        yield key.removeprefix(UNET_PREFIX), patched_weight(key, entry)
+
+
+def _encode_images(model: Any, vae: Any, images: Sequence[Tensor], size: int, flip: bool) -> Tensor | None:
+    """Return scaled latents [n, F, D, h, w], the mirrored image behind when ``flip``; None without images."""
+    encoded = []
+    for image in images:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        square = center_square(image, size)
+        variants = torch.stack([square, square.flip(1)] if flip else [square])
+        encoded.append(model.model.process_latent_in(vae.encode(variants)).float())
+    return torch.stack(encoded) if encoded else None
+
+
+def _encode_captions(clip: Any, captions: Sequence[str]) -> TextConditioning | None:
+    if not captions:
+        return None
+    contexts, pooled = [], []
+    for caption in captions:
+        tokens, _ = real_tokens(clip, caption)
+        context, vector = clip.encode_from_tokens(tokens, return_pooled=True)
+        contexts.append(context)
+        pooled.append(vector)
+    return TextConditioning(torch.cat(contexts), torch.cat(pooled) if pooled[0] is not None else None)
+
+
+def _text_encoder(clip: Any, name: str) -> ClipTextTransformer:
+    module = getattr(clip.cond_stage_model, name)
+    layer = module.transformer.text_model.encoder.layers[0]
+    quick = layer.mlp.activation is comfy.clip_model.ACTIVATIONS["quick_gelu"]
+    return ClipTextTransformer(
+        weights=patched_weights(clip.patcher, f"{name}.transformer."),
+        heads=layer.self_attn.heads,
+        gelu="quick_gelu" if quick else "gelu",
+        output_layer=None if module.layer == "last" else module.layer_idx,
+        normalize_output=module.layer_norm_hidden_state,
+    )
+
+
+def _moved(encoder: ClipTextTransformer, device: torch.device) -> ClipTextTransformer:
+    weights = {name: weight.to(device) for name, weight in encoder.weights.items() if name != EMBEDDINGS}
+    return ClipTextTransformer(weights, encoder.heads, encoder.gelu, encoder.output_layer, encoder.normalize_output)
+
+
+def _rows(encoder: ClipTextTransformer, ids: Sequence[int]) -> Tensor:
+    return encoder.weights[EMBEDDINGS][list(ids)].float()
+
+
+def _prompt_words(clip: Any, name: str, encoder: ClipTextTransformer, class_noun: str) -> PromptWords:
+    tokenizer = encoders_of(clip)[name]
+    ids = noun_ids(clip, name, class_noun)
+    start, end, padding = _rows(encoder, [tokenizer.start_token, tokenizer.end_token, tokenizer.pad_token])
+    return PromptWords(start, _rows(encoder, ids), end, padding, tokenizer.max_length)
+
+
+def _initial_contexts(
+    clip: Any, name: str, encoder: ClipTextTransformer, images: int, scheme: ICOScheme, generator: torch.Generator
+) -> Tensor:
+    def words(phrases: Mapping[int, tuple[str, ...]], count: int) -> Tensor | None:
+        if count not in phrases:
+            return None
+        return _rows(encoder, [noun_ids(clip, name, word)[0] for word in phrases[count]])
+
+    width = encoder.weights[EMBEDDINGS].shape[1]
+    return initial_contexts(
+        words(PREFIX_WORDS, scheme.prefix), words(SUFFIX_WORDS, scheme.suffix), images, scheme, width, generator
+    )
+
+
+def _own(tensor: Tensor, device: torch.device) -> Tensor:
+    return tensor.clone().to(device)
+
+
+def _own_text(text: TextConditioning, device: torch.device) -> TextConditioning:
+    pooled = None if text.pooled is None else _own(text.pooled, device)
+    return TextConditioning(_own(text.context, device), pooled)

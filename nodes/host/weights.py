@@ -1,0 +1,53 @@
+"""Read the host's weights without touching them: originals, patched clones, K/V names and hashes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import comfy.lora
+import torch
+from torch import Tensor
+
+from ...dci_core.concept import key_value_hash
+
+UNET_PREFIX = "diffusion_model."
+_KEY_VALUE = re.compile(r"diffusion_model\..*\.attn2\.to_[kv]\.weight")
+
+
+def key_value_weights(model: Any) -> dict[str, Tensor]:
+    """Return the unpatched K and V weights of all cross-attention layers, by module name.
+
+    The tensors are the host's own: read them, do not keep or change them.
+    """
+    entries = model.get_key_patches(UNET_PREFIX)
+    return {key.removesuffix(".weight"): value[0][0] for key, value in entries.items() if _KEY_VALUE.fullmatch(key)}
+
+
+def base_hash(model: Any) -> str:
+    """Return the hash that ties a concept to its base: of the unpatched K and V weights."""
+    return key_value_hash(key_value_weights(model).items())
+
+
+def patched_weight(key: str, entry: list[Any], dtype: torch.dtype | None = None) -> Tensor:
+    """Return a private copy of one weight with the patcher's LoRAs applied, on the CPU.
+
+    Call it outside inference mode: the copy is then a normal tensor that autograd may save.
+
+    Args:
+        key: of the weight in the patched model.
+        entry: what ``get_key_patches`` holds for it: the original weight and converter, then patches.
+        dtype: of the copy; None keeps the weight's own.
+    """
+    original, convert = entry[0]
+    weight = convert(original.detach().clone().cpu(), inplace=True)
+    if len(entry) > 1:
+        weight = comfy.lora.calculate_weight(entry[1:], weight.float(), key).to(original.dtype)
+    return weight if dtype is None else weight.to(dtype)
+
+
+def patched_weights(patcher: Any, prefix: str) -> Mapping[str, Tensor]:
+    """Return private copies of all weights below a prefix, by name without it."""
+    entries = patcher.get_key_patches(prefix)
+    return {key.removeprefix(prefix): patched_weight(key, entry) for key, entry in entries.items()}

@@ -1,0 +1,121 @@
+"""ICOTrainer: fine-tune a model on a few reference images, inside the graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from comfy_api.latest import io
+
+from ..dci_core.ico import MOST_VECTORS, ICOScheme
+from ..dci_core.prompts import check_class_noun, check_placeholder
+from ..dci_core.training import TrainingSettings
+from .host.progress import TrainingProgress
+from .host.trainer import images_from, one_caption_each, train_concept
+from .host.training import TrainingInputs
+from .sockets import CATEGORY, LARGEST_SEED, ConceptSocket, LossMap
+
+
+class ICOTrainer(io.ComfyNode):
+    """Train a concept."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        neutral = TrainingSettings()
+        return io.Schema(
+            node_id="ICOTrainer",
+            display_name="ICO Trainer",
+            category=CATEGORY,
+            description="Teaches the model your subject from a few photographs: the K and V weights of its "
+            "cross-attention, and a few vectors that become V*. Everything else stays as it is.",
+            search_aliases=["train", "fine-tune", "dreambooth", "custom diffusion", "textual inversion"],
+            is_input_list=True,
+            inputs=[
+                io.Model.Input("model", tooltip="An SD1.x, SD2.x or SDXL model; LoRAs on it are trained along as they are."),
+                io.Clip.Input("clip", tooltip="Its CLIP."),
+                io.Vae.Input("vae", tooltip="Its VAE."),
+                io.Image.Input(
+                    "images",
+                    tooltip="Reference images, 4 to 8 are usual: a batch, or a list of any sizes. Their centre square is used.",
+                ),
+                io.String.Input(
+                    "class_noun", default="cat",
+                    tooltip='The plain word for what your subject is, such as "cat" or "tortoise plushy".',
+                ),
+                io.Int.Input(
+                    "contexts_before", display_name="contexts before (M)", default=neutral.scheme.prefix, min=0, max=MOST_VECTORS,
+                    tooltip="Image-specific vectors in front of V*: they take up what is peculiar to each photograph. "
+                    "1 when DCI is used, 4 without.",
+                ),
+                io.Int.Input(
+                    "contexts_after", display_name="contexts after (L)", default=neutral.scheme.suffix, min=0, max=MOST_VECTORS,
+                    tooltip="Image-specific vectors behind the noun. 1 when DCI is used, 2 without.",
+                ),
+                io.Int.Input(
+                    "concept_vectors", display_name="concept vectors (S)", default=neutral.scheme.concept_vectors, min=1,
+                    max=MOST_VECTORS, tooltip="Vectors that V* stands for. More raise likeness and lower obedience. "
+                    "3 when DCI is used, 2 without.",
+                ),
+                io.Int.Input("steps", default=neutral.steps, min=1, max=100000, tooltip="Optimiser steps. More raise likeness."),
+                io.Int.Input("batch_size", default=neutral.batch_size, min=1, max=64,
+                             tooltip="Reference images per step; as many regularization images are added where given."),
+                io.Float.Input("learning_rate", default=neutral.learning_rate, min=0.0, max=1.0, step=1e-6, round=False,
+                               tooltip="Final rate of K, V and V*; nothing multiplies it."),
+                io.Float.Input("context_learning_rate", default=neutral.context_learning_rate, min=0.0, max=1.0, step=1e-6,
+                               round=False, tooltip="Final rate of the image-specific vectors.", advanced=True),
+                io.Int.Input("seed", default=neutral.seed, min=0, max=LARGEST_SEED, control_after_generate=False,
+                             tooltip="Same seed, same concept."),
+                io.Int.Input("resolution", default=0, min=0, max=2048, step=8,
+                             tooltip="Edge of the training images in pixels; 0 is the model's own (512, 768 or 1024)."),
+                io.Boolean.Input("flip", default=neutral.flip, advanced=True,
+                                 tooltip="Mirror images at random. Off for subjects with writing or a fixed side."),
+                io.String.Input("placeholder", default="V*", advanced=True, tooltip="How prompts will call the subject."),
+                io.Boolean.Input("keep_contexts", default=False, advanced=True,
+                                 tooltip="Keep the image-specific vectors in the concept, for inspection."),
+                io.Image.Input("regularization_images", optional=True,
+                               tooltip="Other pictures of the class, so that the model does not forget it."),
+                io.String.Input("regularization_captions", multiline=True, default="", optional=True,
+                                tooltip="A caption per regularization image, one per line, or one for all; empty: "
+                                '"photo of a <class noun>".'),
+            ],
+            outputs=[
+                ConceptSocket.Output(display_name="concept", tooltip="For Save Concept and Apply Concept."),
+                LossMap.Output(display_name="loss_map", tooltip="Loss of every step, for Plot Loss Graph."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls,
+        images: list[torch.Tensor],
+        regularization_images: list[torch.Tensor] | None = None,
+        regularization_captions: list[str] | None = None,
+        **single: list[Any],
+    ) -> io.NodeOutput:
+        value = {name: values[0] for name, values in single.items()}
+        class_noun = check_class_noun(value["class_noun"])
+        check_placeholder(value["placeholder"], class_noun)
+        settings = TrainingSettings(
+            scheme=ICOScheme(value["contexts_before"], value["contexts_after"], value["concept_vectors"]),
+            steps=value["steps"],
+            batch_size=value["batch_size"],
+            learning_rate=value["learning_rate"],
+            context_learning_rate=value["context_learning_rate"],
+            flip=value["flip"],
+            seed=value["seed"],
+        )
+        class_images = images_from(regularization_images)
+        inputs = TrainingInputs(
+            images=images_from(images),
+            class_noun=class_noun,
+            regularization_images=class_images,
+            regularization_captions=one_caption_each(regularization_captions, len(class_images), class_noun),
+            resolution_px=value["resolution"],
+        )
+        progress = TrainingProgress(settings.steps, cls.hidden.unique_id)
+        concept, losses = train_concept(
+            value["model"], value["clip"], value["vae"], inputs, settings, progress.on_step,
+            placeholder=value["placeholder"], keep_contexts=value["keep_contexts"],
+        )  # fmt: skip
+        return io.NodeOutput(concept, {"loss": losses})

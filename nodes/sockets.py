@@ -1,0 +1,82 @@
+"""Socket types and inputs that several nodes share, so that they are described once."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..dci_core.settings import Blend, DCISettings, Layers, MaskPreset
+
+CATEGORY = "DCI"
+ConceptSocket = io.Custom("DCI_CONCEPT")
+MasksSocket = io.Custom("DCI_MASKS")
+LossMap = io.Custom("LOSS_MAP")
+LARGEST_SEED = 0xFFFFFFFFFFFFFFFF
+
+
+def dci_inputs() -> list[io.Input]:
+    """Return the inputs of the two-branch part; their ids are the fields of ``DCISettings``."""
+    neutral = DCISettings()
+    return [
+        io.Float.Input(
+            "injection_strength",
+            display_name="injection strength λ",
+            default=neutral.injection_strength,
+            min=-10.0,
+            max=10.0,
+            step=0.05,
+            tooltip="The dial. Higher lets the scene of the prompt in (obedience), lower keeps to your subject "
+            "(likeness). -2 … 2 is useful; 0 is the middle. To switch DCI off, set active_fraction to 0.",
+        ),
+        io.Float.Input(
+            "active_fraction",
+            display_name="active fraction T_a",
+            default=neutral.active_fraction,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip="Share of the denoising, from its noisy start, in which the auxiliary branch runs. Higher changes "
+            "more and costs more; the paper uses 0.15; 0 is plain sampling, bit for bit.",
+        ),
+        io.Boolean.Input(
+            "share_guidance",
+            default=neutral.share_guidance,
+            tooltip="On: the auxiliary branch uses the concept branch's unconditional prediction (3 rows per active "
+            "step, the published default). Off: it computes its own (4 rows).",
+            advanced=True,
+        ),
+        io.Combo.Input(
+            "mask_preset",
+            options=[preset.value for preset in MaskPreset],
+            default=neutral.mask_preset.value,
+            tooltip="How token attention becomes masks. reference: the published code. resolution_normalized: the same, "
+            "independent of image size. paper: the formulas taken literally; masks stay near one half.",
+            advanced=True,
+        ),
+        io.Combo.Input(
+            "blend",
+            options=[blend.value for blend in Blend],
+            default=neutral.blend.value,
+            tooltip="masks: blend by token masks. sum, mean: the paper's ablation without masks, and its average.",
+            advanced=True,
+        ),
+        io.Combo.Input(
+            "layers",
+            options=[layers.value for layers in Layers],
+            default=neutral.layers.value,
+            tooltip="all: every cross-attention layer. last: only the last one, the paper's ablation.",
+            advanced=True,
+        ),
+        io.Boolean.Input(
+            "share_noise",
+            default=neutral.share_noise,
+            tooltip="Off: the auxiliary branch starts from its own noise. On: from the concept branch's.",
+            advanced=True,
+        ),
+    ]
+
+
+def masks_output() -> io.Output:
+    """Return the output for the blend masks of a run."""
+    return MasksSocket.Output(
+        display_name="masks", tooltip="Blend masks of the latest run with this model, for MaskVisualizer."
+    )
