@@ -1,0 +1,138 @@
+"""Neutral settings are the stock sampler bit for bit; Euler with two branches is the paper's, step by step."""
+
+from __future__ import annotations
+
+import comfy.ldm.modules.attention as host_attention
+import comfy.model_patcher
+import comfy.samplers
+import pytest
+import torch
+from comfyui_dci.dci_core.branches import auxiliary_noise
+from comfyui_dci.dci_core.dbim import attention_scores, auxiliary_weight, blend_outputs, saliency
+from comfyui_dci.dci_core.settings import MaskPreset
+from comfyui_dci.nodes.host.attention import cross_attention_layers
+from comfyui_dci.nodes.host.conditioning import CARRIED_KEY, AuxiliaryText
+from scenes import dci, ksample, relative_difference, scene
+
+SAMPLERS = ["euler", "dpmpp_2m", "dpmpp_2m_sde", "euler_cfg_pp", "dpm_adaptive", "heun", "euler_ancestral", "uni_pc"]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_an_active_fraction_of_zero_is_the_stock_sampler(sampler: str) -> None:
+    s = scene()
+    stock = ksample(s.model, s.positive, s.negative, sampler)
+    ours = ksample(dci(s.model, active_fraction=0.0), s.positive, s.negative, sampler)
+    assert torch.equal(ours, stock)
+
+
+@pytest.mark.parametrize("share_guidance", [True, False])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_blend_forced_to_the_concept_is_the_stock_sampler(sampler: str, share_guidance: bool) -> None:
+    s = scene()
+    stock = ksample(s.model, s.positive, s.negative, sampler)
+    forced = dci(s.model, forced_auxiliary_weight=0.0, share_guidance=share_guidance)
+    assert torch.equal(ksample(forced, s.positive, s.negative, sampler), stock)
+    blended = dci(s.model, forced_auxiliary_weight=0.5, share_guidance=share_guidance)
+    assert relative_difference(ksample(blended, s.positive, s.negative, sampler), stock) > 1e-3
+
+
+@pytest.mark.parametrize("family", ["sd2", "sdxl"])
+def test_a_blend_forced_to_the_concept_is_the_stock_sampler_in_every_family(family: str) -> None:
+    s = scene(family)
+    stock = ksample(s.model, s.positive, s.negative)
+    assert torch.equal(ksample(dci(s.model, forced_auxiliary_weight=0.0), s.positive, s.negative), stock)
+    assert relative_difference(ksample(dci(s.model), s.positive, s.negative), stock) > 1e-4
+
+
+@pytest.mark.parametrize("share_guidance", [True, False])
+@pytest.mark.parametrize("strength", [-2.0, 0.0, 2.0])
+@pytest.mark.parametrize("sampler", ["euler", "ddim"])
+def test_equal_prompts_and_noise_leave_the_image_alone(sampler: str, strength: float, share_guidance: bool) -> None:
+    s = scene()
+    cond, options = s.positive[0]
+    carried = options[CARRIED_KEY]
+    same = AuxiliaryText(cond, options["pooled_output"], carried.concept_tokens, carried.concept_tokens)
+    positive = [[cond, {**options, CARRIED_KEY: same}]]
+    patched = dci(s.model, injection_strength=strength, share_noise=True, share_guidance=share_guidance)
+    stock = ksample(s.model, s.positive, s.negative, sampler)
+    # The branches are equal up to the rounding of different batch sizes.
+    assert relative_difference(ksample(patched, positive, s.negative, sampler), stock) < 1e-5
+
+
+@pytest.mark.parametrize("strength", [-1.0, 0.0, 1.5])
+@pytest.mark.parametrize("share_guidance", [True, False])
+def test_euler_follows_the_papers_two_branches(share_guidance: bool, strength: float) -> None:
+    s = scene()
+    patched = dci(s.model, injection_strength=strength, share_guidance=share_guidance)
+    ours = ksample(patched, s.positive, s.negative, steps=5, batch=2)
+    paper = _two_branch_euler(s, strength, share_guidance, steps=5, batch=2)
+    assert relative_difference(ours, paper) < 1e-5
+
+
+@torch.inference_mode()
+def _two_branch_euler(s, strength: float, share_guidance: bool, steps: int, batch: int) -> torch.Tensor:  # noqa: ANN001
+    """Both branches side by side, each with its own latent and Euler step: written from METHOD.md, one row at a time."""
+    guider = _loaded_guider(s)
+    sampling = guider.inner_model.model_sampling
+    sigmas = comfy.samplers.calculate_sigmas(sampling, "normal", steps)
+    concept_set, auxiliary_set = (
+        s.positive[0][1][CARRIED_KEY].concept_tokens,
+        s.positive[0][1][CARRIED_KEY].auxiliary_tokens,
+    )
+    layers = cross_attention_layers(guider.inner_model.diffusion_model)
+    record: dict = {}
+
+    def capture(key):  # noqa: ANN001, ANN202
+        def attend(q, k, v, extra):  # noqa: ANN001, ANN202
+            out = host_attention.optimized_attention(q, k, v, extra["n_heads"], transformer_options=extra)
+            scores = attention_scores(q, k, extra["n_heads"])
+            record[key] = (out, saliency(scores, auxiliary_set, MaskPreset.REFERENCE))
+            return out
+
+        return attend
+
+    def inject(key):  # noqa: ANN001, ANN202
+        def attend(q, k, v, extra):  # noqa: ANN001, ANN202
+            out = host_attention.optimized_attention(q, k, v, extra["n_heads"], transformer_options=extra)
+            scores = attention_scores(q, k, extra["n_heads"])
+            s_c = saliency(scores, concept_set, MaskPreset.REFERENCE)
+            return blend_outputs(out, record[key][0], auxiliary_weight(s_c, record[key][1], strength))
+
+        return attend
+
+    def epsilon(x, sigma, cond, hook=None):  # noqa: ANN001, ANN202
+        options: dict = {"transformer_options": {}}
+        for layer in layers if hook else ():
+            options = comfy.model_patcher.set_model_options_patch_replace(options, hook(layer), "attn2", *layer)
+        (denoised,) = comfy.samplers.calc_cond_batch(guider.inner_model, [cond], x, sigma.expand(batch), options)
+        return (x - denoised) / sigma
+
+    noise = comfy.sample.prepare_noise(torch.zeros(batch, 4, 8, 8), 3)
+    start = (1.0 + sigmas[0] ** 2).sqrt()
+    x_c, x_a = noise * start, auxiliary_noise(noise, 3) * start
+    last_active = sampling.percent_to_sigma(0.5)
+    for sigma, following in zip(sigmas[:-1], sigmas[1:]):
+        unconditional = epsilon(x_c, sigma, guider.conds["negative"])
+        if sigma > last_active:
+            e_a = epsilon(x_a, sigma, guider.conds["auxiliary"], capture)
+            e_c = epsilon(x_c, sigma, guider.conds["positive"], inject)
+            e_u = unconditional if share_guidance else epsilon(x_a, sigma, guider.conds["negative"])
+            x_a = x_a + (following - sigma) * (e_u + 5.0 * (e_a - e_u))
+        else:
+            e_c = epsilon(x_c, sigma, guider.conds["positive"])
+        x_c = x_c + (following - sigma) * (unconditional + 5.0 * (e_c - unconditional))
+    return guider.inner_model.process_latent_out(x_c)
+
+
+def _loaded_guider(s):  # noqa: ANN001, ANN202
+    carried = s.positive[0][1][CARRIED_KEY]
+    guider = comfy.samplers.CFGGuider(s.model)
+    auxiliary = [[carried.cross_attn, {"pooled_output": carried.pooled_output}]]
+    guider.inner_set_conds({"positive": s.positive, "negative": s.negative, "auxiliary": auxiliary})
+    comfy.model_management.load_models_gpu([s.model])
+    guider.inner_model = s.model.model
+    guider.inner_model.current_patcher = s.model
+    conds = {name: [dict(cond) for cond in entries] for name, entries in guider.original_conds.items()}
+    noise = torch.zeros(2, 4, 8, 8)
+    guider.conds = comfy.samplers.process_conds(guider.inner_model, noise, conds, noise.device, noise)
+    return guider
