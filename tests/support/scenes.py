@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Any, NamedTuple
 
 import comfy.samplers
@@ -31,7 +31,7 @@ class Scene(NamedTuple):
     negative: Any
 
 
-@lru_cache(maxsize=None)
+@cache
 def scene(family: str = "sd1", dtype: torch.dtype = torch.float32) -> Scene:
     """Return the scene of a family; it is shared, so tests must not change it."""
     with torch.inference_mode():

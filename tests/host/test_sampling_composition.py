@@ -1,0 +1,263 @@
+"""DCI beside the host's other features: each acts on both branches, and neither switches the other off."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import comfy.controlnet
+import comfy.samplers
+import comfy_extras.nodes_custom_sampler as custom
+import node_helpers
+import nodes as host_nodes
+import pytest
+import torch
+from comfyui_dci.dci_core.settings import DCISettings
+from comfyui_dci.nodes.host.sampling import AUXILIARY, apply_dci
+from scenes import dci, encode, ksample, positive, relative_difference, scene
+from tiny import fill
+
+
+class ForeignReplacement:
+    """IPAdapter's pattern: replaces attn2, adds its own attention, and is looked up by a 2-part key."""
+
+    def __init__(self, scale: float) -> None:
+        self.scale = scale
+
+    def __call__(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, Any]) -> torch.Tensor:
+        from comfy.ldm.modules.attention import optimized_attention
+
+        return optimized_attention(q, k, v, extra["n_heads"]) + self.scale * q
+
+
+def with_foreign(model: Any, scale: float, key: tuple[Any, ...]) -> Any:
+    clone = model.clone()
+    clone.set_model_attn2_replace(ForeignReplacement(scale), *key)
+    return clone
+
+
+@pytest.mark.parametrize("key", [("input", 1), ("input", 1, 0), ("middle", 0)])
+def test_a_foreign_attention_replacement_acts_with_ours_in_either_order(key: tuple[Any, ...]) -> None:
+    s = scene()
+    first = ksample(dci(with_foreign(s.model, 0.3, key)), s.positive, s.negative)
+    last = ksample(with_foreign(dci(s.model), 0.3, key), s.positive, s.negative)
+    assert torch.equal(first, last)
+    assert relative_difference(first, ksample(dci(s.model), s.positive, s.negative)) > 1e-4  # the foreign one acts
+    assert (
+        relative_difference(first, ksample(with_foreign(s.model, 0.3, key), s.positive, s.negative)) > 1e-4
+    )  # ours acts
+    forced = ksample(dci(with_foreign(s.model, 0.3, key), forced_auxiliary_weight=0.0), s.positive, s.negative)
+    assert torch.equal(forced, ksample(with_foreign(s.model, 0.3, key), s.positive, s.negative))
+
+
+def test_the_model_patch_and_custom_sampling_make_the_samplers_image() -> None:
+    s = scene()
+    with torch.inference_mode():
+        patched = dci(s.model)
+        guider = custom.CFGGuider.execute(patched, s.positive, s.negative, 5.0).result[0]
+        sigmas = custom.BasicScheduler.execute(patched, "normal", 4, 1.0).result[0]
+        sampler = custom.KSamplerSelect.execute("euler").result[0]
+        noise = custom.RandomNoise.execute(3).result[0]
+        latent = {"samples": torch.zeros(1, 4, 8, 8)}
+        result = custom.SamplerCustomAdvanced.execute(noise, guider, sampler, sigmas, latent).result[0]["samples"]
+    assert torch.equal(result, ksample(patched, s.positive, s.negative))
+
+
+def test_a_guider_without_negative_works() -> None:
+    s = scene()
+    with torch.inference_mode():
+        patched, masks = apply_dci(s.model, DCISettings(active_fraction=0.5))
+        guider = custom.BasicGuider.execute(patched, s.positive).result[0]
+        sigmas = custom.BasicScheduler.execute(patched, "normal", 4, 1.0).result[0]
+        sampler = custom.KSamplerSelect.execute("euler").result[0]
+        latent = {"samples": torch.zeros(1, 4, 8, 8)}
+        custom.SamplerCustomAdvanced.execute(custom.RandomNoise.execute(3).result[0], guider, sampler, sigmas, latent)
+    assert len(masks.calls) == 2
+
+
+def auxiliary_latents(model: Any, positive: Any, negative: Any, **options: Any) -> list[torch.Tensor]:
+    """Return what the auxiliary branch's own forwards were given, with their ControlNet and area."""
+    from comfy.patcher_extension import WrappersMP
+
+    seen: list[Any] = []
+    watched = model.clone()
+
+    def watch(executor: Any, base: Any, conds: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+        if len(conds) == 1 and conds[0] and all("dci" not in cond for cond in conds[0]):
+            seen.append((conds[0], x.clone()))
+        return executor(base, conds, x, *args, **kwargs)
+
+    watched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "watch", watch)
+    ksample(watched, positive, negative, **options)
+    return seen
+
+
+@pytest.mark.parametrize("old_node", [True, False])
+def test_a_controlnet_on_the_positive_acts_on_both_branches(old_node: bool) -> None:
+    s = scene()
+    net = tiny_controlnet(s.model)
+    image = torch.rand(1, 64, 64, 3)
+    with torch.inference_mode():
+        if old_node:
+            (pos,) = host_nodes.ControlNetApply().apply_controlnet(s.positive, net, image, 1.0)
+            neg = s.negative
+        else:
+            apply = host_nodes.ControlNetApplyAdvanced().apply_controlnet
+            pos, neg = apply(s.positive, s.negative, net, image, 1.0, 0.0, 1.0)
+    forced = dci(s.model, forced_auxiliary_weight=0.0)
+    assert torch.equal(ksample(forced, pos, neg), ksample(s.model, pos, neg))
+    assert relative_difference(ksample(s.model, pos, neg), ksample(s.model, s.positive, s.negative)) > 1e-4
+    seen = auxiliary_latents(dci(s.model), pos, neg)
+    assert seen and all("control" in cond for conds, _ in seen for cond in conds)
+
+
+def tiny_controlnet(model: Any) -> Any:
+    import comfy.cldm.cldm
+    import comfy.ops
+
+    config = {k: v for k, v in model.model.model_config.unet_config.items() if k not in ("out_channels",)}
+    config.pop("transformer_depth_output", None)
+    net = comfy.cldm.cldm.ControlNet(**config, hint_channels=3, operations=comfy.ops.disable_weight_init)
+    fill(net, 5)
+    return comfy.controlnet.ControlNet(net, load_device=torch.device("cpu"), manual_cast_dtype=None)
+
+
+def test_an_inpainting_mask_keeps_what_it_protects_in_both_branches() -> None:
+    s = scene()
+    mask = torch.zeros(1, 1, 64, 64)
+    mask[..., 32:] = 1.0
+    image = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    latent = {"samples": image, "noise_mask": mask}
+    result = ksample(dci(s.model), s.positive, s.negative, latent=latent)
+    assert torch.allclose(result[..., :4], image[..., :4], atol=1e-5)
+    forced = dci(s.model, forced_auxiliary_weight=0.0)
+    stock = ksample(s.model, s.positive, s.negative, latent=latent)
+    assert torch.equal(ksample(forced, s.positive, s.negative, latent=latent), stock)
+    assert relative_difference(result, stock) > 1e-4
+    # The protected half of what the auxiliary branch sees is the noised image, as for the concept branch.
+    (_, first), *_ = auxiliary_latents(dci(s.model), s.positive, s.negative, latent=latent)
+    sigma = s.model.get_model_object("model_sampling").sigma_max
+    scaled = s.model.model.process_latent_in(image)
+    noise = (first[..., :4] - scaled[..., :4]) / sigma
+    assert 0.7 < noise.std() < 1.3
+
+
+def test_image_to_image_keeps_its_share_of_active_steps() -> None:
+    s = scene()
+    latent = {"samples": torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))}
+    patched, masks = apply_dci(s.model, DCISettings(active_fraction=0.25))
+    result = ksample(patched, s.positive, s.negative, steps=8, denoise=0.5, latent=latent)
+    assert len(masks.calls) == 2
+    assert (
+        relative_difference(result, ksample(s.model, s.positive, s.negative, steps=8, denoise=0.5, latent=latent))
+        > 1e-5
+    )
+    forced = dci(s.model, forced_auxiliary_weight=0.0)
+    stock = ksample(s.model, s.positive, s.negative, steps=8, denoise=0.5, latent=latent)
+    assert torch.equal(ksample(forced, s.positive, s.negative, steps=8, denoise=0.5, latent=latent), stock)
+
+
+def test_a_masked_and_an_area_condition_carry_their_auxiliary_text_along() -> None:
+    s = scene()
+    mask = torch.zeros(1, 8, 8)
+    mask[..., :4] = 1.0
+    masked = node_helpers.conditioning_set_values(s.positive, {"mask": mask, "mask_strength": 1.0})
+    area = node_helpers.conditioning_set_values(positive(s.clip, "a V* in the snow"), {"area": (4, 8, 4, 0)})
+    conds = masked + area
+    stock = ksample(s.model, conds, s.negative)
+    assert torch.equal(ksample(dci(s.model, forced_auxiliary_weight=0.0), conds, s.negative), stock)
+    assert relative_difference(ksample(dci(s.model), conds, s.negative), stock) > 1e-4
+    for seen, _ in auxiliary_latents(dci(s.model), conds, s.negative):
+        assert any("mask" in cond for cond in seen) and any(cond.get("area") == (4, 8, 4, 0) for cond in seen)
+
+
+def test_steps_after_the_active_part_run_no_extra_rows() -> None:
+    s = scene()
+    rows: list[int] = []
+    watched = dci(s.model, active_fraction=0.3).clone()
+    from comfy.patcher_extension import WrappersMP
+
+    def count(executor: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+        rows.append(x.shape[0])
+        assert len(rows) < 5 or "attn2" not in args[-1].get("patches_replace", {})
+        return executor(x, *args, **kwargs)
+
+    watched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "count", count)
+    ksample(watched, s.positive, s.negative, steps=6)
+    assert rows == [1, 2, 1, 2, 2, 2, 2, 2]  # two active steps of 1 + 2 rows, then plain ones of 2
+
+
+def test_exact_guidance_runs_four_rows_an_active_step() -> None:
+    s = scene()
+    rows: list[int] = []
+    watched = dci(s.model, active_fraction=0.3, share_guidance=False).clone()
+    from comfy.patcher_extension import WrappersMP
+
+    def count(executor: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+        rows.append(x.shape[0])
+        return executor(x, *args, **kwargs)
+
+    watched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "count", count)
+    ksample(watched, s.positive, s.negative, steps=6)
+    assert rows == [2, 2, 2, 2, 2, 2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    "field, value", [("blend", "sum"), ("blend", "mean"), ("layers", "last"), ("mask_preset", "paper")]
+)
+def test_each_ablation_and_preset_makes_another_image(field: str, value: str) -> None:
+    s = scene()
+    usual = ksample(dci(s.model), s.positive, s.negative)
+    assert relative_difference(ksample(dci(s.model, **{field: value}), s.positive, s.negative), usual) > 1e-6
+
+
+def test_the_last_layer_alone_is_the_last_of_the_forward_pass() -> None:
+    s = scene()
+    order: list[Any] = []
+
+    def note(x: Any, extra: dict[str, Any]) -> Any:
+        order.append((*extra["block"], extra["block_index"]))
+        return x
+
+    watched = s.model.clone()
+    watched.set_model_attn2_output_patch(note)
+    ksample(watched, s.positive, s.negative, steps=1)
+    from comfyui_dci.nodes.host.attention import cross_attention_layers
+
+    assert order[:16] == cross_attention_layers(s.model.model.diffusion_model)
+
+
+def test_a_positive_without_auxiliary_text_is_plain_sampling_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    s = scene()
+    plain = encode(s.clip, "a castle")
+    with caplog.at_level(logging.WARNING, "comfyui_dci"):
+        ours = ksample(dci(s.model), plain, s.negative)
+    assert torch.equal(ours, ksample(s.model, plain, s.negative))
+    assert "carries no auxiliary text" in caplog.text
+
+
+def test_without_added_noise_it_is_plain_sampling_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    s = scene()
+    latent = {"samples": torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))}
+    with caplog.at_level(logging.WARNING, "comfyui_dci"):
+        ours = ksample(dci(s.model), s.positive, s.negative, latent=latent, disable_noise=True)
+    assert torch.equal(ours, ksample(s.model, s.positive, s.negative, latent=latent, disable_noise=True))
+    assert "no noise is added" in caplog.text
+
+
+def test_every_sampler_of_the_host_runs_and_keeps_the_stock_image_when_forced() -> None:
+    s = scene()
+    for sampler in comfy.samplers.SAMPLER_NAMES:
+        if sampler == "dpm_adaptive":  # has its own, slower test
+            continue
+        stock = ksample(s.model, s.positive, s.negative, sampler, steps=3)
+        forced = ksample(dci(s.model, forced_auxiliary_weight=0.0), s.positive, s.negative, sampler, steps=3)
+        assert torch.equal(forced, stock), sampler
+
+
+@pytest.mark.parametrize("scheduler", comfy.samplers.SCHEDULER_NAMES)
+def test_every_scheduler_of_the_host_runs(scheduler: str) -> None:
+    s = scene()
+    ours = ksample(dci(s.model), s.positive, s.negative, scheduler=scheduler)
+    assert relative_difference(ours, ksample(s.model, s.positive, s.negative, scheduler=scheduler)) > 1e-5
+    assert AUXILIARY not in s.positive[0][1]

@@ -1,0 +1,110 @@
+"""Whatever happens in a run, the model given in is left exactly as it was, and so is the next plain run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.model_management
+import comfy.samplers
+import pytest
+import torch
+from comfy.patcher_extension import WrappersMP
+from comfyui_dci.dci_core.errors import UserInputError
+from comfyui_dci.dci_core.settings import DCISettings
+from comfyui_dci.nodes.host.sampling import apply_dci
+from scenes import dci, encode, ksample, scene
+from torch import Tensor
+
+
+def snapshot(value: Any) -> Any:
+    """Return the structure of a value, tensors by identity and content, callables by identity."""
+    if isinstance(value, dict):
+        return {key: snapshot(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [snapshot(entry) for entry in value]
+    if isinstance(value, Tensor):
+        return (id(value), value.dtype, value.shape, value.double().sum().item())
+    return value if isinstance(value, (int, float, str, type(None))) else id(value)
+
+
+def patcher_state(model: Any) -> dict[str, Any]:
+    fields = ("patches", "object_patches", "model_options", "wrappers", "callbacks", "injections", "hook_patches")
+    weights = {key: weight.clone() for key, weight in model.model.state_dict().items()}
+    return {name: snapshot(getattr(model, name)) for name in fields} | {"weights": weights}
+
+
+def assert_unchanged(model: Any, before: dict[str, Any]) -> None:
+    after = patcher_state(model)
+    weights, earlier = after.pop("weights"), before.pop("weights")
+    assert after == before
+    assert all(torch.equal(weights[key], earlier[key]) for key in earlier) and weights.keys() == earlier.keys()
+
+
+class Stop(Exception):
+    """Raised by a test in the middle of a run."""
+
+
+def fail_at(model: Any, call: int, error: type[BaseException], kind: str = WrappersMP.PREDICT_NOISE) -> Any:
+    """Return a clone that raises at a model call, beneath the two-branch code."""
+    clone, calls = model.clone(), []
+
+    def wrapper(executor: Any, *args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) == call:
+            raise error()
+        return executor(*args, **kwargs)
+
+    clone.add_wrapper_with_key(kind, "test", wrapper)
+    return clone
+
+
+def test_applying_and_sampling_leave_the_model_as_it_was() -> None:
+    s = scene()
+    stock = ksample(s.model, s.positive, s.negative)
+    before = patcher_state(s.model)
+    patched, masks = apply_dci(s.model, DCISettings(injection_strength=1.0, active_fraction=0.5))
+    ksample(patched, s.positive, s.negative)
+    assert masks.calls
+    assert_unchanged(s.model, before)
+    assert torch.equal(ksample(s.model, s.positive, s.negative), stock)
+
+
+@pytest.mark.parametrize("kind", [WrappersMP.PREDICT_NOISE, WrappersMP.APPLY_MODEL])
+@pytest.mark.parametrize("error", [comfy.model_management.InterruptProcessingException, Stop])
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_cancelling_or_failing_leaves_the_model_as_it_was(kind: str, error: type[BaseException], call: int) -> None:
+    s = scene()
+    stock = ksample(s.model, s.positive, s.negative)
+    before = patcher_state(s.model)
+    patched = dci(s.model)
+    ours = ksample(patched, s.positive, s.negative)
+    with pytest.raises(error):
+        ksample(fail_at(patched, call, error, kind), s.positive, s.negative)
+    assert torch.equal(ksample(s.model, s.positive, s.negative), stock)
+    assert torch.equal(ksample(patched, s.positive, s.negative), ours)
+    assert_unchanged(s.model, before)
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
+    s = scene()
+    patched = dci(s.model)
+    first = ksample(patched, s.positive, s.negative)
+    assert torch.equal(ksample(patched, s.positive, s.negative), first)
+    assert not torch.equal(ksample(patched, s.positive, s.negative, seed=4), first)
+
+
+def test_masks_belong_to_the_latest_run() -> None:
+    s = scene()
+    patched, masks = apply_dci(s.model, DCISettings(active_fraction=0.5))
+    ksample(patched, s.positive, s.negative, batch=2)
+    assert masks.batch == 2 and masks.sizes[0] == (8, 8) and len(masks.calls) == 2
+    ksample(patched, s.positive, s.negative, batch=1)
+    assert masks.batch == 1 and len(masks.calls) == 2
+    ksample(patched, encode(s.clip, "a castle"), s.negative)
+    assert masks.calls == []
+
+
+def test_applying_twice_is_refused() -> None:
+    s = scene()
+    with pytest.raises(UserInputError, match="already carries Apply DCI"):
+        apply_dci(dci(s.model), DCISettings())
