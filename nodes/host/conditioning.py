@@ -89,6 +89,11 @@ def build_conditioning(
         name: concept_token_set(rows, is_vector_of(known), noun_ids(clip, f"clip_{name}", info.class_noun))
         for name, rows in concept_rows.items()
     }
+    if not all(any(map(is_vector_of(known), (t for _, t in rows))) for rows in concept_rows.values()):
+        raise UserInputError(
+            f"{info.placeholder} stands in the prompt {prompt!r}, but not as a word of its own: the tokenizer took it for part "
+            f'of something else. Write it between spaces, for example "a {info.placeholder} {info.class_noun} on grass".'
+        )
     reader = clip_with_noun_for(clip, known, noun) if entire_prompt else clip
     auxiliary_ids, auxiliary_rows = real_tokens(reader, pair.auxiliary_template)
     if entire_prompt and not any(isinstance(t, AuxiliaryNounId) for _, t in next(iter(auxiliary_rows.values()))):

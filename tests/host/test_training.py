@@ -1,0 +1,253 @@
+"""Training on the host's models: the copies compute what the host computes, and the host is left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import comfy.model_management
+import comfy.sd
+import pytest
+import torch
+from comfyui_dci.dci_core.concept import Concept
+from comfyui_dci.dci_core.errors import UserInputError
+from comfyui_dci.dci_core.ico import ICOScheme
+from comfyui_dci.dci_core.training import ConceptTraining, TextConditioning, TrainingSettings, run_training
+from comfyui_dci.nodes.host.trainer import one_caption_each, train_concept
+from comfyui_dci.nodes.host.training import HostDenoiser, TrainingInputs, prepare_training
+from comfyui_dci.nodes.host.weights import key_value_weights
+from scenes import encode, random_concept, scene
+from test_sampling_state import assert_unchanged, patcher_state
+from tiny import Tiny, tiny, tiny_model
+
+FAMILIES = ["sd1", "sd2", "sdxl"]
+
+
+def pictures(count: int = 3, seed: int = 1) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    smooth = torch.rand(count, 3, 6, 6, generator=generator)
+    large = torch.nn.functional.interpolate(smooth, size=(64, 72), mode="bicubic").clamp(0, 1)
+    return list(large.movedim(1, -1))
+
+
+def inputs(noun: str = "cat", regularized: bool = False) -> TrainingInputs:
+    others = pictures(2, seed=9) if regularized else []
+    captions = ["photo of a cat on grass", "a cat"] if regularized else []
+    return TrainingInputs(pictures(), noun, others, captions, 64)
+
+
+def settings(**changes: Any) -> TrainingSettings:
+    usual = {"steps": 3, "batch_size": 2, "learning_rate": 1e-3, "context_learning_rate": 1e-2, "seed": 5}
+    return TrainingSettings(**{**usual, **changes})
+
+
+def train(base: Tiny, given: TrainingInputs | None = None, **changes: Any) -> tuple[Concept, list[float]]:
+    with torch.inference_mode():
+        return train_concept(
+            base.model, base.clip, base.vae, given or inputs(), settings(**changes), lambda step, loss: None,
+            keep_contexts=True,
+        )  # fmt: skip
+
+
+def prepared(base: Tiny, given: TrainingInputs | None = None, **changes: Any) -> ConceptTraining:
+    with torch.inference_mode():
+        return prepare_training(base.model, base.clip, base.vae, given or inputs(), settings(**changes))
+
+
+def outside_inference(work: Callable[[], Any]) -> Any:
+    with torch.inference_mode(False), torch.enable_grad():
+        return work()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_private_network_predicts_what_the_host_predicts(family: str) -> None:
+    s = scene(family)
+    x, timesteps = torch.randn(2, 4, 8, 8), torch.tensor([10, 900])
+    cond, options = s.negative[0]
+    with torch.inference_mode(False):
+        denoiser = HostDenoiser(s.base.model, torch.device("cpu"), 64)
+        pooled = options["pooled_output"].clone().expand(2, -1) if family == "sdxl" else None
+        ours = denoiser(x, timesteps, TextConditioning(cond.clone().expand(2, -1, -1), pooled))
+    unet = s.base.model.model.diffusion_model
+    y = (
+        None
+        if pooled is None
+        else s.base.model.model.encode_adm(pooled_output=pooled, width=64, height=64, device="cpu")
+    )
+    with torch.inference_mode():
+        comfy.model_management.load_models_gpu([s.base.model])
+        theirs = unet(x, timesteps.float(), context=cond.expand(2, -1, -1), y=y, transformer_options={})
+    # Other attention kernels: equal up to float32 rounding.
+    assert torch.allclose(ours, theirs, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("clip_skip", [None, -2])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_training_prompts_are_encoded_as_the_host_encodes_them(family: str, clip_skip: int | None) -> None:
+    base = tiny(family)
+    if clip_skip is not None:
+        base.clip.clip_layer(clip_skip)
+    training = prepared(base, scheme=ICOScheme(1, 1, 3))
+    with torch.inference_mode(False), torch.no_grad():
+        ours = training._reference_text(torch.tensor([1]))
+        vectors = {name: (training.contexts[name][1], training.tokens[name]) for name in training.words}
+    with torch.inference_mode():
+        tokens = base.clip.tokenize("a dog dog dog cat .")
+        for name, rows in tokens.items():
+            contexts, concept = vectors[f"clip_{name}"]
+            learned = [contexts[0], *concept, None, contexts[1]]
+            rows[0][1:7] = [(v.detach() if v is not None else rows[0][5][0], 1.0) for v in learned]
+        theirs, pooled = base.clip.encode_from_tokens(tokens, return_pooled=True)
+    assert torch.allclose(ours.context, theirs, atol=2e-5, rtol=1e-4)
+    if family == "sdxl":
+        assert ours.pooled is not None and torch.allclose(ours.pooled, pooled, atol=2e-5, rtol=1e-4)
+    else:
+        assert ours.pooled is None
+
+
+@pytest.mark.parametrize("regularized", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_three_steps_change_what_they_should_and_nothing_else(family: str, regularized: bool) -> None:
+    base = tiny(family)
+    model_before, clip_before = patcher_state(base.model), patcher_state(base.clip.patcher)
+    training = prepared(base, inputs(regularized=regularized))
+    denoiser = training.denoiser
+    assert isinstance(denoiser, HostDenoiser)
+    before = {name: tensor.detach().clone() for name, tensor in denoiser.unet.state_dict().items()}
+    learned = {
+        **{f"T {n}": p for n, p in training.tokens.items()},
+        **{f"I {n}": p for n, p in training.contexts.items()},
+    }
+    learned_before = {name: p.detach().clone() for name, p in learned.items()}
+    outside_inference(lambda: run_training(training, lambda step, loss: None))
+    changed = {name for name, tensor in denoiser.unet.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed == {f"{name.removeprefix('diffusion_model.')}.weight" for name in key_value_weights(base.model)}
+    assert all(not torch.equal(p, learned_before[name]) for name, p in learned.items())
+    assert_unchanged(base.model, model_before)
+    assert_unchanged(base.clip.patcher, clip_before)
+    assert all(
+        not p.requires_grad
+        for n, p in denoiser.unet.named_parameters()
+        if f"diffusion_model.{n[:-7]}" not in denoiser.key_values
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_same_seed_gives_the_same_bits(family: str) -> None:
+    first, losses = train(tiny(family), inputs(regularized=True))
+    again, same = train(tiny(family), inputs(regularized=True))
+    other, _ = train(tiny(family), inputs(regularized=True), seed=6)
+    assert losses == same
+    for ours, theirs in ((first.key_value_deltas, again.key_value_deltas), (first.tokens, again.tokens)):
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert any(not torch.equal(first.tokens[name], other.tokens[name]) for name in first.tokens)
+
+
+def test_training_leaves_the_global_random_stream_alone() -> None:
+    base = tiny("sd1")
+    torch.manual_seed(42)
+    expected = torch.rand(3)
+    torch.manual_seed(42)
+    train(base)
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("v_prediction", [False, True])
+def test_training_lowers_the_loss_on_fixed_noise(v_prediction: bool) -> None:
+    base = Tiny(tiny_model("sd1", v_prediction), *tiny("sd1")[1:])
+    training = prepared(base, steps=40, learning_rate=5e-3, context_learning_rate=5e-3)
+
+    def run() -> tuple[float, float]:
+        before = training.evaluation_loss()
+        run_training(training, lambda step, loss: None)
+        return before, training.evaluation_loss()
+
+    before, after = outside_inference(run)
+    assert after < 0.97 * before
+
+
+def test_a_lora_on_the_model_is_part_of_what_is_trained() -> None:
+    s = scene()
+    with torch.inference_mode(False):
+        plain = HostDenoiser(s.base.model, torch.device("cpu"), 64)
+        patched = HostDenoiser(s.model, torch.device("cpu"), 64)
+        for name, delta in s.concept.key_value_deltas.items():
+            assert torch.allclose(patched.key_values[name], plain.key_values[name] + delta, atol=1e-6)
+            assert torch.equal(patched.initial_key_values()[name], patched.key_values[name])
+
+
+def test_a_finished_concept_describes_itself_and_applies() -> None:
+    base = tiny("sd1")
+    concept, losses = train(base, inputs("tortoise plushy"))
+    assert len(losses) == 3 and concept.info.class_noun == "tortoise plushy" and concept.info.family == "sd1"
+    assert concept.tokens["clip_l"].shape == (3, 64)
+    assert concept.contexts is not None and concept.contexts["clip_l"].shape == (3, 2, 64)
+    assert not concept.tokens["clip_l"].is_inference() and not concept.tokens["clip_l"].requires_grad
+    from comfyui_dci.nodes.host.applying import apply_concept
+
+    with torch.inference_mode():
+        _, clip = apply_concept(base.model, base.clip, concept)
+        encode(clip, "a V* tortoise plushy")
+
+
+@pytest.mark.parametrize("error", [comfy.model_management.InterruptProcessingException, ValueError])
+def test_cancelling_leaves_everything_as_it_was(error: type[BaseException]) -> None:
+    base = tiny("sd1")
+    before = patcher_state(base.model)
+
+    def stop(step: int, loss: float) -> None:
+        if step == 2:
+            raise error()
+
+    with pytest.raises(error), torch.inference_mode():
+        train_concept(base.model, base.clip, base.vae, inputs(), settings(), stop)
+    assert_unchanged(base.model, before)
+    assert len(train(base)[1]) == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "changes", "message"),
+    [
+        (TrainingInputs([], "cat"), {}, "0 reference images"),
+        (TrainingInputs(pictures() * 70, "cat"), {}, "210 reference images"),
+        (TrainingInputs(pictures(), "cat " * 80), {}, "training prompt needs"),
+        (TrainingInputs(pictures(), "cat", pictures(), ["a cat"] * 2), {}, "3 regularization images and 2 captions"),
+        (TrainingInputs(pictures(), "cat", pictures()[:1], ["a cat " * 60]), {}, "longer than 75 tokens"),
+        (TrainingInputs(pictures(), "cat", resolution_px=100), {}, "multiple of 8"),
+        (TrainingInputs([torch.rand(4, 4, 3)], "cat", resolution_px=64), {}, "at least 8 × 8"),
+        (TrainingInputs([torch.full((16, 16, 3), float("nan"))], "cat", resolution_px=64), {}, "not finite"),
+    ],
+)
+def test_unusable_inputs_are_refused_before_work_starts(given: TrainingInputs, changes: Any, message: str) -> None:
+    with pytest.raises(UserInputError, match=message):
+        prepared(tiny("sd1"), given, **changes)
+
+
+def test_a_clip_of_another_family_is_refused() -> None:
+    base, other = tiny("sd1"), tiny("sd2")
+    with pytest.raises(UserInputError, match="needs the text encoders \\['clip_l'\\], this CLIP has \\['clip_h'\\]"):
+        prepared(Tiny(base.model, other.clip, base.vae))
+
+
+def test_a_diverging_run_says_what_to_do() -> None:
+    base = tiny("sd1")
+    with torch.no_grad():
+        base.model.model.diffusion_model.out[2].bias.fill_(float("nan"))
+    with pytest.raises(UserInputError, match="training loss became nan.*Lower the learning rate"):
+        train(base)
+
+
+def test_captions_are_one_each_or_one_for_all() -> None:
+    assert one_caption_each(None, 2, "cat") == ["photo of a cat"] * 2
+    assert one_caption_each(["  a cat \n\n"], 2, "cat") == ["a cat"] * 2
+    assert one_caption_each(["a\nb"], 2, "cat") == ["a", "b"]
+    assert one_caption_each(["a", "b"], 2, "cat") == ["a", "b"]
+    assert one_caption_each([""], 0, "cat") == []
+    with pytest.raises(UserInputError, match="captions but no regularization images"):
+        one_caption_each(["a cat"], 0, "cat")
+
+
+def test_a_concept_for_a_second_training_round_keeps_its_own_base() -> None:
+    s = scene()
+    concept, _ = train(Tiny(s.model, s.clip, s.base.vae))
+    assert concept.info.base_hash == random_concept(s.base).info.base_hash
