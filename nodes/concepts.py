@@ -10,7 +10,7 @@ from ..dci_core.concept import Concept
 from ..dci_core.concept_file import PRECISIONS, load_concept, save_concept
 from ..dci_core.errors import UserInputError
 from .host.applying import apply_concept
-from .host.concept_store import FOLDER, check_name, find_concept, free_path, list_concepts
+from .host.concept_store import FOLDER, check_name, find_concept, free_path, list_concepts, name_of
 from .sockets import CATEGORY, ConceptSocket
 
 
@@ -58,9 +58,8 @@ class SaveConcept(io.ComfyNode):
     def execute(cls, concept: Concept, name: str, precision: str, overwrite: bool) -> io.NodeOutput:
         path = free_path(name, overwrite)
         save_concept(concept, path, precision)
-        return io.NodeOutput(
-            concept, path.name, ui=ui.PreviewText(f"saved {path.name}, {path.stat().st_size / 1e6:.1f} MB")
-        )
+        name = name_of(path)
+        return io.NodeOutput(concept, name, ui=ui.PreviewText(f"saved {name}, {path.stat().st_size / 1e6:.1f} MB"))
 
 
 class LoadConcept(io.ComfyNode):

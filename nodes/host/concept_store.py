@@ -40,6 +40,12 @@ def find_concept(name: str) -> Path:
     return Path(path)
 
 
+def name_of(path: Path) -> str:
+    """Return the name a concept file has in the list: its path below the folder it is in."""
+    folders = [Path(folder).resolve() for folder in folder_paths.get_folder_paths(FOLDER)]
+    return next(path.relative_to(folder).as_posix() for folder in folders if path.is_relative_to(folder))
+
+
 def check_name(name: str) -> str:
     """Return the file name a concept is to be saved under, with its ending.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, NamedTuple
 
-import comfy.samplers
 import nodes as host_nodes
 import torch
 from comfyui_dci.dci_core.concept import Concept, ConceptInfo

@@ -1,0 +1,270 @@
+"""The auxiliary branch outside the network: noise, guidance in ε, Euler steps, and where it ends."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from comfyui_dci.dci_core.branches import (
+    auxiliary_noise,
+    composite,
+    epsilon_from_denoised,
+    euler_step,
+    guided_denoised,
+    sigma_at_end,
+)
+from torch import Tensor
+
+
+def concept_noise(seed: int = 0, batch: int = 4, size: int = 64) -> Tensor:
+    return torch.randn(batch, 4, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_same_seed_and_noise_draw_the_same_bits() -> None:
+    noise = concept_noise()
+    assert torch.equal(auxiliary_noise(noise, 7), auxiliary_noise(noise.clone(), 7))
+
+
+def test_the_branches_start_from_different_noise() -> None:
+    noise = concept_noise()
+    assert not torch.isclose(auxiliary_noise(noise, 7), noise).float().mean() > 0.001
+
+
+def test_another_seed_or_other_concept_noise_draws_other_noise() -> None:
+    noise = concept_noise(batch=1)
+    drawn = [auxiliary_noise(noise, seed) for seed in (0, 1, -1, 2**64 - 1)]
+    drawn.append(auxiliary_noise(noise + 1e-3, 0))
+    for first in range(len(drawn)):
+        for second in range(first):
+            correlation = torch.corrcoef(torch.stack([drawn[first].flatten(), drawn[second].flatten()]))[0, 1]
+            assert abs(correlation) < 5 / math.sqrt(noise.numel())
+
+
+def test_the_noise_is_standard_normal() -> None:
+    drawn = auxiliary_noise(concept_noise(), 3).double().flatten()
+    count = drawn.numel()  # 65536; five standard errors each
+    assert abs(drawn.mean()) < 5 / math.sqrt(count)
+    assert abs(drawn.var() - 1) < 5 * math.sqrt(2 / count)
+    assert abs((drawn**3).mean()) < 5 * math.sqrt(15 / count)
+    assert abs((drawn**4).mean() - 3) < 5 * math.sqrt(96 / count)
+    expected = 0.5 * (1 + torch.erf(drawn.sort().values / math.sqrt(2)))
+    observed = torch.arange(1, count + 1, dtype=torch.float64) / count
+    assert (expected - observed).abs().max() < 2.2 / math.sqrt(count)  # Kolmogorov-Smirnov, p = 1e-4
+
+
+def test_the_noise_is_uncorrelated_with_the_concepts_and_between_rows() -> None:
+    noise = concept_noise()
+    drawn = auxiliary_noise(noise, 3)
+    rows = torch.cat([noise.flatten(1), drawn.flatten(1)])  # [8, 16384]
+    correlations = torch.corrcoef(rows) - torch.eye(8)
+    assert correlations.abs().max() < 5 / math.sqrt(rows.shape[1])
+
+
+def test_a_row_of_a_batch_draws_the_same_as_that_row_alone() -> None:
+    noise = concept_noise(size=8)
+    drawn = auxiliary_noise(noise, 11)
+    for row in range(4):
+        assert torch.equal(auxiliary_noise(noise[row : row + 1], 11), drawn[row : row + 1])
+    assert torch.equal(auxiliary_noise(noise.flip(0), 11), drawn.flip(0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_the_noise_keeps_shape_and_type(dtype: torch.dtype) -> None:
+    noise = concept_noise(size=8)[:, :, :, :5].to(dtype)
+    drawn = auxiliary_noise(noise, 0)
+    assert (drawn.shape, drawn.dtype, drawn.device) == (noise.shape, dtype, noise.device)
+
+
+def test_a_view_of_the_noise_draws_the_same_as_its_copy() -> None:
+    noise = concept_noise(size=8).transpose(2, 3)
+    assert torch.equal(auxiliary_noise(noise, 5), auxiliary_noise(noise.contiguous(), 5))
+
+
+def test_drawing_leaves_the_global_random_state_and_the_given_noise_alone() -> None:
+    noise, state = concept_noise(size=8), torch.get_rng_state()
+    before = noise.clone()
+    auxiliary_noise(noise, 5)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(noise, before)
+
+
+def test_the_mix_of_seed_and_noise_never_changes() -> None:
+    """Golden values: a saved workflow must give the same picture with the next version.
+
+    The concept noise is written out, not drawn. The tolerance allows for torch's vectorised logarithm and cosine,
+    which differ in the last bits between processors.
+    """
+    ramp = torch.arange(4 * 8 * 8, dtype=torch.float32).view(1, 4, 8, 8) / 256
+    golden = {
+        0: [2.193464, 0.914559, 1.480999, 0.208215],
+        123456789: [1.150369, -0.788728, 1.703474, 0.515042],
+    }
+    for seed, values in golden.items():
+        drawn = auxiliary_noise(ramp, seed)
+        torch.testing.assert_close(drawn[0, 0, 0, :4], torch.tensor(values), atol=1e-5, rtol=0)
+
+
+def test_epsilon_by_hand() -> None:
+    x, denoised = torch.tensor([3.0, -1.0]), torch.tensor([1.0, 1.0])
+    assert epsilon_from_denoised(x, denoised, 4.0).tolist() == [0.5, -0.5]
+
+
+def test_guidance_by_hand() -> None:
+    """x = 10, σ = 2, D_a = 4 → ε_a = 3; ε_u = 1, s = 5 → ε' = 1 + 5·2 = 11 → D' = 10 - 22 = -12."""
+    x, denoised, epsilon_u = (torch.tensor([value]) for value in (10.0, 4.0, 1.0))
+    assert guided_denoised(x, denoised, epsilon_u, 2.0, 5.0).item() == -12.0
+
+
+def test_scale_one_is_the_conditional_prediction() -> None:
+    x, denoised, epsilon_u = torch.randn(3, 2, 4, 3, 3).double()
+    actual = guided_denoised(x, denoised, epsilon_u, 1.7, 1.0)
+    torch.testing.assert_close(actual, denoised, atol=1e-12, rtol=0)
+
+
+def test_scale_zero_is_the_unconditional_prediction() -> None:
+    x, denoised, epsilon_u = torch.randn(3, 2, 4, 3, 3).double()
+    assert torch.equal(guided_denoised(x, denoised, epsilon_u, 1.7, 0.0), x - 1.7 * epsilon_u)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 6.0, 7.5])
+def test_guidance_is_plain_cfg_when_both_branches_share_one_latent(scale: float) -> None:
+    x, denoised, unconditional = torch.randn(3, 2, 4, 3, 3, generator=torch.Generator().manual_seed(0)).double()
+    sigma = torch.tensor([0.5, 14.6], dtype=torch.float64).view(2, 1, 1, 1)
+    shared = epsilon_from_denoised(x, unconditional, sigma)
+    actual = guided_denoised(x, denoised, shared, sigma, scale)
+    torch.testing.assert_close(actual, unconditional + scale * (denoised - unconditional), atol=1e-12, rtol=0)
+
+
+def test_sharing_guidance_shares_the_noise_prediction_not_the_image() -> None:
+    """Two latents: D_a' = x_a - σ(ε_u + s(ε_a - ε_u)) with ε_u from the concept's latent (METHOD section 3.3)."""
+    x_c, x_a, d_u, d_a = torch.randn(4, 1, 4, 3, 3, generator=torch.Generator().manual_seed(1)).double()
+    sigma, scale = 3.0, 7.5
+    actual = guided_denoised(x_a, d_a, epsilon_from_denoised(x_c, d_u, sigma), sigma, scale)
+    # in images the shared prediction reads as x_a - (x_c - D_u) on the auxiliary latent
+    unconditional = x_a - (x_c - d_u)
+    torch.testing.assert_close(actual, unconditional + scale * (d_a - unconditional))
+    assert not torch.allclose(actual, d_u + scale * (d_a - d_u))
+
+
+def test_an_euler_step_by_hand() -> None:
+    """x = 5 at σ = 4, D = 1: slope 1; down to σ' = 1 gives 5 - 3 = 2; down to 0 gives D."""
+    x, denoised = torch.tensor([5.0]), torch.tensor([1.0])
+    assert euler_step(x, denoised, 4.0, 1.0).item() == 2.0
+    assert euler_step(x, denoised, 4.0, 0.0).item() == 1.0
+    assert euler_step(x, denoised, 4.0, 4.0).item() == 5.0
+
+
+@pytest.mark.parametrize("alpha_bar, alpha_bar_next", [(0.0047, 0.02), (0.3, 0.45), (0.9, 1.0)])
+def test_an_euler_step_is_ddim_without_noise(alpha_bar: float, alpha_bar_next: float) -> None:
+    generator = torch.Generator().manual_seed(2)
+    latent, epsilon = (torch.randn(2, 4, 3, 3, generator=generator, dtype=torch.float64) for _ in range(2))
+    # DDIM, η = 0: x₀ = (x - √(1-ᾱ)ε)/√ᾱ and x' = √ᾱ'·x₀ + √(1-ᾱ')·ε
+    clean = (latent - math.sqrt(1 - alpha_bar) * epsilon) / math.sqrt(alpha_bar)
+    ddim = math.sqrt(alpha_bar_next) * clean + math.sqrt(1 - alpha_bar_next) * epsilon
+    # the same in noise levels: x_σ = x/√ᾱ, σ = √((1-ᾱ)/ᾱ)
+    sigma, sigma_next = (math.sqrt((1 - a) / a) for a in (alpha_bar, alpha_bar_next))
+    stepped = euler_step(latent / math.sqrt(alpha_bar), clean, sigma, sigma_next)
+    torch.testing.assert_close(stepped * math.sqrt(alpha_bar_next), ddim)
+
+
+def test_noise_levels_may_differ_between_rows() -> None:
+    x, denoised = torch.randn(2, 2, 4, 3, 3).double()
+    sigma = torch.tensor([2.0, 5.0], dtype=torch.float64).view(2, 1, 1, 1)
+    together = euler_step(x, denoised, sigma, sigma / 2)
+    apart = torch.cat([euler_step(x[i : i + 1], denoised[i : i + 1], 2.0 + 3 * i, 1.0 + 1.5 * i) for i in range(2)])
+    torch.testing.assert_close(together, apart)
+
+
+def test_composite_takes_the_inside_where_the_mask_is_one() -> None:
+    inside, outside = torch.tensor([1.0, 1.0, 1.0]), torch.tensor([5.0, 5.0, 5.0])
+    assert composite(inside, outside, torch.tensor([1.0, 0.0, 0.25])).tolist() == [1.0, 5.0, 4.0]
+
+
+def test_composite_without_a_mask_is_all_inside() -> None:
+    inside = torch.randn(1, 4, 2, 2)
+    assert composite(inside, torch.full_like(inside, float("nan")), None) is inside
+
+
+def test_a_mask_of_one_channel_covers_all_channels_and_rows() -> None:
+    inside, outside = torch.zeros(2, 4, 2, 2), torch.ones(2, 4, 2, 2)
+    mask = torch.tensor([[[[1.0, 0.0], [0.0, 1.0]]]])
+    assert torch.equal(composite(inside, outside, mask), (1 - mask).expand(2, 4, 2, 2))
+
+
+def stable_diffusion_sigmas() -> Tensor:
+    """σ of the 1000 timesteps of SD1.x, as in its published configuration ("scaled linear" betas)."""
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    alpha_bar = (1 - betas).cumprod(0)
+    return ((1 - alpha_bar) / alpha_bar).sqrt()
+
+
+SIGMAS = stable_diffusion_sigmas()
+
+
+def sigma_at(timestep: float) -> float:
+    """The host's σ between two timesteps: linear in the logarithm."""
+    below = min(int(timestep), 998)
+    share = timestep - below
+    return math.exp((1 - share) * math.log(SIGMAS[below]) + share * math.log(SIGMAS[below + 1]))
+
+
+def percent_to_sigma(percent: float) -> float:
+    """The host's ``percent_to_sigma`` with its two special values."""
+    if percent <= 0.0:
+        return 999999999.9
+    return 0.0 if percent >= 1.0 else sigma_at((1.0 - percent) * 999.0)
+
+
+def test_a_full_run_ends_at_timestep_849_15() -> None:
+    end = sigma_at_end(SIGMAS[-1].item(), 0.15, percent_to_sigma)
+    assert end == pytest.approx(sigma_at(849.15), rel=1e-12)
+    assert end == pytest.approx(percent_to_sigma(0.15), rel=1e-12)
+    assert SIGMAS[849] < end < SIGMAS[850]
+
+
+@pytest.mark.parametrize("start, fraction, end", [(500.0, 0.15, 425.0), (750.3, 0.4, 450.18), (40.0, 0.5, 20.0)])
+def test_image_to_image_keeps_its_share_of_timesteps(start: float, fraction: float, end: float) -> None:
+    # sixty halvings find the start to 1e-16 of the progress, that is 1e-13 timesteps
+    assert sigma_at_end(sigma_at(start), fraction, percent_to_sigma) == pytest.approx(sigma_at(end), rel=1e-9)
+
+
+@pytest.mark.parametrize("start", [999.0, 500.0])
+def test_a_share_of_zero_has_no_active_step(start: float) -> None:
+    assert sigma_at_end(sigma_at(start), 0.0, percent_to_sigma) == math.inf
+
+
+@pytest.mark.parametrize("start", [999.0, 500.0])
+def test_a_share_of_one_is_active_to_the_last_step(start: float) -> None:
+    assert sigma_at_end(sigma_at(start), 1.0, percent_to_sigma) < SIGMAS[0]
+
+
+def test_a_first_sigma_above_the_models_counts_as_a_full_run() -> None:
+    assert sigma_at_end(80.0, 0.15, percent_to_sigma) == pytest.approx(sigma_at(849.15), rel=1e-12)
+
+
+@pytest.mark.parametrize("start", [999.0, 600.0])
+def test_a_larger_share_ends_at_less_noise(start: float) -> None:
+    ends = [sigma_at_end(sigma_at(start), share, percent_to_sigma) for share in (0.05, 0.15, 0.3, 0.8, 1.0)]
+    assert ends == sorted(ends, reverse=True)
+    assert len(set(ends)) == len(ends)
+    assert ends[0] < sigma_at(start)
+
+
+def normal_schedule(steps: int) -> list[float]:
+    return [sigma_at(t) for t in torch.linspace(999, 0, steps, dtype=torch.float64).tolist()]
+
+
+def karras_schedule(steps: int) -> list[float]:
+    low, high = SIGMAS[0].item() ** (1 / 7), SIGMAS[-1].item() ** (1 / 7)
+    return [(high + i / (steps - 1) * (low - high)) ** 7 for i in range(steps)]
+
+
+@pytest.mark.parametrize("schedule, active", [(normal_schedule, 3), (karras_schedule, 4)])
+def test_twenty_steps_have_as_many_active_ones_as_documented(
+    schedule: Callable[[int], list[float]], active: int
+) -> None:
+    sigmas = schedule(20)
+    end = sigma_at_end(sigmas[0], 0.15, percent_to_sigma)
+    assert sum(sigma > end for sigma in sigmas) == active

@@ -1,0 +1,54 @@
+"""One real ComfyUI server for the end-to-end tests, with a small checkpoint and reference images."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(1, str(ROOT / "scripts"))
+
+from comfy_install import cache_folder  # noqa: E402
+from comfy_server import ComfyServer  # noqa: E402
+
+from demo import draw_references, make_small_checkpoint  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def comfyui() -> Path:
+    return Path(os.environ["COMFYUI_PATH"])
+
+
+@pytest.fixture(scope="session")
+def server(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
+    base = tmp_path_factory.mktemp("comfyui")
+    checkpoint = make_small_checkpoint(comfyui, Path(sys.executable), cache_folder())
+    (base / "models" / "checkpoints").mkdir(parents=True)
+    (base / "models" / "checkpoints" / checkpoint.name).symlink_to(checkpoint)
+    (base / "input").mkdir()
+    draw_references(base / "input")
+    with ComfyServer(comfyui, Path(sys.executable), base) as running:
+        yield running
+
+
+@pytest.fixture
+def queue_is_empty(server: ComfyServer) -> Iterator[None]:
+    yield
+    queue = server.get("/queue")
+    assert not queue["queue_running"] and not queue["queue_pending"]
+
+
+@pytest.fixture(scope="session")
+def clean_checkout() -> Iterator[None]:
+    before = _status()
+    yield
+    assert _status() == before, "the run left files in the checkout"
+
+
+def _status() -> str:
+    return subprocess.run(["git", "status", "--short"], cwd=ROOT, capture_output=True, text=True, check=True).stdout

@@ -1,0 +1,119 @@
+"""The nodes, called as the host calls them, on tiny real objects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nodes as host_nodes
+import pytest
+import torch
+from comfyui_dci.dci_core.errors import UserInputError
+from comfyui_dci.nodes.apply_dci import ApplyDCI
+from comfyui_dci.nodes.aux_prompt_builder import AuxPromptBuilder
+from comfyui_dci.nodes.concepts import ApplyConcept, LoadConcept, SaveConcept
+from comfyui_dci.nodes.dci_sampler import DCISampler
+from comfyui_dci.nodes.ico_trainer import ICOTrainer
+from comfyui_dci.nodes.mask_visualizer import MaskVisualizer
+from scenes import relative_difference, scene
+from tiny import tiny
+
+
+def defaults(node: Any) -> dict[str, Any]:
+    """Return the default of every widget, as a fresh node in the graph has them."""
+    inputs = node.define_schema().inputs
+    return {entry.id: entry.default for entry in inputs if getattr(entry, "default", None) is not None}
+
+
+def run(node: Any, **inputs: Any) -> Any:
+    """Execute a node the way the host does: on its locked class clone, under inference mode, lists where declared."""
+    values = {**defaults(node), **inputs}
+    if node.define_schema().is_input_list:
+        values = {name: value if isinstance(value, list) else [value] for name, value in values.items()}
+    clone = node.PREPARE_CLASS_CLONE(None)
+    with torch.inference_mode():
+        return clone.EXECUTE_NORMALIZED(**values)
+
+
+def trained(**inputs: Any) -> Any:
+    base = tiny("sd1")
+    images = [torch.rand(2, 64, 80, 3), torch.rand(1, 96, 64, 3)]
+    return base, run(
+        ICOTrainer, model=base.model, clip=base.clip, vae=base.vae, images=images, steps=2, resolution=64, **inputs
+    )  # fmt: skip
+
+
+def test_a_concept_goes_through_every_node(concepts: Path) -> None:
+    base, (concept, losses) = trained(
+        class_noun="tortoise plushy",
+        regularization_images=[torch.rand(2, 64, 64, 3)],
+        regularization_captions="photo of a plushy",
+        keep_contexts=True,
+    )
+    assert set(losses) == {"loss"} and len(losses["loss"]) == 2
+    assert concept.info.settings["images"] == 3 and concept.info.settings["regularization_images"] == 2
+    saved = run(SaveConcept, concept=concept, name="pets/tom", precision="float32")
+    assert saved[1] == "pets/tom.safetensors" and (concepts / "pets" / "tom.safetensors").is_file()
+    assert run(SaveConcept, concept=concept, name="pets/tom")[1] == "pets/tom_2.safetensors"
+    (loaded,) = run(LoadConcept, name="pets/tom.safetensors").result
+    assert torch.equal(loaded.tokens["clip_l"], concept.tokens["clip_l"]) and loaded.info == concept.info
+    model, clip = run(ApplyConcept, model=base.model, clip=base.clip, concept=loaded)
+    positive, concept_text, auxiliary_text = run(
+        AuxPromptBuilder, clip=clip, prompt="a V* tortoise plushy at night", auxiliary_noun="cat"
+    )
+    assert (concept_text, auxiliary_text) == ("a V* tortoise plushy at night", "a cat at night")
+    (negative,) = host_nodes.CLIPTextEncode().encode(clip, "blurry")
+    common = {"positive": positive, "negative": negative, "latent_image": {"samples": torch.zeros(2, 4, 8, 8)}}
+    latent, masks = run(DCISampler, model=model, seed=1, steps=8, active_fraction=0.3, **common)
+    patched, other_masks = run(ApplyDCI, model=model, active_fraction=0.3)
+    with torch.inference_mode():
+        (same,) = host_nodes.KSampler().sample(
+            patched, 1, 8, 7.0, "euler", "normal", positive, negative, common["latent_image"]
+        )
+        image = base.vae.decode(latent["samples"])
+    assert torch.equal(latent["samples"], same["samples"])
+    assert len(masks.calls) == len(other_masks.calls) == 3
+    (picture,) = run(MaskVisualizer, masks=masks, image=image).result
+    assert picture.shape[0] == 2 and picture.shape[-1] == 3 and 0 <= picture.min() < picture.max() <= 1
+
+
+def test_defaults_of_the_sampler_are_neutral_in_nothing_but_the_method() -> None:
+    s = scene()
+    common = {"positive": s.positive, "negative": s.negative, "latent_image": {"samples": torch.zeros(1, 4, 8, 8)}}
+    with_dci, _ = run(DCISampler, model=s.model, seed=1, steps=8, **common)
+    without, _ = run(DCISampler, model=s.model, seed=1, steps=8, **{**common, "active_fraction": 0.0})
+    with torch.inference_mode():
+        args = (s.model, 1, 8, 7.0, "euler", "normal", s.positive, s.negative, common["latent_image"])
+        (stock,) = host_nodes.KSampler().sample(*args)
+    assert torch.equal(without["samples"], stock["samples"])
+    assert relative_difference(with_dci["samples"], stock["samples"]) > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"class_noun": " "}, "class noun"),
+        ({"class_noun": "V* cat"}, "class noun"),
+        ({"placeholder": "my cat"}, "placeholder"),
+        ({"placeholder": "Cat"}, "placeholder"),
+        ({"learning_rate": 2.0}, "learning_rate must be between 0 and 1, but got 2.0"),
+        ({"regularization_captions": "a cat"}, "captions but no regularization images"),
+    ],
+)
+def test_the_trainer_refuses_unusable_input(inputs: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserInputError, match=message):
+        trained(**inputs)
+
+
+def test_a_name_out_of_the_folder_is_refused_before_anything_runs() -> None:
+    assert "cannot be a file" in SaveConcept.validate_inputs(name="../x")
+    assert SaveConcept.validate_inputs(name="cat") is True and SaveConcept.validate_inputs(name=None) is True
+
+
+def test_a_changed_concept_file_is_read_again(concepts: Path) -> None:
+    _, (concept, _) = trained()
+    run(SaveConcept, concept=concept, name="tom")
+    first = LoadConcept.fingerprint_inputs(name="tom.safetensors")
+    assert LoadConcept.fingerprint_inputs(name="tom.safetensors") == first
+    run(SaveConcept, concept=concept, name="tom", precision="float32", overwrite=True)
+    assert LoadConcept.fingerprint_inputs(name="tom.safetensors") != first

@@ -1,0 +1,107 @@
+"""The public interface: node ids, inputs, defaults and outputs never change by accident."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from comfyui_dci.dci_core.settings import DCISettings
+from comfyui_dci.nodes.extension import NODES
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = ROOT / "tests" / "golden" / "nodes.json"
+
+
+def described() -> dict[str, Any]:
+    """Return what a shared workflow file relies on, by node id."""
+    nodes = {}
+    for node in NODES:
+        schema = node.define_schema()
+        inputs = {}
+        for entry in schema.inputs:
+            facts = {"type": entry.io_type, "optional": entry.optional}
+            for name in ("default", "min", "max", "options"):
+                value = getattr(entry, name, None)
+                host_list = name == "options" and entry.id in ("sampler_name", "scheduler", "name")
+                if value is not None and not host_list:
+                    facts[name] = value
+            inputs[entry.id] = facts
+        nodes[schema.node_id] = {
+            "display_name": schema.display_name,
+            "inputs": inputs,
+            "outputs": [[output.io_type, output.display_name] for output in schema.outputs],
+        }
+    return nodes
+
+
+def test_the_public_interface_is_as_recorded() -> None:
+    assert json.loads(json.dumps(described())) == json.loads(GOLDEN.read_text())
+
+
+def test_the_fixed_node_ids_are_there() -> None:
+    assert {"ICOTrainer", "AuxPromptBuilder", "DCISampler", "MaskVisualizer"} <= set(described())
+
+
+@pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
+def test_every_node_explains_itself(node: Any) -> None:
+    schema = node.define_schema()
+    assert schema.category == "DCI" and schema.description and schema.display_name
+    assert all(entry.tooltip for entry in [*schema.inputs, *schema.outputs])
+    assert all(output.display_name for output in schema.outputs)
+
+
+@pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
+def test_execute_takes_exactly_the_inputs(node: Any) -> None:
+    schema = node.define_schema()
+    ids = [entry.id for entry in schema.inputs]
+    parameters = inspect.signature(node.execute).parameters
+    named = [name for name, p in parameters.items() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    assert set(named) <= set(ids)
+    if len(named) == len(parameters):
+        assert set(named) == set(ids)
+
+
+def test_the_two_branch_inputs_are_the_settings() -> None:
+    fields = {name for name in DCISettings.__dataclass_fields__ if name != "forced_auxiliary_weight"}
+    sampler = described()["DCISampler"]["inputs"]
+    assert fields <= set(sampler)
+    assert set(described()["DCIApply"]["inputs"]) == fields | {"model"}
+    assert all(sampler[name] == described()["DCIApply"]["inputs"][name] for name in fields)
+
+
+def test_the_pack_imports_nothing_heavy_and_touches_no_other_pack() -> None:
+    program = (
+        "import sys, importlib.util as u;"
+        f"s = u.spec_from_file_location('pack', {str(ROOT / '__init__.py')!r}, submodule_search_locations=[{str(ROOT)!r}]);"
+        "m = u.module_from_spec(s); sys.modules['pack'] = m; s.loader.exec_module(m);"
+        "print([n for n in ('torch', 'transformers', 'numpy', 'PIL', 'comfy') if n in sys.modules])"
+    )
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "[]"
+
+
+def test_the_core_never_imports_comfyui_or_transformers() -> None:
+    program = (
+        "import sys, pkgutil, importlib;"
+        f"sys.path.insert(0, {str(ROOT)!r});"
+        "import dci_core;"
+        "[importlib.import_module('dci_core.' + m.name) for m in pkgutil.iter_modules(dci_core.__path__)];"
+        "print([n for n in sys.modules if n.split('.')[0] in ('comfy', 'comfy_api', 'folder_paths', 'transformers')])"
+    )
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "[]"
+
+
+def test_requirements_and_metadata_agree() -> None:
+    lines = (ROOT / "requirements.txt").read_text().split()
+    project = (ROOT / "pyproject.toml").read_text()
+    assert [line.split(">=")[0] for line in lines] == ["safetensors", "numpy", "pillow", "transformers"]
+    assert all(f'"{line}"' in project for line in lines)
+    from comfyui_dci.dci_core.version import VERSION
+
+    assert f'version = "{VERSION}"' in project
