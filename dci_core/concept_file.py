@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-import tempfile
+import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -59,16 +59,14 @@ def save_concept(concept: Concept, path: Path, precision: str = "float16") -> No
     metadata = _to_metadata(concept.info)
     metadata["content_hash"] = _content_hash(tensors, metadata)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".tmp")
-    os.close(handle)
+    temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex}.tmp")
     try:
         save_file(tensors, temporary, metadata=metadata)
-        with open(temporary, "rb+") as written:
+        with temporary.open("rb+") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)
     finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
 
 
 def load_concept(path: Path) -> Concept:

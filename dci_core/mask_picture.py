@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -18,14 +20,29 @@ INK = (222, 224, 228)
 FAINT = (150, 154, 162)
 
 
-def draw_mask_grid(masks: BlendMasks, image: Tensor, row: int = 0, overlay: float = 0.0, cell_px: int = 192) -> Tensor:
-    """Return a picture of W_a for one image of the batch; white is all auxiliary, black all concept.
+class Contrast(str, Enum):
+    """How W_a becomes brightness: 0 … 1 as it is, or each map size from its own least to its own largest value."""
+
+    STRETCHED = "stretched"
+    ABSOLUTE = "absolute"
+
+
+def draw_mask_grid(
+    masks: BlendMasks,
+    image: Tensor,
+    row: int = 0,
+    overlay: float = 0.0,
+    contrast: Contrast = Contrast.STRETCHED,
+    cell_px: int = 192,
+) -> Tensor:
+    """Return a picture of W_a for one image of the batch; brighter is more auxiliary, the numbers are below.
 
     Args:
         masks: of a run, with at least one call.
         image: the generated image, [height, width, 3], values 0 … 1; shown in front of each row.
         row: which image of the batch, 0-based.
         overlay: 0 shows the masks alone, 1 the image darkened by the mask; between is a mixture.
+        contrast: stretched shows differences, absolute compares map sizes and runs.
         cell_px: longer edge of each cell in pixels.
 
     Returns:
@@ -53,13 +70,14 @@ def draw_mask_grid(masks: BlendMasks, image: Tensor, row: int = 0, overlay: floa
         draw.text((x + width / 2, MARGIN_PX + 2), f"call {column + 1}, t = {call.timestep:.0f}", INK, font, anchor="mt")
     for line, size in enumerate(sizes):
         y = top + line * (height + LABEL_PX + MARGIN_PX)
-        draw.text((SIDE_PX / 2, y + height / 2), f"{size[0]} × {size[1]}", INK, font, anchor="mm")
+        draw.text((SIDE_PX / 2, y + height / 2), f"{size[0]} x {size[1]}", INK, font, anchor="mm")
         canvas.paste(picture, (SIDE_PX, y))
+        black, white = _range([call.maps[size][row] for call in calls if size in call.maps], contrast)
         for column, call in enumerate(calls):
             if size not in call.maps:
                 continue
             x, grid = left + column * (width + MARGIN_PX), call.maps[size][row]
-            canvas.paste(_cell(grid, picture, overlay), (x, y))
+            canvas.paste(_cell((grid - black) / (white - black), picture, overlay), (x, y))
             label = f"mean {grid.mean():.2f}  ({grid.min():.2f} … {grid.max():.2f})"
             draw.text((x + width / 2, y + height + 3), label, FAINT, font, anchor="mt")
     return torch.from_numpy(np.asarray(canvas, dtype=np.float32) / 255.0)
@@ -68,6 +86,12 @@ def draw_mask_grid(masks: BlendMasks, image: Tensor, row: int = 0, overlay: floa
 def _canvas_size(rows: int, columns: int, width: int, height: int) -> tuple[int, int]:
     total_width = SIDE_PX + (columns + 1) * (width + MARGIN_PX)
     return total_width, MARGIN_PX + LABEL_PX + rows * (height + LABEL_PX + MARGIN_PX)
+
+
+def _range(grids: list[Tensor], contrast: Contrast) -> tuple[float, float]:
+    values = torch.cat([grid.flatten() for grid in grids])
+    least, most = values.min().item(), values.max().item()
+    return (least, most) if contrast is Contrast.STRETCHED and most > least else (0.0, 1.0)
 
 
 def _cell(grid: Tensor, picture: Image.Image, overlay: float) -> Image.Image:

@@ -135,6 +135,7 @@ class ComfyServer:
         async with aiohttp.ClientSession() as session, session.ws_connect(url, max_msg_size=0) as socket_:
             answer = await asyncio.to_thread(self.post, "/prompt", {"prompt": prompt, "client_id": client})
             if "prompt_id" not in answer or answer.get("node_errors"):
+                await asyncio.to_thread(self._withdraw, answer.get("prompt_id"))
                 raise RunFailed(json.dumps(answer.get("node_errors") or answer, indent=1))
             job = answer["prompt_id"]
             async for message in socket_:
@@ -156,6 +157,13 @@ class ComfyServer:
                 return dict(history[job])
             await asyncio.sleep(0.1)
         raise RunFailed(f"The run left no history; see {self.log}.")
+
+    def _withdraw(self, job: str | None) -> None:
+        """Take back a prompt of which the host runs a part although another part was refused."""
+        while job and any(job in entry for entries in self.get("/queue").values() for entry in entries):
+            self.post("/queue", {"delete": [job]})
+            self.post("/interrupt", {"prompt_id": job})
+            time.sleep(0.2)
 
     def _wait_until_ready(self) -> None:
         assert self._process is not None

@@ -77,19 +77,12 @@ def demo_graph(checkpoint: str, images: list[str], given: argparse.Namespace) ->
     """Return the shipped graph with the demo's checkpoint, images and sizes in it."""
     graph: dict[str, Any] = json.loads(GRAPH.read_text())
     graph["1"]["inputs"]["ckpt_name"] = checkpoint
-    for node in [key for key, entry in graph.items() if entry["class_type"] in ("LoadImage", "ImageBatch")]:
+    for node in [key for key, entry in graph.items() if entry["class_type"] == "LoadImage"]:
         del graph[node]
+    graph["6"]["inputs"] = {f"images.image{index}": [f"image{index}", 0] for index in range(len(images))}
     for index, name in enumerate(images):
         graph[f"image{index}"] = {"class_type": "LoadImage", "inputs": {"image": name}}
-    last = ["image0", 0]
-    for index in range(1, len(images)):
-        graph[f"batch{index}"] = {
-            "class_type": "ImageBatch",
-            "inputs": {"image1": last, "image2": [f"image{index}", 0]},
-        }
-        last = [f"batch{index}", 0]
     graph["10"]["inputs"] |= {
-        "images": last,
         "class_noun": given.class_noun,
         "steps": given.steps,
         "resolution": given.size,

@@ -35,7 +35,7 @@ def _put_comfyui_on_path() -> None:
     if not folder:
         raise pytest.UsageError("Set COMFYUI_PATH to a ComfyUI folder, or run only the core with --no-host.")
     sys.path.insert(0, folder)
-    sys.path[1:1] = [str(ROOT / "tests" / "support"), str(ROOT / "tests" / "host")]
+    sys.path[1:1] = [str(ROOT / "tests" / "support"), str(ROOT / "tests" / "host"), str(ROOT / "tests" / "e2e")]
     import comfy.cli_args
 
     comfy.cli_args.args.cpu = True

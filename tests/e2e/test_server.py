@@ -1,0 +1,184 @@
+"""The whole workflow through a real ComfyUI server: main.py, HTTP, websocket, files and history."""
+
+from __future__ import annotations
+
+import copy
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from comfy_server import ComfyServer, RunFailed
+from comfyui_dci.dci_core.concept_file import load_concept
+from graphs import SIZE, shipped, small
+from PIL import Image
+
+pytestmark = pytest.mark.usefixtures("clean_checkout", "queue_is_empty")
+NODES = {
+    "ICOTrainer", "AuxPromptBuilder", "DCISampler", "MaskVisualizer", "DCISaveConcept", "DCILoadConcept",
+    "DCIApplyConcept", "DCIApply",
+}  # fmt: skip
+
+
+def forget(server: ComfyServer) -> None:
+    """Drop the server's cached outputs, so that everything runs again."""
+    server.post("/free", {"free_memory": True, "unload_models": True})
+
+
+def picture(server: ComfyServer, image: dict[str, str]) -> np.ndarray:
+    query = f"/view?filename={image['filename']}&subfolder={image['subfolder']}&type={image['type']}"
+    with Image.open(io.BytesIO(server.get_bytes(query))) as opened:
+        return np.asarray(opened.convert("RGB"))
+
+
+def image_of(server: ComfyServer, entry: dict[str, Any], node: str) -> np.ndarray:
+    return picture(server, entry["outputs"][node]["images"][0])
+
+
+@pytest.fixture(scope="module")
+def whole(server: ComfyServer) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
+    events: list[tuple[str, dict[str, Any]]] = []
+    graph = small("train_and_generate", DCISaveConcept={"name": "whole", "precision": "float32"})
+    return server.run(graph, lambda kind, data: events.append((kind, data))), events
+
+
+def test_the_pack_loads_fast_and_without_error(server: ComfyServer) -> None:
+    log = server.log.read_text()
+    assert "IMPORT FAILED" not in log and "Error while calling comfy_entrypoint" not in log
+    seconds = re.search(r"([\d.]+) seconds.*ComfyUI-DCI", log)
+    assert seconds is not None and float(seconds.group(1)) < 0.3
+
+
+def test_the_nodes_are_offered_under_their_category_with_tooltips(server: ComfyServer) -> None:
+    offered = server.get("/object_info")
+    assert set(offered) >= NODES
+    for name in NODES:
+        info = offered[name]
+        assert info["category"] == "DCI" and info["description"]
+        inputs = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
+        assert inputs and all(len(entry) > 1 and entry[1].get("tooltip") for entry in inputs.values())
+    assert offered["DCISampler"]["output"] == ["LATENT", "DCI_MASKS"]
+    assert offered["DCISampler"]["input"]["required"]["sampler_name"] == offered["KSampler"]["input"]["required"][
+        "sampler_name"
+    ] or (
+        offered["DCISampler"]["input"]["required"]["sampler_name"][1]["options"]
+        == offered["KSampler"]["input"]["required"]["sampler_name"][0]
+    )
+
+
+def test_the_graph_trains_and_generates(server: ComfyServer, whole: Any) -> None:
+    entry, _ = whole
+    concept = load_concept(server.base / "models" / "dci_concepts" / "whole.safetensors")
+    assert concept.info.class_noun == "toy" and concept.info.family == "sd1" and concept.info.steps == 4
+    assert len(concept.key_value_deltas) == 8 and any(delta.any() for delta in concept.key_value_deltas.values())
+    assert image_of(server, entry, "26").shape == (SIZE, SIZE, 3)
+    masks = image_of(server, entry, "28")
+    assert masks.shape[0] > 192 and masks.shape[1] > 3 * 192
+    assert image_of(server, entry, "12").shape == (520, 840, 3)  # the host's own loss graph
+    assert "whole.safetensors" in server.get("/models/dci_concepts")
+
+
+def test_training_can_be_watched(whole: Any) -> None:
+    _, events = whole
+    steps = [data for kind, data in events if kind == "progress" and data.get("node") == "10"]
+    assert [step["value"] for step in steps][-1] == 4 == steps[-1]["max"] and len(steps) >= 2
+    texts = [data["text"] for kind, data in events if kind == "text" and data["node"] == "10"]
+    assert texts and re.fullmatch(r"step 4 of 4, loss \d+\.\d{4} \(mean of last 4: \d+\.\d{4}\)", texts[-1])
+
+
+def test_a_saved_concept_and_the_stock_sampler_make_the_same_image(server: ComfyServer, whole: Any) -> None:
+    expected = image_of(server, whole[0], "26")
+    forget(server)
+    graph = small("generate", DCILoadConcept={"name": "whole.safetensors"})
+    loaded = server.run(graph)
+    assert np.array_equal(image_of(server, loaded, "26"), expected)
+    assert np.array_equal(image_of(server, loaded, "28"), image_of(server, whole[0], "28"))
+    graph = patched_with_apply_dci(graph)
+    assert np.array_equal(image_of(server, server.run(graph), "26"), expected)
+
+
+def patched_with_apply_dci(graph: dict[str, Any]) -> dict[str, Any]:
+    """Return the graph with Apply DCI and the stock KSampler in place of DCISampler."""
+    graph = copy.deepcopy(graph)
+    given = graph["24"]["inputs"]
+    ours = ("injection_strength", "active_fraction", "share_guidance", "mask_preset", "blend", "layers", "share_noise")
+    graph["40"] = {"class_type": "DCIApply", "inputs": {"model": given["model"], **{k: given[k] for k in ours}}}
+    rest = {k: v for k, v in given.items() if k not in ours}
+    graph["24"] = {"class_type": "KSampler", "inputs": {**rest, "model": ["40", 0]}}
+    graph["27"]["inputs"]["masks"] = ["40", 1]
+    return graph
+
+
+def test_the_same_seed_makes_the_same_bytes_in_a_second_run(server: ComfyServer, whole: Any) -> None:
+    forget(server)
+    again = server.run(small("train_and_generate", DCISaveConcept={"name": "again", "precision": "float32"}))
+    assert np.array_equal(image_of(server, again, "26"), image_of(server, whole[0], "26"))
+    folder = server.base / "models" / "dci_concepts"
+    one, two = load_concept(folder / "whole.safetensors"), load_concept(folder / "again.safetensors")
+    assert one.info == two.info
+    assert all(one.key_value_deltas[name].equal(two.key_value_deltas[name]) for name in one.key_value_deltas)
+
+
+def test_cancelling_training_leaves_the_queue_and_the_model_clean(server: ComfyServer, whole: Any) -> None:
+    graph = small("train_and_generate", ICOTrainer={"steps": 5000, "resolution": SIZE, "seed": 9})
+
+    def cancel(kind: str, data: dict[str, Any]) -> None:
+        if kind == "text" and "step" in data["text"]:
+            server.post("/interrupt", {})
+
+    forget(server)
+    entry = server.run_to_any_end(graph, cancel)
+    assert [kind for kind, _ in entry["status"]["messages"]][-1] == "execution_interrupted"
+    queue = server.get("/queue")
+    assert not queue["queue_running"] and not queue["queue_pending"]
+    loaded = server.run(small("generate", DCILoadConcept={"name": "whole.safetensors"}))
+    assert np.array_equal(image_of(server, loaded, "26"), image_of(server, whole[0], "26"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"AuxPromptBuilder": {"prompt": "a toy on grass"}}, r"AuxPromptBuilder: .*does not contain V\*.*Write V\*"),
+        ({"AuxPromptBuilder": {"auxiliary_noun": "toy"}}, "own class noun"),
+    ],
+)
+def test_a_wrong_prompt_is_an_error_that_names_the_fix(
+    server: ComfyServer, whole: Any, changes: dict[str, Any], message: str
+) -> None:
+    graph = small("generate", DCILoadConcept={"name": "whole.safetensors"}, **changes)
+    with pytest.raises(RunFailed, match=message):
+        server.run(graph)
+
+
+def test_a_foreign_file_is_refused_by_name(server: ComfyServer, whole: Any) -> None:
+    path = server.base / "models" / "dci_concepts" / "notes.safetensors"
+    path.write_text("this is a shopping list")
+    with pytest.raises(RunFailed, match="notes.safetensors cannot be used: it is truncated or no safetensors file"):
+        server.run(small("generate", DCILoadConcept={"name": "notes.safetensors"}))
+
+
+def test_a_name_outside_the_folder_is_refused_when_queued(server: ComfyServer) -> None:
+    with pytest.raises(RunFailed, match="cannot be a file in models/dci_concepts"):
+        server.run(small("train_and_generate", DCISaveConcept={"name": "../../x"}))
+
+
+def test_the_templates_are_listed_and_served(server: ComfyServer) -> None:
+    listed = server.get("/workflow_templates")
+    names = next(names for pack, names in listed.items() if "DCI" in pack)
+    files = sorted(path.stem for path in (Path(__file__).resolve().parents[2] / "workflows").glob("*.json"))
+    assert sorted(names) == files and files
+    for name in names:
+        graph = server.get(f"/api/workflow_templates/ComfyUI-DCI/{name}.json")
+        offered = server.get("/object_info")
+        used = {node["type"] for node in graph["nodes"]} - {"MarkdownNote", "Note"}
+        assert used <= set(offered)
+
+
+def test_the_graphs_in_both_formats_say_the_same() -> None:
+    for name in ("train", "generate"):
+        api = shipped(name)
+        ui = __import__("json").loads((Path(__file__).resolve().parents[2] / "workflows" / f"{name}.json").read_text())
+        placed = sorted(node["type"] for node in ui["nodes"] if node["type"] not in ("MarkdownNote", "Note"))
+        assert placed == sorted(node["class_type"] for node in api.values())
