@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from .concept import FORMAT_VERSION, TEXT_ENCODERS, Concept, ConceptInfo
@@ -47,23 +47,26 @@ def save_concept(concept: Concept, path: Path, precision: str = "float16") -> No
         raise UserInputError(f"precision must be one of {', '.join(PRECISIONS)}, but got {precision!r}.")
     if path.suffix != ".safetensors":
         raise UserInputError(f"A concept file ends in .safetensors, but got {path.name!r}.")
-    tensors = {name + _DIFFERENCE: delta.to(PRECISIONS[precision]) for name, delta in concept.key_value_deltas.items()}
-    tensors |= {name: vectors.float() for name, vectors in concept.tokens.items()}
-    tensors |= {_CONTEXTS + name: vectors.float() for name, vectors in (concept.contexts or {}).items()}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    given = {name + _DIFFERENCE: delta for name, delta in concept.key_value_deltas.items()}
+    given |= concept.tokens | {_CONTEXTS + name: vectors for name, vectors in (concept.contexts or {}).items()}
+    tensors = {
+        name: tensor.detach()
+        .cpu()
+        .to(PRECISIONS[precision] if name.endswith(_DIFFERENCE) else torch.float32)
+        .contiguous()
+        for name, tensor in given.items()
+    }
     for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
-            raise UserInputError(
-                f"{name} holds values that {precision} cannot store. Save in float32, or train with a lower rate."
-            )
+        _check_storable(name, tensor, given[name], precision)
     metadata = _to_metadata(concept.info)
     metadata["content_hash"] = _content_hash(tensors, metadata)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex}.tmp")
     try:
-        save_file(tensors, temporary, metadata=metadata)
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
+        with temporary.open("wb") as file:
+            file.write(save(tensors, metadata=metadata))
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -97,6 +100,16 @@ def load_concept(path: Path) -> Concept:
         raise _damaged(path, f"it holds the unknown tensor {sorted(unknown)[0]!r}")
     _check_tensors(path, info, deltas, tokens, contexts)
     return Concept({k: v.float() for k, v in deltas.items()}, tokens, info, contexts or None)
+
+
+def _check_storable(name: str, stored: Tensor, given: Tensor, precision: str) -> None:
+    if torch.isfinite(stored).all():
+        return
+    if torch.isfinite(given).all():
+        raise UserInputError(
+            f"{name} holds values too large for {precision}. Save in float32, or train with a lower rate."
+        )
+    raise UserInputError(f"{name} holds values that are not finite: the training diverged. Train with a lower rate.")
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -134,9 +147,10 @@ def _check_tensors(
         expected = (info.prefix + info.suffix, tokens[name].shape[1]) if name in tokens else None
         if vectors.ndim != 3 or tuple(vectors.shape[1:]) != expected:
             raise _damaged(path, f"{_CONTEXTS}{name} has the wrong shape {tuple(vectors.shape)}")
-    for name, tensor in {**deltas, **tokens, **contexts}.items():
-        if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
-            raise _damaged(path, f"{name} holds values that are not finite numbers")
+    for group in (deltas, tokens, contexts):
+        for name, tensor in group.items():
+            if tensor.dtype not in PRECISIONS.values() or not torch.isfinite(tensor).all():
+                raise _damaged(path, f"{name} holds values that are not finite {' or '.join(PRECISIONS)} numbers")
 
 
 def _to_metadata(info: ConceptInfo) -> dict[str, str]:
@@ -167,7 +181,7 @@ def _content_hash(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) ->
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
         digest.update(f"{name}|{tensor.dtype}|{list(tensor.shape)}|".encode())
-        digest.update(tensor.view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -37,4 +38,5 @@ def training_target(prediction: Prediction, latents: Tensor, noise: Tensor, sigm
 
 def denoising_loss(predicted: Tensor, target: Tensor) -> Tensor:
     """Return eq. 1: the mean squared error over all images of the batch, in float32 or better; scalar."""
-    return F.mse_loss(predicted.to(target), target)
+    precision = torch.promote_types(target.dtype, torch.float32)
+    return F.mse_loss(predicted.to(target.device, precision), target.to(precision))

@@ -14,6 +14,7 @@ from .masks import BlendMasks
 
 MARGIN_PX = 10
 LABEL_PX = 18
+LABEL_WIDTH_PX = 150
 SIDE_PX = 76
 BACKGROUND = (24, 25, 28)
 INK = (222, 224, 228)
@@ -51,6 +52,7 @@ def draw_mask_grid(
     Raises:
         UserInputError: there are no masks, or no such row.
     """
+    contrast = Contrast(contrast)
     if not masks.calls:
         raise UserInputError(
             "There are no masks: the run had no active step. Raise active_fraction, connect a conditioning made by "
@@ -64,10 +66,11 @@ def draw_mask_grid(
     sizes, calls = masks.sizes, masks.calls
     canvas = Image.new("RGB", _canvas_size(len(sizes), len(calls), width, height), BACKGROUND)
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(13)
-    left, top = SIDE_PX + width + MARGIN_PX, MARGIN_PX + LABEL_PX
+    pitch = max(width, LABEL_WIDTH_PX) + MARGIN_PX
+    left, top = SIDE_PX + pitch, MARGIN_PX + LABEL_PX
     for column, call in enumerate(calls):
-        x = left + column * (width + MARGIN_PX)
-        draw.text((x + width / 2, MARGIN_PX + 2), f"call {column + 1}, t = {call.timestep:.0f}", INK, font, anchor="mt")
+        x = left + column * pitch
+        draw.text((x, MARGIN_PX + 2), f"call {column + 1}, t = {call.timestep:.0f}", INK, font, anchor="lt")
     for line, size in enumerate(sizes):
         y = top + line * (height + LABEL_PX + MARGIN_PX)
         draw.text((SIDE_PX / 2, y + height / 2), f"{size[0]} x {size[1]}", INK, font, anchor="mm")
@@ -76,15 +79,15 @@ def draw_mask_grid(
         for column, call in enumerate(calls):
             if size not in call.maps:
                 continue
-            x, grid = left + column * (width + MARGIN_PX), call.maps[size][row]
+            x, grid = left + column * pitch, call.maps[size][row]
             canvas.paste(_cell((grid - black) / (white - black), picture, overlay), (x, y))
             label = f"mean {grid.mean():.2f}  ({grid.min():.2f} … {grid.max():.2f})"
-            draw.text((x + width / 2, y + height + 3), label, FAINT, font, anchor="mt")
+            draw.text((x, y + height + 3), label, FAINT, font, anchor="lt")
     return torch.from_numpy(np.asarray(canvas, dtype=np.float32) / 255.0)
 
 
 def _canvas_size(rows: int, columns: int, width: int, height: int) -> tuple[int, int]:
-    total_width = SIDE_PX + (columns + 1) * (width + MARGIN_PX)
+    total_width = SIDE_PX + (columns + 1) * (max(width, LABEL_WIDTH_PX) + MARGIN_PX)
     return total_width, MARGIN_PX + LABEL_PX + rows * (height + LABEL_PX + MARGIN_PX)
 
 

@@ -71,7 +71,7 @@ class BlendMasks:
         return max((grid.shape[0] for grid in self._grids()), default=0)
 
     def mean(self) -> float:
-        """Return the mean W_a over all calls, sizes and pixels; nan without a call."""
+        """Return the mean of W_a, each map of each call counting alike; nan without a call."""
         means = [grid.mean().item() for grid in self._grids()]
         return sum(means) / len(means) if means else float("nan")
 

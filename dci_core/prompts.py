@@ -19,6 +19,8 @@ COMMON_NOUNS = (
     "person", "boat", "book", "bag", "shoe", "flower",
 )  # fmt: skip
 
+_WEIGHT = r"(?::\s*[-+.\d]+)?"
+
 Token = tuple[int, Any]
 """A prompt token: its position in the conditioning, and its vocabulary id or vector."""
 
@@ -68,14 +70,23 @@ def merge_concept_phrase(prompt: str, placeholder: str, class_noun: str) -> str:
     >>> merge_concept_phrase("a (V* cat:1.2), sleeping", "V*", "cat")
     'a (V*:1.2), sleeping'
     """
-    star = rf"(?<!\w){re.escape(placeholder)}"
-    noun = r"\s+".join(re.escape(word) for word in class_noun.split()) + r"(?!\w)"
-    bracketed_star = re.compile(rf"({star}(?::\s*[-+.\d]+)?\)+)\s+{noun}", re.IGNORECASE)
-    bracketed_noun = re.compile(rf"({star})\s+(\(+)\s*{noun}", re.IGNORECASE)
-    plain = re.compile(rf"({star})\s+{noun}", re.IGNORECASE)
-    prompt = bracketed_star.sub(r"\1", prompt)
-    prompt = bracketed_noun.sub(r"\2\1", prompt)
-    return plain.sub(r"\1", prompt)
+    noun = r"\s+".join(re.escape(word) for word in class_noun.split())
+    phrase = re.compile(
+        rf"(?P<star>(?<!\w){re.escape(placeholder)})(?P<close>(?:\s*{_WEIGHT}\))*)\s+(?P<open>(?:\(\s*)*){noun}(?!\w)",
+        re.IGNORECASE,
+    )
+
+    def star_alone(match: re.Match[str]) -> str:
+        star, close, opened = match["star"], match["close"], match["open"]
+        return f"{star}{close} {opened}".rstrip() if close else opened + star
+
+    return _without_empty_brackets(phrase.sub(star_alone, prompt))
+
+
+def _without_empty_brackets(prompt: str) -> str:
+    """Drop emphasis around nothing, such as "(:1.2)", also nested."""
+    shorter = re.sub(rf"\s*\(\s*{_WEIGHT}\s*\)", "", prompt)
+    return shorter if shorter == prompt else _without_empty_brackets(shorter)
 
 
 def replace_placeholder(prompt: str, placeholder: str, replacement: str) -> str:
@@ -83,8 +94,8 @@ def replace_placeholder(prompt: str, placeholder: str, replacement: str) -> str:
     text = placeholder_pattern([placeholder]).sub(lambda _: replacement, prompt)
     if replacement:
         return text
-    text = re.sub(r"\(+\s*(?::\s*[-+.\d]+)?\s*\)+", "", text)
-    return re.sub(r"\s+([,.;!?])", r"\1", " ".join(text.split())).strip(" ,")
+    text = re.sub(r"\(\s+", "(", _without_empty_brackets(text))
+    return re.sub(r"\s+([,.;!?)])", r"\1", " ".join(text.split())).strip(" ,")
 
 
 @dataclass(frozen=True)
@@ -126,7 +137,7 @@ def pair_prompts(
     template = merge_concept_phrase(prompt, placeholder, class_noun)
     if not entire_prompt:
         rest = replace_placeholder(template, placeholder, "")
-        if not rest:
+        if not re.search(r"\w", rest):
             raise UserInputError(
                 f"Nothing is left of the prompt {prompt!r} without {placeholder} {class_noun}. "
                 "Describe a scene as well, or turn entire_prompt on."

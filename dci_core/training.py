@@ -25,7 +25,7 @@ class TrainingSettings:
         batch_size: reference images per step, 1 … 64; with regularisation as many class images are added.
         learning_rate: final rate of K, V and [T]; nothing multiplies it.
         context_learning_rate: final rate of [I].
-        flip: mirror each image with probability ½.
+        flip: mirror each image with probability ½; whoever makes the ``ImageSet`` adds the mirrored latents.
         seed: of everything random.
     """
 
@@ -189,7 +189,7 @@ class ConceptTraining:
         """Return the loss on the reference images for fixed noise and timesteps, comparable between steps.
 
         Args:
-            draws: batches averaged; each takes every reference image once in turn.
+            draws: batches averaged; they take the reference images in turn.
             seed: of noise and timesteps, independent of training.
         """
         generator = torch.Generator().manual_seed(seed)

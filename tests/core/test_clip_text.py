@@ -66,9 +66,10 @@ def test_the_last_layer_equals_transformers(gelu: str) -> None:
     weights = weights_of(model)
     with torch.no_grad():
         expected = model(input_ids=prompt_ids()).last_hidden_state
-    conditioning, pooled = ours(weights, gelu).encode(embedded(weights), END_POSITION)
-    torch.testing.assert_close(conditioning, expected, **TOLERANCE)
-    assert pooled is None
+    for norm in (True, False):  # the last layer is always normalised
+        conditioning, pooled = ours(weights, gelu, None, norm).encode(embedded(weights), END_POSITION)
+        torch.testing.assert_close(conditioning, expected, **TOLERANCE)
+        assert pooled is None
 
 
 def test_the_two_activations_differ() -> None:

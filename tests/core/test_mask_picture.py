@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from comfyui_dci.dci_core.errors import UserInputError
-from comfyui_dci.dci_core.mask_picture import LABEL_PX, MARGIN_PX, SIDE_PX, draw_mask_grid
+from comfyui_dci.dci_core.mask_picture import LABEL_PX, LABEL_WIDTH_PX, MARGIN_PX, SIDE_PX, Contrast, draw_mask_grid
 from comfyui_dci.dci_core.masks import BlendMasks
 from torch import Tensor
 
@@ -36,7 +36,7 @@ def plain_image(height: int = 128, width: int = 128) -> Tensor:
 
 def cell(picture: Tensor, line: int, column: int, height: int = CELL, width: int = CELL) -> Tensor:
     """Cut out one mask; column -1 is the generated image in front of the row."""
-    x = SIDE_PX + (column + 1) * (width + MARGIN_PX)
+    x = SIDE_PX + (column + 1) * (max(width, LABEL_WIDTH_PX) + MARGIN_PX)
     y = MARGIN_PX + LABEL_PX + line * (height + LABEL_PX + MARGIN_PX)
     return picture[y : y + height, x : x + width]
 
@@ -50,7 +50,7 @@ def test_the_picture_has_a_column_per_call_and_a_row_per_size(calls: int) -> Non
         masks.finish_call(1.0, float(call))
     picture = draw_mask_grid(masks, plain_image(), cell_px=CELL)
     height = MARGIN_PX + LABEL_PX + 2 * (CELL + LABEL_PX + MARGIN_PX)
-    assert picture.shape == (height, SIDE_PX + (1 + calls) * (CELL + MARGIN_PX), 3)
+    assert picture.shape == (height, SIDE_PX + (1 + calls) * (max(CELL, LABEL_WIDTH_PX) + MARGIN_PX), 3)
     assert picture.dtype == torch.float32
     assert picture.min() >= 0.0
     assert picture.max() <= 1.0
@@ -61,7 +61,7 @@ def test_cells_have_the_images_proportions(height: int, width: int, expected: tu
     masks = masks_of([[1.0, 1.0], [1.0, 1.0]])
     picture = draw_mask_grid(masks, plain_image(height, width), cell_px=CELL)
     assert picture.shape[0] == MARGIN_PX + LABEL_PX + expected[0] + LABEL_PX + MARGIN_PX
-    assert picture.shape[1] == SIDE_PX + 2 * (expected[1] + MARGIN_PX)
+    assert picture.shape[1] == SIDE_PX + 2 * (max(expected[1], LABEL_WIDTH_PX) + MARGIN_PX)
     assert (cell(picture, 0, 0, *expected) == 1.0).all()
 
 
@@ -74,12 +74,49 @@ def test_all_auxiliary_is_white_and_all_concept_is_black() -> None:
     assert (mask[half:, :half] == 0.0).all()
 
 
-def test_between_black_and_white_the_shade_is_the_weight() -> None:
-    picture = draw_mask_grid(masks_of([[0.1, 0.3], [0.5, 0.9]]), plain_image(), cell_px=CELL)
+def test_in_absolute_contrast_the_shade_is_the_weight() -> None:
+    masks = masks_of([[0.1, 0.3], [0.5, 0.9]])
+    picture = draw_mask_grid(masks, plain_image(), contrast=Contrast.ABSOLUTE, cell_px=CELL)
     mask, half = cell(picture, 0, 0), CELL // 2
     shades = [mask[:half, :half], mask[:half, half:], mask[half:, :half], mask[half:, half:]]
     for shade, weight in zip(shades, [0.1, 0.3, 0.5, 0.9]):
         torch.testing.assert_close(shade, torch.full_like(shade, weight), atol=TOLERANCE, rtol=0)
+
+
+def two_sizes() -> BlendMasks:
+    """Three calls: a 4 × 4 map of 0.2, 0.6 and 0.3, and a 2 × 2 map of 0.90, 0.94 and 0.93; image 1 is all over."""
+    masks = BlendMasks()
+    for large, small in ((0.2, 0.90), (0.6, 0.94), (0.3, 0.93)):
+        masks.add(torch.stack([torch.full((1, 16), large), torch.rand(1, 16)]), (4, 4))
+        masks.add(torch.stack([torch.full((1, 4), small), torch.rand(1, 4)]), (2, 2))
+        masks.finish_call(1.0, 1.0)
+    return masks
+
+
+def test_stretched_contrast_takes_each_size_from_its_least_to_its_largest_value_over_all_calls() -> None:
+    picture = draw_mask_grid(two_sizes(), plain_image(), contrast=Contrast.STRETCHED, cell_px=CELL)
+    shades = [[cell(picture, line, column).mean().item() for column in range(3)] for line in range(2)]
+    assert shades[0] == pytest.approx([0.0, 1.0, 0.25], abs=TOLERANCE)
+    assert shades[1] == pytest.approx([0.0, 1.0, 0.75], abs=TOLERANCE)
+
+
+def test_contrast_is_stretched_unless_asked_otherwise_and_never_changes_the_numbers() -> None:
+    masks = two_sizes()
+    default, stretched, absolute = (
+        draw_mask_grid(masks, plain_image(), cell_px=CELL, **options)
+        for options in ({}, {"contrast": Contrast.STRETCHED}, {"contrast": Contrast.ABSOLUTE})
+    )
+    assert torch.equal(default, stretched)
+    assert not torch.equal(cell(default, 0, 0), cell(absolute, 0, 0))
+    labels = slice(MARGIN_PX + LABEL_PX + CELL, MARGIN_PX + LABEL_PX + CELL + LABEL_PX + MARGIN_PX)
+    assert torch.equal(default[labels], absolute[labels])
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+def test_masks_without_any_difference_are_drawn_as_they_are(weight: float) -> None:
+    picture = draw_mask_grid(masks_of([[weight, weight]], [[weight, weight]]), plain_image(), cell_px=CELL)
+    expected = torch.full((CELL, CELL, 3), weight)
+    torch.testing.assert_close(cell(picture, 0, 1), expected, atol=TOLERANCE, rtol=0)
 
 
 def test_calls_follow_each_other_and_larger_maps_stand_on_top() -> None:
@@ -88,7 +125,7 @@ def test_calls_follow_each_other_and_larger_maps_stand_on_top() -> None:
         masks.add(torch.full((1, 1, 4), small), (2, 2))
         masks.add(torch.full((1, 1, 16), large), (4, 4))
         masks.finish_call(1.0, 1.0)
-    picture = draw_mask_grid(masks, plain_image(), cell_px=CELL)
+    picture = draw_mask_grid(masks, plain_image(), contrast=Contrast.ABSOLUTE, cell_px=CELL)
     shades = [[cell(picture, line, column).mean().item() for column in (0, 1)] for line in (0, 1)]
     assert shades[0] == pytest.approx([0.8, 0.6], abs=TOLERANCE)
     assert shades[1] == pytest.approx([0.2, 0.4], abs=TOLERANCE)
@@ -152,7 +189,7 @@ def test_labels_under_narrow_cells_stay_in_their_column(width: int) -> None:
     """Portrait images make cells narrower than they are high: 1:1, 2:3, 9:16 and 1:2 at the default cell size."""
     masks = masks_of([[0.0, 1.0]], [[0.0, 1.0]], [[0.0, 1.0]])
     picture = draw_mask_grid(masks, plain_image(256, width))
-    cell_width = round(width * 192 / 256)
+    cell_width = max(round(width * 192 / 256), LABEL_WIDTH_PX)
     strip = picture[MARGIN_PX + LABEL_PX + 192 :]
     for column in range(-1, 3):
         end = SIDE_PX + (column + 2) * (cell_width + MARGIN_PX)

@@ -171,7 +171,7 @@ def test_the_replacement_is_taken_literally() -> None:
         ("a ((V*)) in snow", "a in snow"),
         ("V*", ""),
         ("(V*:1.2)", ""),
-        ("(V* in snow:1.2)", "( in snow:1.2)"),
+        ("(V* in snow:1.2)", "(in snow:1.2)"),
     ],
 )
 def test_an_empty_replacement_leaves_no_hole(prompt: str, left: str) -> None:

@@ -32,7 +32,11 @@ def server(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     (base / "models" / "checkpoints" / checkpoint.name).symlink_to(checkpoint)
     (base / "input").mkdir()
     draw_references(base / "input")
-    with ComfyServer(comfyui, Path(sys.executable), base) as running:
+    (base / "extra" / "dci_concepts").mkdir(parents=True)
+    paths = base / "extra.yaml"
+    paths.write_text(f"elsewhere:\n  base_path: {base / 'extra'}\n  dci_concepts: dci_concepts\n")
+    arguments = ["--extra-model-paths-config", str(paths)]
+    with ComfyServer(comfyui, Path(sys.executable), base, arguments) as running:
         yield running
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,16 @@ def test_a_saved_concept_and_the_stock_sampler_make_the_same_image(server: Comfy
     assert np.array_equal(image_of(server, server.run(graph), "26"), expected)
 
 
+def test_concepts_from_extra_model_paths_are_offered_and_load(server: ComfyServer, whole: Any) -> None:
+    folder = server.base / "models" / "dci_concepts"
+    (server.base / "extra" / "dci_concepts" / "notes.txt").write_text("not a concept")
+    shutil.copy(folder / "whole.safetensors", server.base / "extra" / "dci_concepts" / "shared.safetensors")
+    listed = server.get("/models/dci_concepts")
+    assert "shared.safetensors" in listed and "notes.txt" not in listed
+    loaded = server.run(small("generate", DCILoadConcept={"name": "shared.safetensors"}))
+    assert np.array_equal(image_of(server, loaded, "26"), image_of(server, whole[0], "26"))
+
+
 def patched_with_apply_dci(graph: dict[str, Any]) -> dict[str, Any]:
     """Return the graph with Apply DCI and the stock KSampler in place of DCISampler."""
     graph = copy.deepcopy(graph)
@@ -179,6 +191,6 @@ def test_the_templates_are_listed_and_served(server: ComfyServer) -> None:
 def test_the_graphs_in_both_formats_say_the_same() -> None:
     for name in ("train", "generate"):
         api = shipped(name)
-        ui = __import__("json").loads((Path(__file__).resolve().parents[2] / "workflows" / f"{name}.json").read_text())
+        ui = json.loads((Path(__file__).resolve().parents[2] / "workflows" / f"{name}.json").read_text())
         placed = sorted(node["type"] for node in ui["nodes"] if node["type"] not in ("MarkdownNote", "Note"))
         assert placed == sorted(node["class_type"] for node in api.values())

@@ -50,17 +50,28 @@ def test_a_foreign_attention_replacement_acts_with_ours_in_either_order(key: tup
     assert torch.equal(forced, ksample(with_foreign(s.model, 0.3, key), s.positive, s.negative))
 
 
+@torch.inference_mode()
+def sample_custom(model: Any, positive: Any, negative: Any) -> torch.Tensor:
+    """Sample with the host's own custom-sampling nodes: CFGGuider and SamplerCustomAdvanced."""
+    guider = custom.CFGGuider.execute(model, positive, negative, 5.0).result[0]
+    sigmas = custom.BasicScheduler.execute(model, "normal", 4, 1.0).result[0]
+    sampler = custom.KSamplerSelect.execute("euler").result[0]
+    noise = custom.RandomNoise.execute(3).result[0]
+    latent = {"samples": torch.zeros(1, 4, 8, 8)}
+    return custom.SamplerCustomAdvanced.execute(noise, guider, sampler, sigmas, latent).result[0]["samples"]
+
+
+@pytest.mark.parametrize("neutral", [{"active_fraction": 0.0}, {"forced_auxiliary_weight": 0.0}])
+def test_neutral_settings_are_the_stock_guider(neutral: dict[str, float]) -> None:
+    s = scene()
+    stock = sample_custom(s.model, s.positive, s.negative)
+    assert torch.equal(sample_custom(dci(s.model, **neutral), s.positive, s.negative), stock)
+
+
 def test_the_model_patch_and_custom_sampling_make_the_samplers_image() -> None:
     s = scene()
-    with torch.inference_mode():
-        patched = dci(s.model)
-        guider = custom.CFGGuider.execute(patched, s.positive, s.negative, 5.0).result[0]
-        sigmas = custom.BasicScheduler.execute(patched, "normal", 4, 1.0).result[0]
-        sampler = custom.KSamplerSelect.execute("euler").result[0]
-        noise = custom.RandomNoise.execute(3).result[0]
-        latent = {"samples": torch.zeros(1, 4, 8, 8)}
-        result = custom.SamplerCustomAdvanced.execute(noise, guider, sampler, sigmas, latent).result[0]["samples"]
-    assert torch.equal(result, ksample(patched, s.positive, s.negative))
+    patched = dci(s.model)
+    assert torch.equal(sample_custom(patched, s.positive, s.negative), ksample(patched, s.positive, s.negative))
 
 
 def test_a_guider_without_negative_works() -> None:

@@ -105,6 +105,21 @@ def test_training_prompts_are_encoded_as_the_host_encodes_them(family: str, clip
         assert ours.pooled is None
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_first_token_gives_no_gradient(family: str) -> None:
+    base = tiny(family)
+    with torch.inference_mode(False), torch.enable_grad():
+        denoiser = HostDenoiser(base.model, torch.device("cpu"), 64)
+        width = base.model.model.model_config.unet_config["context_dim"]
+        context = torch.randn(1, 77, width, requires_grad=True)
+        pooled = torch.randn(1, 96) if family == "sdxl" else None
+        denoiser(
+            torch.randn(1, 4, 8, 8), torch.tensor([500]), TextConditioning(context, pooled)
+        ).square().sum().backward()
+    assert context.grad is not None
+    assert not context.grad[:, 0].any() and context.grad[:, 1:].abs().amax(dim=-1).min() > 0
+
+
 @pytest.mark.parametrize("regularized", [False, True])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_three_steps_change_what_they_should_and_nothing_else(family: str, regularized: bool) -> None:
