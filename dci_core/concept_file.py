@@ -48,7 +48,7 @@ def save_concept(concept: Concept, path: Path, precision: str = "float16") -> No
     if path.suffix != ".safetensors":
         raise UserInputError(f"A concept file ends in .safetensors, but got {path.name!r}.")
     given = {name + _DIFFERENCE: delta for name, delta in concept.key_value_deltas.items()}
-    given |= concept.tokens | {_CONTEXTS + name: vectors for name, vectors in (concept.contexts or {}).items()}
+    given |= {**concept.tokens} | {_CONTEXTS + name: vectors for name, vectors in (concept.contexts or {}).items()}
     tensors = {
         name: tensor.detach()
         .cpu()

@@ -10,7 +10,6 @@ runs with the record blended in. The sampler is the host's and sees nothing of i
 from __future__ import annotations
 
 import math
-import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -28,14 +27,14 @@ from ...dci_core.branches import (
     guided_denoised,
     sigma_at_end,
 )
-from ...dci_core.dbim import TokenSet
 from ...dci_core.errors import UserInputError
 from ...dci_core.masks import BlendMasks
 from ...dci_core.settings import DCISettings
 from . import LOG
-from .attention import BranchRows, DualBranchAttention, Layer, cross_attention_layers
-from .conditioning import CARRIED_KEY, AuxiliaryText
+from .attention import DualBranchAttention, Layer, cross_attention_layers
+from .conditioning import CARRIED_KEY
 from .families import family_of
+from .pairing import auxiliary_twin, pair_rows
 
 PATCH_KEY = "dci"
 AUXILIARY = "dci_auxiliary"
@@ -88,12 +87,15 @@ class _DCIPatch:
         """Open a run when there is something to do; its state lives in the guider's options of this run only."""
         guider = executor.class_obj
         self.masks.clear()
+        if self.settings.active_fraction <= 0.0:
+            LOG.info("DCI: switched off, active_fraction is 0")
+            return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
         reason = self._why_inactive(guider, noise)
         if reason is not None:
             LOG.warning("DCI is inactive, this is plain sampling: %s", reason)
             return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
         positive = guider.conds["positive"]
-        guider.conds[AUXILIARY] = [_twin(cond) for cond in positive]
+        guider.conds[AUXILIARY] = [auxiliary_twin(cond) for cond in positive]
         attention = DualBranchAttention(self.layers, self.settings, self.masks, self.native_latent)
         run = _Run(self.settings, attention, guider, len(positive))
         guider.model_options[PATCH_KEY] = run
@@ -108,8 +110,6 @@ class _DCIPatch:
             self.masks.drop_call()
 
     def _why_inactive(self, guider: Any, noise: Tensor) -> str | None:
-        if self.settings.active_fraction <= 0.0:
-            return "active_fraction is 0."
         if not any(CARRIED_KEY in cond for cond in guider.conds.get("positive", [])):
             return "the positive conditioning carries no auxiliary text. Make it with AuxPromptBuilder."
         if torch.count_nonzero(noise) == 0:
@@ -144,7 +144,9 @@ class _Run:
         self.denoised = latent_image
         self.recorded_sigma: float | None = None
         self.sigma_end = sigma_at_end(self.sigma, self.settings.active_fraction, model_sampling.percent_to_sigma)
-        self._pair_rows()
+        conds = self.guider.conds
+        paired = pair_rows(conds["positive"], conds[AUXILIARY], self.positives)
+        self.attention.concept_rows, self.attention.auxiliary_rows = paired
 
     def predict(self, executor: Any, x: Tensor, timestep: Tensor, model_options: dict[str, Any], seed: Any) -> Tensor:
         """Answer one model call of the sampler: plain after T_a, else with the auxiliary branch blended in."""
@@ -220,32 +222,6 @@ class _Run:
         )
         return composite(self.x, kept, self.call_mask)
 
-    def _pair_rows(self) -> None:
-        """Tie each carrying positive condition to its auxiliary twin, and give both ids nobody else has.
-
-        The host makes copies of conditions with areas for the other lists, with the same id but other text:
-        only the encoded text itself tells whose a condition really is.
-        """
-        positive, auxiliary = self.guider.conds["positive"], self.guider.conds[AUXILIARY]
-        concept_rows: dict[Any, BranchRows] = {}
-        auxiliary_rows: dict[Any, BranchRows] = {}
-        origin = {id(_text(cond)): index for index, cond in enumerate(auxiliary[: self.positives])}
-        twins = {(origin.get(id(_text(cond))), _area(cond)): cond for cond in reversed(auxiliary)}
-        sources = {
-            id(_text(cond)): (i, cond) for i, cond in enumerate(positive[: self.positives]) if CARRIED_KEY in cond
-        }
-        for cond in positive:
-            if id(_text(cond)) not in sources:
-                continue
-            index, source = sources[id(_text(cond))]
-            carried: AuxiliaryText = source[CARRIED_KEY]
-            twin = twins[index, _area(cond)]
-            cond["uuid"], twin["uuid"] = uuid.uuid4(), uuid.uuid4()
-            pair = len(concept_rows)
-            concept_rows[cond["uuid"]] = _rows(pair, carried.concept_tokens, cond)
-            auxiliary_rows[twin["uuid"]] = _rows(pair, carried.auxiliary_tokens, twin)
-        self.attention.concept_rows, self.attention.auxiliary_rows = concept_rows, auxiliary_rows
-
 
 class _UnconditionalCapture:
     """Overhears the concept branch's unconditional prediction, for shared guidance."""
@@ -292,20 +268,3 @@ def _predict_noise(
     if run is None:
         return executor(x, timestep, model_options or {}, seed)
     return run.predict(executor, x, timestep, model_options or {}, seed)
-
-
-def _twin(cond: dict[str, Any]) -> dict[str, Any]:
-    carried: AuxiliaryText | None = cond.get(CARRIED_KEY)
-    return carried.swapped_into(cond) if carried is not None else {**cond, "uuid": uuid.uuid4()}
-
-
-def _text(cond: dict[str, Any]) -> Any:
-    return cond["model_conds"].get("c_crossattn")
-
-
-def _area(cond: dict[str, Any]) -> tuple[Any, ...] | None:
-    return tuple(cond["area"]) if "area" in cond else None
-
-
-def _rows(pair: int, tokens: TokenSet, cond: dict[str, Any]) -> BranchRows:
-    return BranchRows(pair, tokens, _text(cond).cond.shape[1], "area" not in cond)

@@ -15,9 +15,7 @@ import comfy.model_management
 import comfy.model_sampling
 import comfy.ops
 import torch
-from comfy.ldm.modules.attention import attention_pytorch
-from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...dci_core.clip_text import ClipTextTransformer
 from ...dci_core.diffusion import Prediction
@@ -39,14 +37,12 @@ from ...dci_core.training import (
     RegularizationSet,
     TextConditioning,
     TrainingSettings,
-    detach_first_token,
 )
 from .families import Family, family_of
+from .networks import EMBEDDINGS, HostDenoiser, HostPromptEncoder, text_encoder, without_vocabulary
 from .tokenizer import encoders_of, noun_ids, real_tokens
-from .weights import UNET_PREFIX, key_value_weights, patched_weight, patched_weights
 
 MOST_IMAGES = 200
-EMBEDDINGS = "text_model.embeddings.token_embedding.weight"
 
 
 @dataclass(frozen=True)
@@ -123,16 +119,12 @@ def prepare_training(
     latents = _encode_images(model, vae, inputs.images, size, settings.flip)
     class_latents = _encode_images(model, vae, inputs.regularization_images, size, settings.flip)
     class_text = _encode_captions(clip, inputs.regularization_captions)
-    clip.cond_stage_model.reset_clip_options()
-    if clip.layer_idx is not None:
-        clip.cond_stage_model.set_clip_options({"layer": clip.layer_idx})
-
     device = comfy.model_management.get_torch_device()
     comfy.model_management.unload_all_models()
     comfy.model_management.soft_empty_cache()
     comfy.model_management.throw_exception_if_processing_interrupted()
     with torch.inference_mode(False):
-        encoders = {name: _text_encoder(clip, name) for name in family.text_encoders}
+        encoders = {name: text_encoder(clip, name) for name in family.text_encoders}
         generator = torch.Generator().manual_seed(settings.seed)
         words = {name: _prompt_words(clip, name, e, inputs.class_noun) for name, e in encoders.items()}
         tokens = {
@@ -149,7 +141,7 @@ def prepare_training(
         return ConceptTraining(
             settings=settings,
             denoiser=HostDenoiser(model, device, size),
-            encoder=HostPromptEncoder({n: _moved(e, device) for n, e in encoders.items()}, family),
+            encoder=HostPromptEncoder({n: without_vocabulary(e, device) for n, e in encoders.items()}, family),
             sigmas=model.get_model_object("model_sampling").sigmas.detach().cpu().clone(),
             prediction=prediction,
             words={
@@ -192,85 +184,6 @@ def _check_inputs(clip: Any, family: Family, inputs: TrainingInputs, scheme: ICO
             raise UserInputError(f"The regularization caption {caption!r} is longer than 75 tokens. Shorten it.")
 
 
-class HostDenoiser:
-    """A private, frozen copy of the host's UNet whose cross-attention K and V weights can be trained.
-
-    Args:
-        model: the host MODEL; its LoRAs are part of the copy.
-        device: to train on.
-        size_px: edge of the training images, which SDXL is told.
-    """
-
-    def __init__(self, model: Any, device: torch.device, size_px: int) -> None:
-        self._model = model
-        self._size_px = size_px
-        self._compute_dtype = _compute_dtype(device)
-        config = dict(model.model.model_config.unet_config)
-        stored = torch.float32 if device.type == "cpu" else config.get("dtype") or torch.float32
-        config |= {"dtype": stored, "operations": comfy.ops.manual_cast, "device": device}
-        self.unet = UNetModel(**config).eval()
-        with torch.no_grad():
-            state = self.unet.state_dict()
-            for name, weight in _unet_weights(model):
-                state.pop(name).copy_(weight)
-        if state:
-            raise UserInputError(f"The model lacks the weight {next(iter(state))}. Load a complete checkpoint.")
-        self.unet.requires_grad_(False)
-        self.key_values: dict[str, nn.Parameter] = {}
-        for name in key_value_weights(model):
-            module = self.unet.get_submodule(name.removeprefix(UNET_PREFIX))
-            module.weight = nn.Parameter(module.weight.detach().float())
-            module.register_forward_hook(lambda _module, _inputs, output: detach_first_token(output))
-            self.key_values[name] = module.weight
-
-    def __call__(self, noisy: Tensor, timesteps: Tensor, text: TextConditioning) -> Tensor:
-        """Predict from x_t; see ``dci_core.training.Denoiser``."""
-        y = None
-        if text.pooled is not None:
-            size = {"width": self._size_px, "height": self._size_px, "device": noisy.device}
-            y = self._model.model.encode_adm(pooled_output=text.pooled, **size).to(noisy.device, self._compute_dtype)
-        options = {"optimized_attention_override": lambda _chosen, *args, **kwargs: attention_pytorch(*args, **kwargs)}
-        predicted = self.unet(
-            noisy.to(self._compute_dtype),
-            timesteps.float(),
-            context=text.context.to(self._compute_dtype),
-            y=y,
-            transformer_options=options,
-        )
-        return predicted.float()
-
-    def initial_key_values(self) -> dict[str, Tensor]:
-        """Return the K and V weights the copy started from."""
-        entries = self._model.get_key_patches(UNET_PREFIX)
-        return {name: patched_weight(f"{name}.weight", entries[f"{name}.weight"]) for name in self.key_values}
-
-
-class HostPromptEncoder:
-    """The family's text encoders, differentiable in their input embeddings."""
-
-    def __init__(self, encoders: Mapping[str, ClipTextTransformer], family: Family) -> None:
-        self._encoders = encoders
-        self._pooled_from = "clip_g" if "clip_g" in family.text_encoders else None
-
-    def __call__(self, prompts: Mapping[str, Tensor], end_position: int) -> TextConditioning:
-        """Encode prompts; see ``dci_core.training.PromptEncoder``."""
-        contexts, pooled = [], None
-        for name, encoder in self._encoders.items():
-            context, vector = encoder.encode(prompts[name], end_position, with_pooled=name == self._pooled_from)
-            contexts.append(context)
-            pooled = vector if vector is not None else pooled
-        return TextConditioning(torch.cat(contexts, dim=-1), pooled)
-
-
-def _compute_dtype(device: torch.device) -> torch.dtype:
-    return torch.bfloat16 if device.type != "cpu" and comfy.model_management.should_use_bf16(device) else torch.float32
-
-
-def _unet_weights(model: Any) -> Any:
-    for key, entry in model.get_key_patches(UNET_PREFIX).items():
-        yield key.removeprefix(UNET_PREFIX), patched_weight(key, entry)
-
-
 def _encode_images(model: Any, vae: Any, images: Sequence[Tensor], size: int, flip: bool) -> Tensor | None:
     """Return scaled latents [n, F, D, h, w], the mirrored image behind when ``flip``; None without images."""
     encoded = []
@@ -292,24 +205,6 @@ def _encode_captions(clip: Any, captions: Sequence[str]) -> TextConditioning | N
         contexts.append(context)
         pooled.append(vector)
     return TextConditioning(torch.cat(contexts), torch.cat(pooled) if pooled[0] is not None else None)
-
-
-def _text_encoder(clip: Any, name: str) -> ClipTextTransformer:
-    module = getattr(clip.cond_stage_model, name)
-    layer = module.transformer.text_model.encoder.layers[0]
-    quick = layer.mlp.activation is comfy.clip_model.ACTIVATIONS["quick_gelu"]
-    return ClipTextTransformer(
-        weights=patched_weights(clip.patcher, f"{name}.transformer."),
-        heads=layer.self_attn.heads,
-        gelu="quick_gelu" if quick else "gelu",
-        output_layer=None if module.layer == "last" else module.layer_idx,
-        normalize_output=module.layer_norm_hidden_state,
-    )
-
-
-def _moved(encoder: ClipTextTransformer, device: torch.device) -> ClipTextTransformer:
-    weights = {name: weight.to(device) for name, weight in encoder.weights.items() if name != EMBEDDINGS}
-    return ClipTextTransformer(weights, encoder.heads, encoder.gelu, encoder.output_layer, encoder.normalize_output)
 
 
 def _rows(encoder: ClipTextTransformer, ids: Sequence[int]) -> Tensor:

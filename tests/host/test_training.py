@@ -13,8 +13,9 @@ from comfyui_dci.dci_core.concept import Concept
 from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.dci_core.ico import ICOScheme
 from comfyui_dci.dci_core.training import ConceptTraining, TextConditioning, TrainingSettings, run_training
+from comfyui_dci.nodes.host.networks import HostDenoiser
 from comfyui_dci.nodes.host.trainer import one_caption_each, train_concept
-from comfyui_dci.nodes.host.training import HostDenoiser, TrainingInputs, prepare_training
+from comfyui_dci.nodes.host.training import TrainingInputs, prepare_training
 from comfyui_dci.nodes.host.weights import key_value_weights
 from scenes import encode, random_concept, scene
 from test_sampling_state import assert_unchanged, patcher_state
