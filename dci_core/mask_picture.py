@@ -14,7 +14,7 @@ from .masks import BlendMasks
 
 MARGIN_PX = 10
 LABEL_PX = 18
-LABEL_WIDTH_PX = 150
+LABEL_WIDTH_PX = 178
 SIDE_PX = 76
 BACKGROUND = (24, 25, 28)
 INK = (222, 224, 228)
@@ -81,7 +81,7 @@ def draw_mask_grid(
                 continue
             x, grid = left + column * pitch, call.maps[size][row]
             canvas.paste(_cell((grid - black) / (white - black), picture, overlay), (x, y))
-            label = f"mean {grid.mean():.2f}  ({grid.min():.2f} … {grid.max():.2f})"
+            label = f"mean {grid.mean():.3f}  ({grid.min():.3f} … {grid.max():.3f})"
             draw.text((x, y + height + 3), label, FAINT, font, anchor="lt")
     return torch.from_numpy(np.asarray(canvas, dtype=np.float32) / 255.0)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,14 +44,3 @@ def queue_is_empty(server: ComfyServer) -> Iterator[None]:
     yield
     queue = server.get("/queue")
     assert not queue["queue_running"] and not queue["queue_pending"]
-
-
-@pytest.fixture(scope="session")
-def clean_checkout() -> Iterator[None]:
-    before = _status()
-    yield
-    assert _status() == before, "the run left files in the checkout"
-
-
-def _status() -> str:
-    return subprocess.run(["git", "status", "--short"], cwd=ROOT, capture_output=True, text=True, check=True).stdout

@@ -17,7 +17,7 @@ from comfyui_dci.dci_core.concept_file import load_concept
 from graphs import SIZE, shipped, small
 from PIL import Image
 
-pytestmark = pytest.mark.usefixtures("clean_checkout", "queue_is_empty")
+pytestmark = pytest.mark.usefixtures("queue_is_empty")
 NODES = {
     "ICOTrainer", "AuxPromptBuilder", "DCISampler", "MaskVisualizer", "DCISaveConcept", "DCILoadConcept",
     "DCIApplyConcept", "DCIApply",
