@@ -1,0 +1,72 @@
+"""Which models are taken, as what, and how the others are refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.model_base
+import comfy.model_patcher
+import comfy.supported_models as supported
+import comfy_extras.nodes_model_advanced as model_nodes
+import pytest
+import torch
+from comfyui_dci.dci_core.diffusion import Prediction
+from comfyui_dci.dci_core.errors import UserInputError
+from comfyui_dci.dci_core.settings import DCISettings
+from comfyui_dci.nodes.host.families import family_of
+from comfyui_dci.nodes.host.sampling import apply_dci
+from comfyui_dci.nodes.host.training import check_trainable, prediction_of
+from tiny import COMMON, SD1_LAYOUT, tiny_clip, tiny_model
+
+
+def without_network(config_class: type, **unet_config: Any) -> Any:
+    """Return a host MODEL of a family, of which only the configuration is looked at."""
+    config = config_class({"disable_unet_model_creation": True, **unet_config})
+    model = comfy.model_base.BaseModel(config, device=torch.device("cpu"))
+    return comfy.model_patcher.ModelPatcher(model, torch.device("cpu"), torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("config", "name", "size"),
+    [("SD15", "sd1", 512), ("SDXL", "sdxl", 1024), ("SSD1B", "ssd1b", 1024), ("Segmind_Vega", "vega", 1024),
+     ("KOALA_700M", "koala_700m", 1024), ("KOALA_1B", "koala_1b", 1024)],
+)  # fmt: skip
+def test_each_family_has_its_name_and_native_size(config: str, name: str, size: int) -> None:
+    family = family_of(without_network(getattr(supported, config), num_heads=8))
+    assert (family.name, family.native_size_px, family.native_latent) == (name, size, size // 8)
+
+
+def test_the_native_size_of_sd2_depends_on_what_it_predicts() -> None:
+    assert family_of(tiny_model("sd2", v_prediction=True)).native_size_px == 768
+    assert family_of(tiny_model("sd2", v_prediction=False)).native_size_px == 512
+
+
+@pytest.mark.parametrize("config", ["SD3", "Flux", "SDXLRefiner"])
+def test_models_without_text_cross_attention_are_refused_by_name(config: str) -> None:
+    model = without_network(getattr(supported, config), in_channels=16)
+    message = f"{config} models have no text cross-attention.*Connect an SD1.x, SD2.x or SDXL model"
+    with pytest.raises(UserInputError, match=message):
+        family_of(model)
+    with pytest.raises(UserInputError, match=message):
+        apply_dci(model, DCISettings())
+
+
+def test_an_inpainting_model_is_sampled_but_not_trained() -> None:
+    config = supported.SD15({**COMMON, **SD1_LAYOUT, "in_channels": 9})
+    config.set_inference_dtype(torch.float32, None)
+    model = comfy.model_base.BaseModel(config, device=torch.device("cpu"))
+    patcher = comfy.model_patcher.ModelPatcher(model, torch.device("cpu"), torch.device("cpu"))
+    apply_dci(patcher, DCISettings())
+    with pytest.raises(UserInputError, match="9 channels.*Train on the plain text-to-image model"):
+        check_trainable(patcher, tiny_clip("sd1"))
+
+
+def test_the_prediction_follows_model_sampling_nodes() -> None:
+    model = tiny_model("sd1")
+    assert prediction_of(model) is Prediction.EPSILON
+    assert prediction_of(tiny_model("sd2", v_prediction=True)) is Prediction.V
+    (patched,) = model_nodes.ModelSamplingDiscrete().patch(model, "v_prediction", True)
+    assert prediction_of(patched) is Prediction.V
+    (continuous,) = model_nodes.ModelSamplingContinuousEDM().patch(model, "edm", 120.0, 0.002)
+    with pytest.raises(UserInputError, match="ε- and v-prediction with discrete timesteps"):
+        prediction_of(continuous)
