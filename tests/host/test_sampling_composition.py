@@ -6,12 +6,14 @@ import logging
 from typing import Any
 
 import comfy.controlnet
+import comfy.sample
 import comfy.samplers
 import comfy_extras.nodes_custom_sampler as custom
 import node_helpers
 import nodes as host_nodes
 import pytest
 import torch
+from comfyui_dci.dci_core.branches import auxiliary_noise
 from comfyui_dci.dci_core.settings import DCISettings
 from comfyui_dci.nodes.host.sampling import AUXILIARY, apply_dci
 from scenes import dci, encode, ksample, positive, relative_difference, scene
@@ -103,6 +105,16 @@ def auxiliary_latents(model: Any, positive: Any, negative: Any, **options: Any) 
     return seen
 
 
+def test_the_auxiliary_branch_gets_its_own_text_and_pooled_vector() -> None:
+    s = scene("sdxl")
+    carried = s.positive[0][1]["dci"]
+    assert not torch.equal(carried.pooled_output, s.positive[0][1]["pooled_output"])
+    for conds, _ in auxiliary_latents(dci(s.model), s.positive, s.negative, steps=2):
+        assert torch.equal(conds[0]["pooled_output"], carried.pooled_output)
+        assert torch.equal(conds[0]["model_conds"]["c_crossattn"].cond, carried.cross_attn)
+        assert torch.equal(conds[0]["model_conds"]["y"].cond[:, :96], carried.pooled_output)
+
+
 @pytest.mark.parametrize("old_node", [True, False])
 def test_a_controlnet_on_the_positive_acts_on_both_branches(old_node: bool) -> None:
     s = scene()
@@ -150,7 +162,8 @@ def test_an_inpainting_mask_keeps_what_it_protects_in_both_branches() -> None:
     sigma = s.model.get_model_object("model_sampling").sigma_max
     scaled = s.model.model.process_latent_in(image)
     noise = (first[..., :4] - scaled[..., :4]) / sigma
-    assert 0.7 < noise.std() < 1.3
+    expected = auxiliary_noise(comfy.sample.prepare_noise(image, 3), 3)[..., :4]
+    assert torch.allclose(noise, expected, atol=1e-3)  # not √(1+σ²)/σ times it, which is how a free latent starts
 
 
 def test_image_to_image_keeps_its_share_of_active_steps() -> None:

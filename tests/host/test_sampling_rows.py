@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import comfy.model_patcher
+import comfy.samplers
 import comfy_extras.nodes_pag
 import node_helpers
 import pytest
 import torch
 from comfyui_dci.nodes.host import attention
-from comfyui_dci.nodes.host.sampling import AUXILIARY
+from comfyui_dci.nodes.host.sampling import AUXILIARY, PATCH_KEY
 from scenes import dci, encode, ksample, positive, relative_difference, scene
 
 ROUNDING = 2e-5
@@ -139,24 +140,25 @@ def test_the_extra_forward_of_perturbed_attention_is_blended_too(monkeypatch: py
     ]  # one active step: negative once, positive twice
 
 
-def test_the_auxiliary_condition_is_gone_after_the_run() -> None:
-    import comfy.samplers
-
+@pytest.mark.parametrize("failing", [False, True])
+def test_the_auxiliary_condition_is_gone_after_the_run(failing: bool) -> None:
     s = scene()
-    guiders: list[Any] = []
+    calls: list[Any] = []
 
     class Watched(comfy.samplers.CFGGuider):
         def predict_noise(self, *args: Any, **kwargs: Any) -> Any:
-            assert AUXILIARY in self.conds
-            guiders.append(self)
+            assert AUXILIARY in self.conds and PATCH_KEY in self.model_options
+            calls.append(self)
+            if failing:
+                raise RuntimeError("stop")
             return super().predict_noise(*args, **kwargs)
 
     guider = Watched(dci(s.model))
     guider.set_conds(s.positive, s.negative)
     guider.set_cfg(5.0)
-    latent = torch.zeros(1, 4, 8, 8)
     sigmas = comfy.samplers.calculate_sigmas(s.model.get_model_object("model_sampling"), "normal", 3)
-    with torch.inference_mode():
-        guider.sample(torch.randn(1, 4, 8, 8), latent, comfy.samplers.sampler_object("euler"), sigmas, seed=1)
-    assert guiders and not hasattr(guider, "conds") and AUXILIARY not in guider.original_conds
-    assert "dci" not in guider.model_options
+    sampler = comfy.samplers.sampler_object("euler")
+    with torch.inference_mode(), pytest.raises(RuntimeError, match="stop") if failing else nullcontext():
+        guider.sample(torch.randn(1, 4, 8, 8), torch.zeros(1, 4, 8, 8), sampler, sigmas, seed=1)
+    assert calls and AUXILIARY not in getattr(guider, "conds", {}) and AUXILIARY not in guider.original_conds
+    assert PATCH_KEY not in guider.model_options

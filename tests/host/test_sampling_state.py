@@ -104,6 +104,19 @@ def test_masks_belong_to_the_latest_run() -> None:
     assert masks.calls == []
 
 
+def test_masks_hold_the_weights_that_were_used() -> None:
+    s = scene()
+    forced, masks = apply_dci(s.model, DCISettings(active_fraction=0.5, forced_auxiliary_weight=0.25))
+    ksample(forced, s.positive, s.negative)
+    assert all((grid == 0.25).all() for call in masks.calls for grid in call.maps.values())
+    computed, masks = apply_dci(s.model, DCISettings(active_fraction=0.5))
+    ksample(computed, s.positive, s.negative)
+    largest = masks.calls[0].maps[8, 8]
+    assert largest.shape == (1, 8, 8) and 0 < largest.min() < largest.max() < 0.5  # λ = 0: σ(-s_c)
+    timesteps = [call.timestep for call in masks.calls]
+    assert timesteps[0] == 999 and timesteps == sorted(timesteps, reverse=True)
+
+
 def test_applying_twice_is_refused() -> None:
     s = scene()
     with pytest.raises(UserInputError, match="already carries Apply DCI"):
