@@ -1,0 +1,77 @@
+"""The demo model's UNet: the host's UNetModel in the SD1 layout, with cross-attention at every level."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from demo.host import fill_parameters, import_host
+
+CONTEXT_DIM = 128
+TIMESTEPS = 1000
+
+# Keyword arguments of the host's `UNetModel`, also what `comfy.supported_models.SD15` takes as its unet_config.
+UNET_CONFIG: dict[str, Any] = {
+    "image_size": 16,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 64,
+    "num_res_blocks": [1, 1, 1],
+    "channel_mult": [1, 2, 2],
+    "transformer_depth": [1, 1, 1],
+    "transformer_depth_middle": 1,
+    "transformer_depth_output": [1, 1, 1, 1, 1, 1],
+    "num_heads": 4,
+    "num_head_channels": -1,
+    "use_spatial_transformer": True,
+    "context_dim": CONTEXT_DIM,
+    "use_linear_in_transformer": False,
+    "adm_in_channels": None,
+    "use_temporal_attention": False,
+    "legacy": False,
+}
+
+
+def build_unet() -> torch.nn.Module:
+    """Build the host's class with fresh weights; the last layer of every residual branch starts at zero."""
+    import_host()
+    from comfy.ldm.modules.attention import SpatialTransformer
+    from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
+
+    model: torch.nn.Module = UNetModel(**UNET_CONFIG, dtype=torch.float32)
+    fill_parameters(model)
+    for module in model.modules():
+        if isinstance(module, ResBlock):
+            torch.nn.init.zeros_(module.out_layers[-1].weight)
+        if isinstance(module, SpatialTransformer):
+            torch.nn.init.zeros_(module.proj_out.weight)
+    torch.nn.init.zeros_(model.out[-1].weight)  # type: ignore[index,union-attr]
+    return model
+
+
+def predict_noise(model: torch.nn.Module, noisy: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
+    """Run the UNet with an attention that can be back-propagated.
+
+    Args:
+        model: from `build_unet`.
+        noisy: [B, 4, h, w], already at unit variance (the variance-preserving form).
+        timestep: [B], 0 ... 999.
+        context: [B, 77, CONTEXT_DIM], the text encoding.
+
+    Returns:
+        The predicted noise, [B, 4, h, w].
+    """
+    from comfy.ldm.modules.attention import attention_pytorch
+
+    options = {"optimized_attention_override": lambda _, *args, **kwargs: attention_pytorch(*args, **kwargs)}
+    output: Tensor = model(noisy, timestep, context, transformer_options=options)
+    return output
+
+
+def signal_and_noise() -> tuple[Tensor, Tensor]:
+    """SD1's schedule: sqrt(alpha_bar) and sqrt(1 - alpha_bar) for each timestep, both [1000]."""
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, TIMESTEPS, dtype=torch.float64) ** 2
+    kept = torch.cumprod(1.0 - betas, dim=0)
+    return kept.sqrt().float(), (1.0 - kept).sqrt().float()
