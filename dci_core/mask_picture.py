@@ -16,6 +16,13 @@ MARGIN_PX = 10
 LABEL_PX = 18
 LABEL_WIDTH_PX = 178
 SIDE_PX = 76
+NOTICE_PX = 410
+INACTIVE = (
+    "No masks in this run.",
+    "active_fraction is 0, no step was noisy enough, blend is not",
+    "masks, no noise was added, or the positive was not made by",
+    "Aux Prompt Builder. ComfyUI's log says which.",
+)
 BACKGROUND = (24, 25, 28)
 INK = (222, 224, 228)
 FAINT = (150, 154, 162)
@@ -60,9 +67,8 @@ def draw_mask_grid(
         )
     if not 0 <= row < masks.batch:
         raise UserInputError(f"There is no image {row} among the masks of {masks.batch} images.")
-    scale = cell_px / max(image.shape[0], image.shape[1])
-    width, height = (max(1, round(edge * scale)) for edge in (image.shape[1], image.shape[0]))
-    picture = _to_pil(image).resize((width, height), Image.Resampling.LANCZOS)
+    picture = _fitted(image, cell_px)
+    width, height = picture.size
     sizes, calls = masks.sizes, masks.calls
     canvas = Image.new("RGB", _canvas_size(len(sizes), len(calls), width, height), BACKGROUND)
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(13)
@@ -86,6 +92,26 @@ def draw_mask_grid(
     return torch.from_numpy(np.asarray(canvas, dtype=np.float32) / 255.0)
 
 
+def draw_inactive(image: Tensor, cell_px: int = 192) -> Tensor:
+    """Return a picture that says there are no masks and why, for a run that made none.
+
+    Args:
+        image: the generated image, [height, width, 3], values 0 … 1.
+        cell_px: longer edge of the image in the picture, in pixels.
+
+    Returns:
+        [height', width', 3], float32, values 0 … 1.
+    """
+    picture = _fitted(image, cell_px)
+    canvas = Image.new("RGB", (SIDE_PX + cell_px + NOTICE_PX, cell_px + 2 * MARGIN_PX), BACKGROUND)
+    canvas.paste(picture, (SIDE_PX, MARGIN_PX))
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(13)
+    for line, text in enumerate(INACTIVE):
+        place = (SIDE_PX + cell_px + 2 * MARGIN_PX, 3 * MARGIN_PX + line * LABEL_PX)
+        draw.text(place, text, INK if line == 0 else FAINT, font)
+    return torch.from_numpy(np.asarray(canvas, dtype=np.float32) / 255.0)
+
+
 def _canvas_size(rows: int, columns: int, width: int, height: int) -> tuple[int, int]:
     total_width = SIDE_PX + (columns + 1) * (max(width, LABEL_WIDTH_PX) + MARGIN_PX)
     return total_width, MARGIN_PX + LABEL_PX + rows * (height + LABEL_PX + MARGIN_PX)
@@ -103,6 +129,12 @@ def _cell(grid: Tensor, picture: Image.Image, overlay: float) -> Image.Image:
     )
     shaded = Image.composite(picture, Image.new("RGB", picture.size), mask)
     return Image.blend(mask.convert("RGB"), shaded, min(max(overlay, 0.0), 1.0))
+
+
+def _fitted(image: Tensor, edge_px: int) -> Image.Image:
+    scale = edge_px / max(image.shape[0], image.shape[1])
+    width, height = (max(1, round(edge * scale)) for edge in (image.shape[1], image.shape[0]))
+    return _to_pil(image).resize((width, height), Image.Resampling.LANCZOS)
 
 
 def _to_pil(image: Tensor) -> Image.Image:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io, ui
 
-from ..dci_core.mask_picture import Contrast, draw_mask_grid
+from ..dci_core.mask_picture import Contrast, draw_inactive, draw_mask_grid
 from ..dci_core.masks import BlendMasks
 from .sockets import CATEGORY, MasksSocket
 
@@ -41,6 +41,9 @@ class MaskVisualizer(io.ComfyNode):
 
     @classmethod
     def execute(cls, masks: BlendMasks, image: torch.Tensor, overlay: float, contrast: str) -> io.NodeOutput:
+        if not masks.calls:
+            notice = draw_inactive(image[0])[None]
+            return io.NodeOutput(notice, ui=ui.PreviewImage(notice, cls=cls))
         rows = range(max(1, min(masks.batch, image.shape[0])))
         pictures = torch.stack([draw_mask_grid(masks, image[row], row, overlay, Contrast(contrast)) for row in rows])
         return io.NodeOutput(pictures, ui=ui.PreviewImage(pictures, cls=cls))

@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 from comfyui_dci.dci_core.errors import UserInputError
-from comfyui_dci.dci_core.mask_picture import LABEL_PX, LABEL_WIDTH_PX, MARGIN_PX, SIDE_PX, Contrast, draw_mask_grid
+from comfyui_dci.dci_core.mask_picture import (
+    LABEL_PX,
+    LABEL_WIDTH_PX,
+    MARGIN_PX,
+    NOTICE_PX,
+    SIDE_PX,
+    Contrast,
+    draw_inactive,
+    draw_mask_grid,
+)
 from comfyui_dci.dci_core.masks import BlendMasks
 from torch import Tensor
 
@@ -214,3 +223,15 @@ def test_no_masks_is_refused_with_what_to_do() -> None:
 def test_an_image_that_is_not_in_the_batch_is_refused_by_number(row: int) -> None:
     with pytest.raises(UserInputError, match=f"There is no image {row} among the masks of 2 images"):
         draw_mask_grid(masks_of([[1.0]], images=2), plain_image(), row=row)
+
+
+@pytest.mark.parametrize("height, width", [(128, 128), (64, 128), (128, 64)])
+def test_a_plain_run_is_drawn_as_its_image_and_the_reason(height: int, width: int) -> None:
+    picture = draw_inactive(plain_image(height, width), cell_px=CELL)
+    assert picture.shape == (CELL + 2 * MARGIN_PX, SIDE_PX + CELL + NOTICE_PX, 3)
+    image = picture[MARGIN_PX : MARGIN_PX + CELL * height // 128, SIDE_PX : SIDE_PX + CELL * width // 128]
+    assert abs(image[0, 0, 0].item() - 0.2) < 0.03
+    assert abs(image[-1, -1, 0].item() - 0.9) < 0.03
+    text = picture[:, SIDE_PX + CELL + MARGIN_PX :]
+    assert (text != picture[0, 0]).any()
+    assert (text[:, -MARGIN_PX:] == picture[0, 0]).all(), "the text is cut off"

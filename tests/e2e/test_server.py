@@ -176,6 +176,12 @@ def test_a_name_outside_the_folder_is_refused_when_queued(server: ComfyServer) -
         server.run(small("train_and_generate", DCISaveConcept={"name": "../../x"}))
 
 
+def test_every_node_has_a_help_page(server: ComfyServer) -> None:
+    for name in NODES:
+        page = server.get_bytes(f"/extensions/ComfyUI-DCI/docs/{name}.md").decode()
+        assert page.startswith(f"# {server.get(f'/object_info/{name}')[name]['display_name']}")
+
+
 def test_the_templates_are_listed_and_served(server: ComfyServer) -> None:
     listed = server.get("/workflow_templates")
     names = next(names for pack, names in listed.items() if "DCI" in pack)

@@ -74,6 +74,9 @@ def test_a_concept_goes_through_every_node(concepts: Path) -> None:
     assert torch.equal(latent["samples"], same["samples"])
     assert len(masks.calls) == len(other_masks.calls) == 3
     (picture,) = run(MaskVisualizer, masks=masks, image=image).result
+    _, no_masks = run(DCISampler, model=model, steps=2, **{**common, "active_fraction": 0.0})
+    (notice,) = run(MaskVisualizer, masks=no_masks, image=image).result
+    assert notice.shape[0] == 1 and notice.shape[2] > 400
     assert picture.shape[0] == 2 and picture.shape[-1] == 3 and 0 <= picture.min() < picture.max() <= 1
 
 
