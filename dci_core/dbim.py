@@ -136,3 +136,9 @@ def blend_outputs(out_concept: Tensor, out_auxiliary: Tensor, weight_auxiliary: 
     concept = out_concept.unflatten(-1, (heads, -1))  # [B, N, H, d]
     auxiliary = out_auxiliary.unflatten(-1, (heads, -1))
     return ((1.0 - w_a) * concept + w_a * auxiliary).flatten(-2).to(out_concept.dtype)
+
+
+def add_outputs(out_concept: Tensor, out_auxiliary: Tensor, average: bool) -> Tensor:
+    """Return the paper's "w/o mask" ablation: out_c + out_a, or half of it when ``average``; shapes as in eq. 5."""
+    total = out_concept + out_auxiliary
+    return total / 2 if average else total

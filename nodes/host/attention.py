@@ -16,7 +16,7 @@ import comfy.model_patcher
 import torch
 from torch import Tensor
 
-from ...dci_core.dbim import TokenSet, attention_scores, auxiliary_weight, blend_outputs, saliency
+from ...dci_core.dbim import TokenSet, add_outputs, attention_scores, auxiliary_weight, blend_outputs, saliency
 from ...dci_core.errors import UserInputError
 from ...dci_core.masks import BlendMasks
 from ...dci_core.settings import Blend, DCISettings, Layers, MaskPreset
@@ -139,10 +139,8 @@ class DualBranchAttention:
         self, out: Tensor, record: LayerRecord, q: Tensor, k: Tensor, rows: BranchRows, extra: dict[str, Any]
     ) -> Tensor:
         auxiliary = record.output.to(out)
-        if self.settings.blend is Blend.SUM:
-            return out + auxiliary
-        if self.settings.blend is Blend.MEAN:
-            return (out + auxiliary) / 2
+        if self.settings.blend is not Blend.MASKS:
+            return add_outputs(out, auxiliary, average=self.settings.blend is Blend.MEAN)
         weight = self._weight(record, q, k, rows, extra)
         height, width = extra["activations_shape"][-2:]
         if rows.full_frame and height * width == weight.shape[-1]:

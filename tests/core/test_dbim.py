@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from comfyui_dci.dci_core import dbim
 from comfyui_dci.dci_core.dbim import (
     TokenSet,
     attention_scores,
@@ -342,3 +343,9 @@ def test_an_empty_prompt_is_refused() -> None:
 def test_selected_positions_outside_the_prompt_are_refused_by_number() -> None:
     with pytest.raises(UserInputError, match=r"positions \[0, 9\] are not among the prompt's positions \[1, 2, 3\]"):
         TokenSet(prompt=(1, 2, 3), selected=(9, 2, 0))
+
+
+def test_without_masks_the_outputs_are_added_or_averaged() -> None:
+    concept, auxiliary = torch.tensor([[[1.0, -2.0]]]), torch.tensor([[[3.0, 5.0]]])
+    assert dbim.add_outputs(concept, auxiliary, average=False).tolist() == [[[4.0, 3.0]]]
+    assert dbim.add_outputs(concept, auxiliary, average=True).tolist() == [[[2.0, 1.5]]]
