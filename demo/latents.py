@@ -14,6 +14,7 @@ from torch import Tensor
 
 from demo.autoencoder import AUTOENCODER_CHECKPOINT, SD1_SCALE, build_autoencoder, posterior
 from demo.pool import CHUNK, Pool, chunk_numbers, open_pool
+from demo.precision import fast_matrices
 from demo.scenes import caption_variants
 from demo.storage import cache_folder, load_checkpoint, require, write_atomically
 from demo.tokens import tokenize
@@ -53,7 +54,9 @@ def encode_chunk(model: Any, pictures: NDArray[np.uint8], path: Path) -> None:
     parts = []
     for start in range(0, len(pictures), 50):
         part = torch.from_numpy(pictures[start : start + 50].copy()).permute(0, 3, 1, 2).float() / 127.5 - 1.0
-        parts.append((posterior(model, part)[0] * SD1_SCALE).half())
+        with fast_matrices():
+            means = posterior(model, part)[0]
+        parts.append((means.float() * SD1_SCALE).half())
     array = torch.cat(parts).numpy()
 
     def save(temporary: Path) -> None:

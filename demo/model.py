@@ -33,8 +33,8 @@ def update_average(average: dict[str, Tensor], model: nn.Module, step: int) -> N
         step: counts from 1.
     """
     decay = min(AVERAGE_DECAY, (1.0 + step) / (10.0 + step))
-    for name, value in model.state_dict().items():
-        average[name].lerp_(value, 1.0 - decay)
+    values = model.state_dict()
+    torch._foreach_lerp_([average[name] for name in values], list(values.values()), 1.0 - decay)
 
 
 def load_model(averaged: bool = True) -> tuple[DemoModel, int]:

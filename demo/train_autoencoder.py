@@ -22,10 +22,11 @@ from torch import Tensor  # noqa: E402
 from demo.autoencoder import AUTOENCODER_CHECKPOINT, build_autoencoder, posterior, whiten_latents  # noqa: E402
 from demo.patch_decoder import PatchDecoder  # noqa: E402
 from demo.pool import Pool, open_pool  # noqa: E402
+from demo.precision import fast_matrices  # noqa: E402
 from demo.schedule import warmup_stable_decay  # noqa: E402
 from demo.storage import cache_folder, load_checkpoint, save_checkpoint, training_log  # noqa: E402
 
-KL_WEIGHT = 3e-4
+KL_WEIGHT = 1e-4
 EDGE_WEIGHT = 0.5
 FOREGROUND_WEIGHT = 2.0
 LATENT_NOISE = 0.05  # of the latents' deviation, while the decoder learns: what the denoiser leaves behind
@@ -52,17 +53,17 @@ def reconstruction_loss(output: Tensor, target: Tensor, weights: Tensor) -> Tens
 def encoder_loss(model: Any, stand_in: PatchDecoder, pool: Pool, batch: int, rng: np.random.Generator) -> Tensor:
     """Reconstruction through the stand-in from sampled latents, plus a light pull towards unit Gaussians."""
     pictures, weights = sample_pictures(pool, batch, rng)
-    mean, log_variance = posterior(model, pictures)
+    mean, log_variance = (moment.float() for moment in posterior(model, pictures))
     latents = mean + (0.5 * log_variance).exp() * torch.from_numpy(rng.standard_normal(mean.shape, dtype=np.float32))
     divergence = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).mean()
-    return reconstruction_loss(stand_in(latents), pictures, weights) + KL_WEIGHT * divergence
+    return reconstruction_loss(stand_in(latents).float(), pictures, weights) + KL_WEIGHT * divergence
 
 
 def decoder_loss(model: Any, pool: Pool, batch: int, whole: bool, rng: np.random.Generator) -> Tensor:
     """Reconstruction of random crops (or of a quarter as many whole pictures) from slightly noisy latents."""
     pictures, weights = sample_pictures(pool, max(1, batch // 4) if whole else batch, rng)
     with torch.no_grad():
-        latents = posterior(model, pictures)[0]
+        latents = posterior(model, pictures)[0].float()
     latents = latents + LATENT_NOISE * latents.std() * torch.from_numpy(rng.standard_normal(latents.shape, np.float32))
     if not whole:
         corners = rng.integers(0, latents.shape[-1] - CROP_CELLS + 1, (batch, 2))
@@ -75,12 +76,12 @@ def decoder_loss(model: Any, pool: Pool, batch: int, whole: bool, rng: np.random
             )
             for items, scale in ((latents, 1), (pictures, 8), (weights, 8))
         )
-    return reconstruction_loss(model.decode(latents), pictures, weights)
+    return reconstruction_loss(model.decode(latents).float(), pictures, weights)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--encoder-steps", type=int, default=1200)
+    parser.add_argument("--encoder-steps", type=int, default=3000)
     parser.add_argument("--decoder-steps", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=1.5e-3)
@@ -126,10 +127,11 @@ def main() -> None:
             rng = np.random.default_rng([7, len(stage), ord(stage[0]), step])
             for group in optimiser.param_groups:
                 group["lr"] = arguments.learning_rate * warmup_stable_decay(step, steps, warmup=50)
-            if stage == "encoder":
-                loss = encoder_loss(model, stand_in, pool, arguments.batch, rng)
-            else:
-                loss = decoder_loss(model, pool, arguments.batch, step >= 0.8 * steps, rng)
+            with fast_matrices():
+                if stage == "encoder":
+                    loss = encoder_loss(model, stand_in, pool, arguments.batch, rng)
+                else:
+                    loss = decoder_loss(model, pool, arguments.batch, step >= 0.8 * steps, rng)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(trained, 1.0)

@@ -15,6 +15,7 @@ import torch.nn.functional as F  # noqa: E402
 
 from demo.classifier import CLASSIFIER_CHECKPOINT, Classifier, accuracies, degrade, to_tensor  # noqa: E402
 from demo.pool import open_pool  # noqa: E402
+from demo.precision import fast_matrices  # noqa: E402
 from demo.scenes import LABEL_SIZES, labels, sample_scene  # noqa: E402
 from demo.schedule import warmup_stable_decay  # noqa: E402
 from demo.storage import cache_folder, load_checkpoint, save_checkpoint, training_log  # noqa: E402
@@ -67,7 +68,8 @@ def main() -> None:
             group["lr"] = arguments.learning_rate * warmup_stable_decay(
                 step, arguments.steps, warmup=50, decay_share=0.6
             )
-        scores = model(pictures)
+        with fast_matrices():
+            scores = {name: score.float() for name, score in model(pictures).items()}
         targets = torch.from_numpy(truth[index])
         loss = torch.stack([F.cross_entropy(scores[name], targets[:, i]) for i, name in enumerate(LABEL_SIZES)]).sum()
         optimiser.zero_grad(set_to_none=True)

@@ -12,10 +12,11 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from demo.denoiser import predict_noise, signal_and_noise  # noqa: E402
+from demo.denoiser import predict_noise, signal_and_noise, use_fast_group_norm  # noqa: E402
 from demo.latents import LatentPool, load_autoencoder, open_latents  # noqa: E402
 from demo.model import MODEL_CHECKPOINT, DemoModel, update_average  # noqa: E402
 from demo.objective import cell_weights, draw_timesteps  # noqa: E402
+from demo.precision import fast_matrices  # noqa: E402
 from demo.pretrain_text import pretrain_text  # noqa: E402
 from demo.schedule import warmup_stable_decay  # noqa: E402
 from demo.storage import cache_folder, load_checkpoint, save_checkpoint, training_log  # noqa: E402
@@ -37,7 +38,8 @@ def training_loss(model: DemoModel, pool: LatentPool, batch: int, generator: tor
     noise = torch.randn(latents.shape, generator=generator)
     signal_scale, noise_scale = (scale[timestep][:, None, None, None] for scale in signal_and_noise())
     noisy = signal_scale * latents + noise_scale * noise
-    predicted = predict_noise(model.unet, noisy, timestep.float(), model.text_encoder(tokens))
+    with fast_matrices():
+        predicted = predict_noise(model.unet, noisy, timestep.float(), model.text_encoder(tokens))
     return (cell_weights(pool.coverage[index], timestep) * (predicted - noise).square()).mean()
 
 
@@ -68,8 +70,9 @@ def main() -> None:
     pool = open_latents(autoencoder)
     torch.manual_seed(0)
     model = DemoModel()
+    use_fast_group_norm(model.unet)
     optimiser = torch.optim.AdamW(
-        parameter_groups(model, arguments.learning_rate), lr=arguments.learning_rate, betas=(0.9, 0.99)
+        parameter_groups(model, arguments.learning_rate), lr=arguments.learning_rate, betas=(0.9, 0.99), fused=True
     )
     step = 0
     if path.exists() and not arguments.restart:
