@@ -1,0 +1,67 @@
+"""The cache folder of the demo trainings, files that are never half written, and the training log."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+CACHE_VARIABLE = "DCI_DEMO_CACHE"
+RELEASE = Path(__file__).resolve().parent / "release"  # what is shipped
+
+
+def cache_folder() -> Path:
+    """Folder of pools and checkpoints: the environment variable DCI_DEMO_CACHE, or ~/.cache/dci-demo."""
+    folder = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "dci-demo")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, then move it into place in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a training state (tensors, numbers, strings, nested dicts and lists of these)."""
+    write_atomically(path, lambda temporary: torch.save(state, temporary))
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a training state back to the CPU; only plain data is unpickled."""
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+def require(path: Path, cure: str) -> Path:
+    """Return `path`, or say which command makes it.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist. Run '{cure}' first.")
+    return path
+
+
+def training_log(name: str) -> logging.Logger:
+    """A logger that writes timestamped lines to the terminal."""
+    logger = logging.getLogger(f"dci_demo.{name}")
+    if not logger.handlers:
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False  # the host sets up the root logger too
+    return logger

@@ -1,0 +1,64 @@
+"""DCIDemoModel and DCIDemoSubject: everything a first try needs, without a download."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from .host.demo_model import find_subject, list_subjects, load_demo_model, subject_images
+from .sockets import CATEGORY
+
+DEMO_CATEGORY = f"{CATEGORY}/demo"
+
+
+class DemoModel(io.ComfyNode):
+    """Load the bundled demo model."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DCIDemoModel",
+            display_name="DCI Demo Model",
+            category=DEMO_CATEGORY,
+            description="A small text-to-image model that comes with this pack and runs in seconds on a processor. It "
+            "draws 20 things in 9 places at 128 x 128 pixels; its help page lists its words. Use it like any checkpoint.",
+            search_aliases=["demo checkpoint", "test model"],
+            inputs=[],
+            outputs=[
+                io.Model.Output(display_name="model"),
+                io.Clip.Output(display_name="clip"),
+                io.Vae.Output(display_name="vae"),
+            ],
+        )
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        return io.NodeOutput(*load_demo_model())
+
+
+class DemoSubject(io.ComfyNode):
+    """Load the reference images of a bundled subject."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        names = [subject.name for subject in list_subjects()]
+        return io.Schema(
+            node_id="DCIDemoSubject",
+            display_name="DCI Demo Subject",
+            category=DEMO_CATEGORY,
+            description="Reference images of a subject that the demo model has never seen, and its class noun. "
+            "Connect both to ICO Trainer.",
+            inputs=[
+                io.Combo.Input(
+                    "subject", options=names, default=names[0], tooltip="From much like its class to unlike anything."
+                )
+            ],
+            outputs=[
+                io.Image.Output(display_name="images", tooltip="Six pictures, 128 x 128."),
+                io.String.Output(display_name="class_noun", tooltip="The word the demo model knows for it."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, subject: str) -> io.NodeOutput:
+        found = find_subject(subject)
+        return io.NodeOutput(subject_images(found), found.class_noun)

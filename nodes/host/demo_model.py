@@ -1,0 +1,134 @@
+"""The bundled demo model and its subjects, as the host's own objects.
+
+The model has SD1's layout, but is far smaller than any model the host recognises, so it is built from the
+configuration in its file instead of being guessed from its tensors.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management as management
+import comfy.model_patcher
+import comfy.sd
+import comfy.sd1_clip
+import comfy.supported_models
+import comfy.supported_models_base
+import comfy.utils
+import folder_paths
+import numpy as np
+import torch
+from PIL import Image
+
+from ...dci_core.clip_text import complete_vocabulary
+from ...dci_core.errors import UserInputError
+
+RELEASE = Path(__file__).resolve().parents[2] / "demo_world" / "release"
+MODEL_FILE = RELEASE / "dci-demo.safetensors"
+SUBJECTS_FILE = RELEASE / "subjects.json"
+VOCABULARY = 49408
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A custom subject that the demo model has never seen.
+
+    Args:
+        name: as in the node's list.
+        class_noun: the word the model knows for it.
+    """
+
+    name: str
+    class_noun: str
+
+
+def load_demo_model() -> tuple[Any, Any, Any]:
+    """Return the host's MODEL, CLIP and VAE of the demo model.
+
+    Raises:
+        UserInputError: the file is missing or damaged.
+    """
+    try:
+        tensors, metadata = comfy.utils.load_torch_file(str(MODEL_FILE), safe_load=True, return_metadata=True)
+        unet, text, coder = (
+            {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
+            for prefix in ("model.diffusion_model.", "cond_stage_model.transformer.", "first_stage_model.")
+        )
+        rows = text["text_model.embeddings.token_embedding.weight"]
+        text["text_model.embeddings.token_embedding.weight"] = complete_vocabulary(
+            rows, tensors["text_token_ids"], VOCABULARY
+        )
+        return _model(unet, metadata), _clip(text, metadata), _vae(coder, metadata)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise UserInputError(
+            f"The demo model cannot be read from {MODEL_FILE} ({error}). Install this node pack again; with git, "
+            "make sure that large files were downloaded."
+        ) from error
+
+
+def _model(weights: dict[str, torch.Tensor], metadata: dict[str, str]) -> Any:
+    config = comfy.supported_models.SD15(json.loads(metadata["unet_config"]))
+    config.unet_config = json.loads(metadata["unet_config"])  # the class puts in SD1's number of heads
+    for name, value in json.loads(metadata["preview"]).items():
+        setattr(config.latent_format, name, value)
+    device, count = management.get_torch_device(), sum(value.numel() for value in weights.values())
+    dtype = management.unet_dtype(model_params=count, supported_dtypes=list(config.supported_inference_dtypes))
+    config.set_inference_dtype(
+        dtype, management.unet_manual_cast(dtype, device, list(config.supported_inference_dtypes))
+    )
+    model = config.get_model(weights, "", device=management.unet_offload_device())
+    patcher = comfy.model_patcher.CoreModelPatcher(
+        model, load_device=device, offload_device=management.unet_offload_device()
+    )
+    _check("UNet", set(weights) ^ set(model.diffusion_model.state_dict()))
+    model.load_model_weights(weights, "", assign=patcher.is_dynamic())
+    return patcher
+
+
+def _clip(weights: dict[str, torch.Tensor], metadata: dict[str, str]) -> Any:
+    target = comfy.supported_models_base.ClipTarget(comfy.sd1_clip.SD1Tokenizer, comfy.sd1_clip.SD1ClipModel)
+    options = {"clip_l_model_config": json.loads(metadata["text_config"])}
+    clip = comfy.sd.CLIP(target, embedding_directory=folder_paths.get_folder_paths("embeddings"), model_options=options)
+    missing, unexpected = clip.load_sd(weights)
+    _check("text encoder", {*missing, *unexpected})
+    return clip
+
+
+def _vae(weights: dict[str, torch.Tensor], metadata: dict[str, str]) -> Any:
+    vae = comfy.sd.VAE(sd=weights, config={"params": json.loads(metadata["autoencoder_config"])})
+    _check("autoencoder", set(weights) ^ set(vae.first_stage_model.state_dict()))
+    return vae
+
+
+def _check(part: str, differences: set[str]) -> None:
+    if differences:
+        raise ValueError(f"its {part} does not fit: {', '.join(sorted(differences)[:3])}")
+
+
+def list_subjects() -> list[Subject]:
+    """Return the bundled subjects, the easiest first."""
+    return [Subject(**entry) for entry in json.loads(SUBJECTS_FILE.read_text(encoding="utf-8"))]
+
+
+def find_subject(name: str) -> Subject:
+    """Return the subject of that name.
+
+    Raises:
+        UserInputError: there is none.
+    """
+    subjects = {subject.name: subject for subject in list_subjects()}
+    if name not in subjects:
+        raise UserInputError(f"There is no demo subject {name!r}. Choose one of: {', '.join(subjects)}.")
+    return subjects[name]
+
+
+def subject_images(subject: Subject) -> torch.Tensor:
+    """Return the reference images of a subject, [B, H, W, 3] in 0 … 1."""
+    files = sorted((RELEASE / subject.name).glob("*.png"))
+    if not files:
+        raise UserInputError(f"There are no pictures in {RELEASE / subject.name}. Install this node pack again.")
+    pictures = [np.asarray(Image.open(file).convert("RGB"), dtype=np.float32) / 255.0 for file in files]
+    return torch.from_numpy(np.stack(pictures))
