@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACK = "comfyui_dci"
+WORLD = "demo_world"
 CORE_ONLY = "--no-host"
 
 
@@ -22,7 +23,8 @@ def pytest_configure(config: pytest.Config) -> None:
     sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
     if not config.getoption(CORE_ONLY):
         _put_comfyui_on_path()
-    _load_pack()
+    _load(PACK, ROOT)
+    _load(WORLD, ROOT / WORLD)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -44,9 +46,11 @@ def _put_comfyui_on_path() -> None:
     torch.set_num_threads(1)  # the models are tiny: more threads would only wait for each other
 
 
-def _load_pack() -> None:
-    spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
+def _load(name: str, folder: Path) -> None:
+    spec = importlib.util.spec_from_file_location(
+        name, folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[PACK] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
