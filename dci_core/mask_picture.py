@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from enum import Enum
 
-import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
+from .drawing import BACKGROUND, FAINT, INK, label_font, to_pil, to_tensor
 from .errors import UserInputError
 from .masks import BlendMasks
 
@@ -23,9 +23,6 @@ INACTIVE = (
     "masks, no noise was added, or the positive was not made by",
     "Aux Prompt Builder. ComfyUI's log says which.",
 )
-BACKGROUND = (24, 25, 28)
-INK = (222, 224, 228)
-FAINT = (150, 154, 162)
 
 
 class Contrast(str, Enum):
@@ -71,7 +68,7 @@ def draw_mask_grid(
     width, height = picture.size
     sizes, calls = masks.sizes, masks.calls
     canvas = Image.new("RGB", _canvas_size(len(sizes), len(calls), width, height), BACKGROUND)
-    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(13)
+    draw, font = ImageDraw.Draw(canvas), label_font(13)
     pitch = max(width, LABEL_WIDTH_PX) + MARGIN_PX
     left, top = SIDE_PX + pitch, MARGIN_PX + LABEL_PX
     for column, call in enumerate(calls):
@@ -89,7 +86,7 @@ def draw_mask_grid(
             canvas.paste(_cell((grid - black) / (white - black), picture, overlay), (x, y))
             label = f"mean {grid.mean():.3f}  ({grid.min():.3f} … {grid.max():.3f})"
             draw.text((x, y + height + 3), label, FAINT, font, anchor="lt")
-    return torch.from_numpy(np.asarray(canvas, dtype=np.float32) / 255.0)
+    return to_tensor(canvas)
 
 
 def draw_inactive(image: Tensor, cell_px: int = 192) -> Tensor:
@@ -105,11 +102,11 @@ def draw_inactive(image: Tensor, cell_px: int = 192) -> Tensor:
     picture = _fitted(image, cell_px)
     canvas = Image.new("RGB", (SIDE_PX + cell_px + NOTICE_PX, cell_px + 2 * MARGIN_PX), BACKGROUND)
     canvas.paste(picture, (SIDE_PX, MARGIN_PX))
-    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(13)
+    draw, font = ImageDraw.Draw(canvas), label_font(13)
     for line, text in enumerate(INACTIVE):
         place = (SIDE_PX + cell_px + 2 * MARGIN_PX, 3 * MARGIN_PX + line * LABEL_PX)
         draw.text(place, text, INK if line == 0 else FAINT, font)
-    return torch.from_numpy(np.asarray(canvas, dtype=np.float32) / 255.0)
+    return to_tensor(canvas)
 
 
 def _canvas_size(rows: int, columns: int, width: int, height: int) -> tuple[int, int]:
@@ -134,8 +131,4 @@ def _cell(grid: Tensor, picture: Image.Image, overlay: float) -> Image.Image:
 def _fitted(image: Tensor, edge_px: int) -> Image.Image:
     scale = edge_px / max(image.shape[0], image.shape[1])
     width, height = (max(1, round(edge * scale)) for edge in (image.shape[1], image.shape[0]))
-    return _to_pil(image).resize((width, height), Image.Resampling.LANCZOS)
-
-
-def _to_pil(image: Tensor) -> Image.Image:
-    return Image.fromarray((image[..., :3].clamp(0, 1) * 255).round().byte().cpu().numpy())
+    return to_pil(image).resize((width, height), Image.Resampling.LANCZOS)

@@ -87,11 +87,11 @@ class DualBranchAttention:
         self.native_area = native_latent**2
         self.concept_rows: Mapping[Any, BranchRows] = {}
         self.auxiliary_rows: Mapping[Any, BranchRows] = {}
-        self._records: dict[tuple[Layer, int], LayerRecord] = {}
+        self.records: dict[tuple[Layer, int], LayerRecord] = {}
 
     def forget(self) -> None:
         """Drop the record."""
-        self._records.clear()
+        self.records.clear()
 
     def recording_options(self, model_options: dict[str, Any]) -> dict[str, Any]:
         """Return model options whose forward records the auxiliary rows."""
@@ -118,14 +118,14 @@ class DualBranchAttention:
         for chunk, rows in _chunks(q, extra, self.auxiliary_rows):
             alone = out.shape[0] == chunk.stop - chunk.start
             kept = out if alone else out[chunk].clone()
-            self._records[layer, rows.pair] = LayerRecord(kept, self._saliency(q[chunk], k[chunk], rows, extra))
+            self.records[layer, rows.pair] = LayerRecord(kept, self._saliency(q[chunk], k[chunk], rows, extra))
         return out
 
     def _inject(self, layer: Layer, inner: Attention, q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any]) -> Tensor:
         out = inner(q, k, v, extra)
         blended = None
         for chunk, rows in _chunks(q, extra, self.concept_rows):
-            record = self._records.get((layer, rows.pair))
+            record = self.records.get((layer, rows.pair))
             if record is None or record.output.shape != out[chunk].shape:
                 raise RuntimeError(
                     f"DCI: at layer {layer} the auxiliary branch has no output that fits the concept branch. Another "

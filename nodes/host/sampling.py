@@ -32,6 +32,7 @@ from ...dci_core.masks import BlendMasks
 from ...dci_core.settings import DCISettings
 from . import LOG
 from .attention import DualBranchAttention, Layer, cross_attention_layers
+from .auxiliary_memory import AuxiliaryMemory, AuxiliaryPass
 from .conditioning import CARRIED_KEY
 from .families import family_of
 from .pairing import auxiliary_twin, pair_rows
@@ -40,12 +41,13 @@ PATCH_KEY = "dci"
 AUXILIARY = "dci_auxiliary"
 
 
-def apply_dci(model: Any, settings: DCISettings) -> tuple[Any, BlendMasks]:
+def apply_dci(model: Any, settings: DCISettings, memory: AuxiliaryMemory | None = None) -> tuple[Any, BlendMasks]:
     """Return a clone of the MODEL that samples with two branches, and the masks it fills as it does.
 
     Args:
         model: a host MODEL; it is not changed.
         settings: of every run with the clone.
+        memory: of the auxiliary passes, shared by the runs of a λ sweep; None runs on its own.
 
     Raises:
         UserInputError: the model has no text cross-attention, or already carries DCI.
@@ -57,7 +59,7 @@ def apply_dci(model: Any, settings: DCISettings) -> tuple[Any, BlendMasks]:
     family = family_of(model)
     layers = cross_attention_layers(model.get_model_object("diffusion_model"))
     masks = BlendMasks()
-    patch = _DCIPatch(settings, masks, layers, family.native_latent)
+    patch = _DCIPatch(settings, masks, layers, family.native_latent, memory or AuxiliaryMemory(is_open=False))
     patched = model.clone()
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, PATCH_KEY, patch.outer_sample)
     patched.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, PATCH_KEY, _sampler_sample)
@@ -68,11 +70,19 @@ def apply_dci(model: Any, settings: DCISettings) -> tuple[Any, BlendMasks]:
 class _DCIPatch:
     """What stays on the patched model between runs: settings and the masks of the latest run."""
 
-    def __init__(self, settings: DCISettings, masks: BlendMasks, layers: list[Layer], native_latent: int) -> None:
+    def __init__(
+        self,
+        settings: DCISettings,
+        masks: BlendMasks,
+        layers: list[Layer],
+        native_latent: int,
+        memory: AuxiliaryMemory,
+    ) -> None:
         self.settings = settings
         self.masks = masks
         self.layers = layers
         self.native_latent = native_latent
+        self.memory = memory
 
     def outer_sample(
         self,
@@ -97,11 +107,12 @@ class _DCIPatch:
         positive = guider.conds["positive"]
         guider.conds[AUXILIARY] = [auxiliary_twin(cond) for cond in positive]
         attention = DualBranchAttention(self.layers, self.settings, self.masks, self.native_latent)
-        run = _Run(self.settings, attention, guider, len(positive))
+        run = _Run(self.settings, attention, guider, len(positive), self.memory)
         guider.model_options[PATCH_KEY] = run
         try:
             output = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
             run.report()
+            self.memory.close()
             return output
         finally:
             guider.model_options.pop(PATCH_KEY, None)
@@ -120,14 +131,23 @@ class _DCIPatch:
 class _Run:
     """One sampling run: the auxiliary latent, where it stands, and what it last predicted."""
 
-    def __init__(self, settings: DCISettings, attention: DualBranchAttention, guider: Any, positives: int) -> None:
+    def __init__(
+        self,
+        settings: DCISettings,
+        attention: DualBranchAttention,
+        guider: Any,
+        positives: int,
+        memory: AuxiliaryMemory,
+    ) -> None:
         self.settings = settings
+        self.memory = memory
         self.attention = attention
         self.guider = guider
         self.positives = positives
         self.sigma_end = math.inf
         self.active_calls = 0
         self.calls = 0
+        self.auxiliary_passes = 0
 
     def start(
         self, sampler: Any, sigmas: Tensor, seed: int, noise: Tensor, latent_image: Tensor, mask: Tensor | None
@@ -186,17 +206,30 @@ class _Run:
 
     def _record(self, timestep: Tensor, model_options: dict[str, Any]) -> None:
         self.attention.forget()
-        guider = self.guider
         self.model_input = self._inpainted_input(timestep, model_options)
+        found = self.memory.find(self.model_input, self.sigma)
+        done = found or self._auxiliary_pass(timestep, model_options)
+        if found is None and self._is_independent_of_strength():
+            self.memory.keep(done)
+        self.auxiliary_passes += 1
+        self.attention.records = dict(done.records)
+        self.recorded_sigma = self.sigma
+        self.conditional = done.denoised[0]
+        own = epsilon_from_denoised(self.model_input, done.denoised[1], self.sigma) if len(done.denoised) > 1 else None
+        self._guide(own)
+
+    def _auxiliary_pass(self, timestep: Tensor, model_options: dict[str, Any]) -> AuxiliaryPass:
+        guider = self.guider
         conds = [guider.conds[AUXILIARY]]
         if not self.settings.share_guidance and self._guidance_scale() != 1.0:
             conds.append(guider.conds["negative"])
         options = self.attention.recording_options(model_options)
         outputs = comfy.samplers.calc_cond_batch(guider.inner_model, conds, self.model_input, timestep, options)
-        self.recorded_sigma = self.sigma
-        self.conditional = outputs[0]
-        own = epsilon_from_denoised(self.model_input, outputs[1], self.sigma) if len(outputs) > 1 else None
-        self._guide(own)
+        return AuxiliaryPass(self.model_input, self.sigma, outputs, dict(self.attention.records))
+
+    def _is_independent_of_strength(self) -> bool:
+        """Shared guidance lets λ in by the concept's unconditional prediction, from the third pass on."""
+        return not self.settings.share_guidance or self._guidance_scale() == 1.0 or self.auxiliary_passes < 2
 
     def _guide(self, epsilon_unconditional: Tensor | None) -> None:
         denoised = self.conditional

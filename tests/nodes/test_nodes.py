@@ -16,6 +16,7 @@ from comfyui_dci.nodes.concepts import ApplyConcept, LoadConcept, SaveConcept
 from comfyui_dci.nodes.dci_sampler import DCISampler
 from comfyui_dci.nodes.ico_trainer import ICOTrainer
 from comfyui_dci.nodes.mask_visualizer import MaskVisualizer
+from node_runs import run
 from scenes import relative_difference, scene
 from tiny import tiny
 

@@ -1,0 +1,73 @@
+"""Auxiliary passes kept from the first run of a λ sweep, so that the runs after it need not repeat them.
+
+λ acts on the concept branch alone, so as long as the auxiliary branch's own input is the same, bit for bit, so
+are its prediction and its record. What is kept lies on the CPU and is found by that input, never by counting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .attention import Layer, LayerRecord
+
+Records = Mapping[tuple[Layer, int], LayerRecord]
+
+
+@dataclass(frozen=True)
+class AuxiliaryPass:
+    """One forward of the auxiliary branch.
+
+    Args:
+        model_input: what went in, [B, D, h, w].
+        sigma: its noise level.
+        denoised: the conditional prediction and, with exact guidance, the unconditional one, like ``model_input``.
+        records: of every blended layer and pair of conditionings.
+    """
+
+    model_input: Tensor
+    sigma: float
+    denoised: Sequence[Tensor]
+    records: Records
+
+    def to(self, device: torch.device) -> AuxiliaryPass:
+        """Return the same pass on another device."""
+        records = {key: _record_on(record, device) for key, record in self.records.items()}
+        denoised = [output.to(device) for output in self.denoised]
+        return replace(self, model_input=self.model_input.to(device), denoised=denoised, records=records)
+
+
+class AuxiliaryMemory:
+    """The passes of one run, for later runs with the same seed, conditionings, model and settings but another λ.
+
+    Args:
+        is_open: False makes a memory that keeps nothing, for runs on their own.
+    """
+
+    def __init__(self, is_open: bool = True) -> None:
+        self._is_open = is_open
+        self._passes: list[AuxiliaryPass] = []
+
+    def keep(self, auxiliary_pass: AuxiliaryPass) -> None:
+        """Keep a pass of the first run; later runs add nothing."""
+        if self._is_open:
+            self._passes.append(auxiliary_pass.to(torch.device("cpu")))
+
+    def close(self) -> None:
+        """End the first run."""
+        self._is_open = False
+
+    def find(self, model_input: Tensor, sigma: float) -> AuxiliaryPass | None:
+        """Return the pass with exactly this input, or None; records stay on the CPU until their layer needs them."""
+        for kept in self._passes:
+            if kept.sigma == sigma and torch.equal(kept.model_input, model_input.cpu()):
+                return replace(kept, denoised=[output.to(model_input.device) for output in kept.denoised])
+        return None
+
+
+def _record_on(record: LayerRecord, device: torch.device) -> LayerRecord:
+    saliency = None if record.saliency is None else record.saliency.to(device)
+    return LayerRecord(record.output.to(device), saliency)

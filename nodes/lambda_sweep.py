@@ -1,0 +1,97 @@
+"""LambdaSweep: one run of DCISampler for each λ of a list, as a labelled picture; the shared work is done once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import nodes as host_nodes
+import torch
+from comfy_api.latest import io, ui
+
+from ..dci_core.errors import UserInputError
+from ..dci_core.settings import DCISettings
+from ..dci_core.sweep import PLAIN_LABEL, draw_sweep, parse_injection_strengths, strength_label
+from .host.auxiliary_memory import AuxiliaryMemory
+from .host.sampling import apply_dci
+from .sockets import CATEGORY, LARGEST_SEED, dci_inputs, sampler_inputs
+
+
+class LambdaSweep(io.ComfyNode):
+    """Sample without DCI, then with each λ."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DCILambdaSweep",
+            display_name="DCI Lambda Sweep",
+            category=CATEGORY,
+            description="Finds your λ in one queue: the same seed without DCI and with every λ of the list, side by side. "
+            "Each image is what DCI Sampler gives with that λ, bit for bit.",
+            search_aliases=["xy plot", "grid", "injection strength", "lambda"],
+            inputs=[
+                io.Model.Input("model", tooltip="The model that Apply Concept returns."),
+                io.Vae.Input("vae", tooltip="Decodes the images."),
+                *sampler_inputs(),
+                io.String.Input(
+                    "injection_strengths", display_name="injection strengths λ", default="-2, -1, 0, 1, 2",
+                    tooltip="The λ values, one column each. Higher lets the scene of the prompt in, lower keeps to your subject.",
+                ),
+                io.Int.Input(
+                    "seed_count", default=1, min=1, max=64,
+                    tooltip="Rows of the picture: the seed, the one after it, and so on.",
+                ),
+                *(entry for entry in dci_inputs() if entry.id != "injection_strength"),
+            ],
+            outputs=[
+                io.Image.Output(display_name="grid", tooltip="One labelled picture: a column per λ, a row per seed."),
+                io.Image.Output(
+                    display_name="images", tooltip="The single images, row by row; the first of each row is without DCI."
+                ),
+            ],
+            hidden=[io.Hidden.unique_id],
+            is_output_node=True,
+        )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, injection_strengths: str | None) -> bool | str:
+        try:
+            parse_injection_strengths("0" if injection_strengths is None else injection_strengths)
+        except UserInputError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(
+        cls, model: Any, vae: Any, seed: int, steps: int, cfg: float, sampler_name: str, scheduler: str, positive: Any,
+        negative: Any, latent_image: dict[str, Any], denoise: float, injection_strengths: str, seed_count: int,
+        **settings: Any,
+    ) -> io.NodeOutput:  # fmt: skip
+        strengths = parse_injection_strengths(injection_strengths)
+        cells = [DCISettings(injection_strength=strength, **settings) for strength in strengths]
+        seeds = [(seed + row) % (LARGEST_SEED + 1) for row in range(seed_count)]
+
+        def sample(patched: Any, row_seed: int) -> dict[str, Any]:
+            (latent,) = host_nodes.common_ksampler(
+                patched, row_seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise=denoise
+            )  # fmt: skip
+            return latent
+
+        latents = [[sample(patched, row_seed) for patched in _patched(model, cells)] for row_seed in seeds]
+        decoded = [[host_nodes.VAEDecode().decode(vae, latent)[0] for latent in row] for row in latents]
+        rows = [images for row in decoded for images in zip(*row)]
+        batch = len(rows) // len(seeds)
+        labels = [f"seed\n{s}" + f"\nimage {i + 1}" * (batch > 1) for s in seeds for i in range(batch)]
+        run = f"{sampler_name}, {scheduler}, {steps} steps, cfg {cfg:g}, {_described(cells[0])}"
+        grid = draw_sweep(rows, [PLAIN_LABEL, *map(strength_label, strengths)], labels, run)[None]
+        images = torch.stack([image for row in rows for image in row])
+        return io.NodeOutput(grid, images, ui=ui.PreviewImage(grid, cls=cls))
+
+
+def _patched(model: Any, cells: list[DCISettings]) -> list[Any]:
+    memory = AuxiliaryMemory()
+    return [model, *(apply_dci(model, settings, memory)[0] for settings in cells)]
+
+
+def _described(settings: DCISettings) -> str:
+    guidance = "shared" if settings.share_guidance else "exact"
+    return f"active fraction {settings.active_fraction:g}, masks {settings.mask_preset.value}, {guidance} guidance"

@@ -1,0 +1,150 @@
+"""A λ sweep is DCI Sampler with each λ, bit for bit, but does the shared work once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import nodes as host_nodes
+import pytest
+import torch
+from comfy.patcher_extension import WrappersMP
+from comfyui_dci.dci_core.errors import UserInputError
+from comfyui_dci.dci_core.settings import DCISettings
+from comfyui_dci.nodes.dci_sampler import DCISampler
+from comfyui_dci.nodes.host.auxiliary_memory import AuxiliaryMemory
+from comfyui_dci.nodes.host.sampling import apply_dci
+from comfyui_dci.nodes.lambda_sweep import LambdaSweep
+from node_runs import run
+from scenes import dci, ksample, scene
+
+STRENGTHS = (-2.0, 0.0, 1.5)
+
+
+def inputs(**changes: Any) -> dict[str, Any]:
+    s = scene()
+    common = {"model": s.model, "positive": s.positive, "negative": s.negative, "seed": 3, "steps": 6, "cfg": 5.0}
+    return {**common, "latent_image": {"samples": torch.zeros(1, 4, 8, 8)}, "active_fraction": 0.7, **changes}
+
+
+def sweep(**changes: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    strengths = ", ".join(map(str, STRENGTHS))
+    return run(LambdaSweep, vae=scene().base.vae, injection_strengths=strengths, **inputs(**changes)).result
+
+
+def separately(**changes: Any) -> torch.Tensor:
+    """Return what the single nodes give: KSampler without DCI, then DCI Sampler with each λ."""
+    values = inputs(**changes)
+    settings = ("active_fraction", "share_guidance")
+    plain = {key: value for key, value in values.items() if key not in settings}
+    order = ("model", "seed", "steps", "cfg", "sampler_name", "scheduler", "positive", "negative", "latent_image")
+    plain = {"sampler_name": "euler", "scheduler": "normal", **plain}
+    with torch.inference_mode():
+        latents = list(host_nodes.common_ksampler(*(plain[name] for name in order)))
+        latents += [run(DCISampler, injection_strength=value, **values)[0] for value in STRENGTHS]
+        return torch.cat([host_nodes.VAEDecode().decode(scene().base.vae, latent)[0] for latent in latents])
+
+
+def forwards(model: Any) -> tuple[Any, list[int]]:
+    """Return a clone of a model, and the rows of every forward of its network."""
+    clone, rows = model.clone(), []
+
+    def count(executor: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        rows.append(x.shape[0])
+        return executor(x, *args, **kwargs)
+
+    clone.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "test", count)
+    return clone, rows
+
+
+@pytest.mark.parametrize(
+    ("sampler_name", "share_guidance"),
+    [("euler", True), ("euler", False), ("heun", True), ("heun", False), ("dpmpp_2m_sde", False), ("dpm_fast", True)],
+)
+def test_each_image_is_the_one_of_the_single_nodes(sampler_name: str, share_guidance: bool) -> None:
+    changes = {"sampler_name": sampler_name, "share_guidance": share_guidance}
+    _, images = sweep(**changes)
+    assert torch.equal(images, separately(**changes))
+    assert all(not torch.equal(images[i], images[j]) for i in range(4) for j in range(i))
+
+
+def test_without_guidance_and_in_painting_too() -> None:
+    half = torch.zeros(1, 64, 64)
+    half[:, :, 32:] = 1.0
+    latent = {"samples": torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0)), "noise_mask": half}
+    for changes in ({"cfg": 1.0}, {"latent_image": latent}):
+        assert torch.equal(sweep(**changes)[1], separately(**changes))
+
+
+@pytest.mark.parametrize(("share_guidance", "repeated"), [(False, 0), (True, 2)])
+def test_auxiliary_passes_that_do_not_depend_on_the_strength_run_once(share_guidance: bool, repeated: int) -> None:
+    model, rows = forwards(scene().model)
+    sweep(model=model, share_guidance=share_guidance)
+    active, steps, runs = 4, 6, 1 + len(STRENGTHS)
+    assert len(rows) == runs * steps + active + (len(STRENGTHS) - 1) * repeated
+
+
+def test_each_seed_is_a_row_of_its_own() -> None:
+    grid, images = sweep(seed_count=2, seed=0xFFFFFFFFFFFFFFFF)
+    assert torch.equal(images[:4], separately(seed=0xFFFFFFFFFFFFFFFF)) and torch.equal(images[4:], separately(seed=0))
+    one, _ = sweep()
+    assert grid.shape[0] == 1 and grid.shape[1] > one.shape[1] > 64
+
+
+def test_each_image_of_a_batch_is_a_row_of_its_own() -> None:
+    batch = {"latent_image": {"samples": torch.zeros(2, 4, 8, 8)}}
+    _, images = sweep(**batch)
+    expected = separately(**batch).unflatten(0, (4, 2)).transpose(0, 1).flatten(0, 1)
+    assert torch.equal(images, expected)
+
+
+def test_bad_values_are_refused_before_anything_runs() -> None:
+    model, rows = forwards(scene().model)
+    assert "holds 'much'" in LambdaSweep.validate_inputs(injection_strengths="0, much")
+    assert LambdaSweep.validate_inputs(injection_strengths="0, 1") is True
+    assert LambdaSweep.validate_inputs(injection_strengths=None) is True  # linked
+    with pytest.raises(UserInputError, match="holds 'much'"):
+        run(LambdaSweep, vae=scene().base.vae, injection_strengths="0, much", **inputs(model=model))
+    with pytest.raises(UserInputError, match="already carries Apply DCI"):
+        sweep(model=dci(model))
+    assert rows == []
+
+
+def test_a_run_on_its_own_keeps_nothing() -> None:
+    model, rows = forwards(scene().model)
+    patched = dci(model, active_fraction=0.7)
+    for _ in range(2):
+        ksample(patched, scene().positive, scene().negative, steps=6)
+    assert len(rows) == 2 * (6 + 4)
+
+
+@pytest.mark.parametrize("share_guidance", [True, False])
+def test_what_is_kept_is_used_for_exactly_the_same_input_only(share_guidance: bool) -> None:
+    s, memory = scene(), AuxiliaryMemory()
+    settings = DCISettings(active_fraction=0.7, share_guidance=share_guidance)
+    remembering, _ = apply_dci(s.model, settings, memory)
+    for seed, size in ((3, 8), (4, 8), (3, 16), (3, 8)):  # the same noise levels, other noise
+        options = {"seed": seed, "size": size, "steps": 5}
+        alone = ksample(apply_dci(s.model, settings)[0], s.positive, s.negative, **options)
+        assert torch.equal(ksample(remembering, s.positive, s.negative, **options), alone)
+
+
+def test_a_cancelled_first_run_leaves_passes_that_are_right() -> None:
+    s, memory = scene(), AuxiliaryMemory()
+    settings = DCISettings(active_fraction=0.7, share_guidance=False)
+    with pytest.raises(KeyboardInterrupt):
+        ksample(apply_dci(_failing_at(s.model, 2), settings, memory)[0], s.positive, s.negative)
+    expected = ksample(apply_dci(s.model, settings)[0], s.positive, s.negative)
+    assert torch.equal(ksample(apply_dci(s.model, settings, memory)[0], s.positive, s.negative), expected)
+
+
+def _failing_at(model: Any, call: int) -> Any:
+    clone, calls = model.clone(), []
+
+    def wrapper(executor: Any, *args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return executor(*args, **kwargs)
+
+    clone.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, "test", wrapper)
+    return clone
