@@ -7,8 +7,6 @@ from comfy_api.latest import io
 from .host.demo_model import find_subject, list_subjects, load_demo_model, subject_images
 from .sockets import CATEGORY
 
-DEMO_CATEGORY = f"{CATEGORY}/demo"
-
 
 class DemoModel(io.ComfyNode):
     """Load the bundled demo model."""
@@ -18,15 +16,15 @@ class DemoModel(io.ComfyNode):
         return io.Schema(
             node_id="DCIDemoModel",
             display_name="DCI Demo Model",
-            category=DEMO_CATEGORY,
+            category=CATEGORY,
             description="A small text-to-image model that comes with this pack and runs in seconds on a processor. It "
             "draws 20 things in 9 places at 128 x 128 pixels; its help page lists its words. Use it like any checkpoint.",
             search_aliases=["demo checkpoint", "test model"],
             inputs=[],
             outputs=[
-                io.Model.Output(display_name="model"),
-                io.Clip.Output(display_name="clip"),
-                io.Vae.Output(display_name="vae"),
+                io.Model.Output(display_name="model", tooltip="SD1 layout, 7 million parameters, 128 x 128 pixels."),
+                io.Clip.Output(display_name="clip", tooltip="Knows the words on the help page."),
+                io.Vae.Output(display_name="vae", tooltip="Eight pixels to a latent, as SD1's."),
             ],
         )
 
@@ -44,7 +42,7 @@ class DemoSubject(io.ComfyNode):
         return io.Schema(
             node_id="DCIDemoSubject",
             display_name="DCI Demo Subject",
-            category=DEMO_CATEGORY,
+            category=CATEGORY,
             description="Reference images of a subject that the demo model has never seen, and its class noun. "
             "Connect both to ICO Trainer.",
             inputs=[

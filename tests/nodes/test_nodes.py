@@ -8,7 +8,6 @@ from typing import Any
 import nodes as host_nodes
 import pytest
 import torch
-from calling import run
 from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.nodes.apply_dci import ApplyDCI
 from comfyui_dci.nodes.aux_prompt_builder import AuxPromptBuilder

@@ -1,0 +1,176 @@
+"""What the study trains, samples and compares: plain data, no host and no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from demo_world.concepts import CONCEPTS, Concept
+from demo_world.scenes import Scene, caption
+from demo_world.vocabulary import COLOURS, CONTEXTS, NOUNS, STYLES, with_article
+
+PLACEHOLDER = "V*"
+SEED = 1
+PICTURES = 3  # of every prompt, a batch: the host draws their noises one after the other from SEED
+CHECKPOINTS = (50, 100, 200, 400)  # optimiser steps
+EDITED_AT = 400  # the checkpoint that the two-branch settings repair: late, so that it has something to repair
+STRENGTHS = (-2.0, -1.0, 0.0, 1.0, 2.0)
+FRACTIONS = (0.05, 0.15, 0.3)
+COMPANIONS = 5  # second nouns per concept
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt with its ground truth.
+
+    Args:
+        kind: "context", "second noun", "colour" or "style", the paper's four kinds.
+        scene: what the picture must show, the concept standing for the scene's noun.
+    """
+
+    kind: str
+    scene: Scene
+
+    @property
+    def text(self) -> str:
+        """The concept prompt, e.g. "photo of a V* cat on grass"."""
+        scene = self.scene
+        noun = with_article(f"{scene.colour} {scene.noun}".strip())
+        concept = " ".join(word for word in ("a", scene.colour, PLACEHOLDER, scene.noun) if word)
+        return self.plain_text.replace(noun, concept, 1)
+
+    @property
+    def plain_text(self) -> str:
+        """The prompt without the placeholder, e.g. "photo of a cat on grass"."""
+        return caption(self.scene)
+
+
+def prompts_for(concept: Concept) -> list[Prompt]:
+    """Twenty prompts of the paper's four kinds: every context, five companions, every colour and style."""
+    noun = concept.noun
+    others = [other for other in NOUNS if other != noun]
+    first = CONCEPTS.index(concept) * COMPANIONS  # each concept meets other companions
+    companions = [others[(first + step) % len(others)] for step in range(COMPANIONS)]
+    return [
+        *(Prompt("context", Scene(noun, context=context)) for context in CONTEXTS if context),
+        *(Prompt("second noun", Scene(noun, second_noun=other, context="on sand")) for other in companions),
+        *(Prompt("colour", Scene(noun, colour=colour)) for colour in COLOURS if colour),
+        *(Prompt("style", Scene(noun, style=style)) for style in STYLES if style != "photo of"),
+    ]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to fine-tune.
+
+    Args:
+        name: for tables and plots.
+        mode: of the trainer.
+        scheme: M, L, S.
+    """
+
+    name: str
+    mode: str
+    scheme: tuple[int, int, int]
+
+
+METHODS: tuple[Method, ...] = (
+    Method("textual inversion", "textual_inversion", (0, 0, 1)),
+    Method("Custom Diffusion", "custom_diffusion", (0, 0, 1)),
+    Method("ICO (4,2,2)", "ico", (4, 2, 2)),
+    Method("ICO (1,1,3)", "ico", (1, 1, 3)),
+)
+EDITED = METHODS[3]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """A way to sample with a fine-tuned model.
+
+    Args:
+        name: for tables and plots.
+        dci: fields of `DCISettings` that differ from their defaults; None samples plainly.
+        strength: of the fine-tuned weights.
+        noun_until: share of the denoising in which the prompt says "<noun>" before it says "V* <noun>"; 0 is neutral.
+        auxiliary_noun: None takes the study's usual one.
+        entire_prompt: False is the ablation.
+    """
+
+    name: str
+    dci: dict[str, float | str | bool] | None = None
+    strength: float = 1.0
+    noun_until: float = 0.0
+    auxiliary_noun: str | None = None
+    entire_prompt: bool = True
+
+
+USUAL = {"mask_preset": "resolution_normalized"}  # 16 x 16 latents: the published constants are for 64 x 64
+
+
+def _dci(name: str, **changes: float | str | bool) -> Sampling:
+    return Sampling(name, dci={**USUAL, **changes})
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One comparison of the paper.
+
+    Args:
+        name: of its table and plot.
+        methods: fine-tunings it looks at.
+        steps: checkpoints it looks at.
+        samplings: at each of these.
+    """
+
+    name: str
+    methods: tuple[Method, ...]
+    steps: tuple[int, ...]
+    samplings: tuple[Sampling, ...] = field(default=(Sampling("plain"),))
+
+
+FIGURES: tuple[Figure, ...] = (
+    Figure("finetuning", METHODS, CHECKPOINTS),
+    Figure(
+        "dci",
+        (EDITED,),
+        (EDITED_AT,),
+        tuple(
+            _dci(f"DCI T_a {fraction:g}, λ {strength:g}", active_fraction=fraction, injection_strength=strength)
+            for fraction in FRACTIONS
+            for strength in STRENGTHS
+        ),
+    ),
+    Figure(
+        "alternatives",
+        (EDITED,),
+        (EDITED_AT,),
+        (
+            *(Sampling(f"weight strength {strength:g}", strength=strength) for strength in (0.0, 0.25, 0.5, 0.75)),
+            *(Sampling(f"noun until {fraction:g}", noun_until=fraction) for fraction in FRACTIONS),
+        ),
+    ),
+    Figure(
+        "ablations",
+        (EDITED,),
+        (EDITED_AT,),
+        (
+            _dci("full", injection_strength=1.0),
+            _dci("no mask: sum", injection_strength=1.0, blend="sum"),
+            _dci("no mask: mean", injection_strength=1.0, blend="mean"),
+            replace(_dci("no entire prompt", injection_strength=1.0), entire_prompt=False),
+            _dci("no deep aggregation", injection_strength=1.0, layers="last"),
+            Sampling("published constants, λ 0", dci={"mask_preset": "reference"}),
+            Sampling("published constants, λ 1", dci={"mask_preset": "reference", "injection_strength": 1.0}),
+            Sampling("paper's formulas, λ 1", dci={"mask_preset": "paper", "injection_strength": 1.0}),
+            _dci("exact guidance", injection_strength=1.0, share_guidance=False),
+            _dci("shared noise", injection_strength=1.0, share_noise=True),
+            replace(_dci("another auxiliary noun", injection_strength=1.0), auxiliary_noun="umbrella"),
+            replace(_dci("an unknown auxiliary noun", injection_strength=1.0), auxiliary_noun="quokka"),
+        ),
+    ),
+)
+
+
+def auxiliary_noun_for(concept: Concept, prompt: Prompt) -> str:
+    """The noun that stands in for the concept: the first common one that the prompt does not hold."""
+    taken = {concept.noun, prompt.scene.second_noun}
+    return next(noun for noun in ("dog", "cat", "car") if noun not in taken)
