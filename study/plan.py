@@ -16,6 +16,11 @@ EDITED_AT = 400  # the checkpoint that the two-branch settings repair: late, so 
 STRENGTHS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 FRACTIONS = (0.05, 0.15, 0.3)
 COMPANIONS = 5  # second nouns per concept
+_STUDIED = (
+    "violet_tiger", "badged_panda", "striped_taxi", "blue_castle",
+    "pink_duck", "blue_tulip", "dotted_octopus", "badged_lizard",
+)  # fmt: skip
+STUDIED: tuple[Concept, ...] = tuple(concept for concept in CONCEPTS if concept.name in _STUDIED)
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,11 @@ class Sampling:
 USUAL = {"mask_preset": "resolution_normalized"}  # 16 x 16 latents: the published constants are for 64 x 64
 
 
+def dci_name(fraction: float, strength: float) -> str:
+    """The name of a two-branch setting."""
+    return f"DCI T_a {fraction:g}, λ {strength:g}"
+
+
 def _dci(name: str, **changes: float | str | bool) -> Sampling:
     return Sampling(name, dci={**USUAL, **changes})
 
@@ -115,32 +125,36 @@ class Figure:
     """One comparison of the paper.
 
     Args:
-        name: of its table and plot.
+        name: of its table.
+        title: of its section.
         methods: fine-tunings it looks at.
         steps: checkpoints it looks at.
         samplings: at each of these.
     """
 
     name: str
+    title: str
     methods: tuple[Method, ...]
     steps: tuple[int, ...]
     samplings: tuple[Sampling, ...] = field(default=(Sampling("plain"),))
 
 
 FIGURES: tuple[Figure, ...] = (
-    Figure("finetuning", METHODS, CHECKPOINTS),
+    Figure("finetuning", "Fine-tuning (the paper's figures 6 and 8)", METHODS, CHECKPOINTS),
     Figure(
         "dci",
+        "DCI: λ and T_a (figure 6)",
         (EDITED,),
         (EDITED_AT,),
         tuple(
-            _dci(f"DCI T_a {fraction:g}, λ {strength:g}", active_fraction=fraction, injection_strength=strength)
+            _dci(dci_name(fraction, strength), active_fraction=fraction, injection_strength=strength)
             for fraction in FRACTIONS
             for strength in STRENGTHS
         ),
     ),
     Figure(
         "alternatives",
+        "What costs nothing instead",
         (EDITED,),
         (EDITED_AT,),
         (
@@ -150,6 +164,7 @@ FIGURES: tuple[Figure, ...] = (
     ),
     Figure(
         "ablations",
+        "Ablations and variants at λ = 1 (figure 10)",
         (EDITED,),
         (EDITED_AT,),
         (

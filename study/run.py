@@ -14,20 +14,18 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from study.report import write_report  # noqa: E402
-
 from demo_world.classifier import load_judge  # noqa: E402
-from demo_world.concepts import CONCEPTS  # noqa: E402
 from demo_world.storage import cache_folder, training_log  # noqa: E402
 from study.cells import Cell, rows_of, write_rows  # noqa: E402
-from study.plan import FIGURES, Figure, prompts_for  # noqa: E402
+from study.plan import FIGURES, STUDIED, Figure, prompts_for  # noqa: E402
+from study.report import write_report  # noqa: E402
 from study.scoring import score  # noqa: E402
 from study.studio import Studio  # noqa: E402
 
 
-def cells_of(figure: Figure, concepts: int) -> Iterator[Cell]:
+def cells_of(figure: Figure) -> Iterator[Cell]:
     """All cells of a figure, concept by concept."""
-    for concept in CONCEPTS[:concepts]:
+    for concept in STUDIED:
         for method in figure.methods:
             for steps in figure.steps:
                 for sampling in figure.samplings:
@@ -36,12 +34,11 @@ def cells_of(figure: Figure, concepts: int) -> Iterator[Cell]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--concepts", type=int, default=8, help=f"how many of the {len(CONCEPTS)} subjects")
     parser.add_argument("--report", action="store_true", help="only write the report from what is there")
     arguments = parser.parse_args()
     log, folder = training_log("study"), cache_folder() / "study"
     studio, judge = Studio(folder / "concepts"), load_judge()
-    wanted = [cell for figure in FIGURES for cell in cells_of(figure, arguments.concepts)]
+    wanted = [cell for figure in FIGURES for cell in cells_of(figure)]
     missing = [cell for cell in wanted if not cell.path(folder, studio.version).exists()]
     log.info("%d cells, %d to do", len(wanted), 0 if arguments.report else len(missing))
     for number, cell in enumerate([] if arguments.report else missing, start=1):
@@ -58,7 +55,7 @@ def main() -> None:
             sum(row.score.fidelity for row in rows) / len(rows), sum(row.score.editability for row in rows) / len(rows),
             time.monotonic() - started,
         )  # fmt: skip
-    write_report(folder, studio.version, arguments.concepts)
+    write_report(folder, studio.version)
 
 
 if __name__ == "__main__":

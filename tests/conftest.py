@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACK = "comfyui_dci"
-WORLD = "demo_world"
+SCRIPT_PACKAGES = ("demo_world", "study")
 CORE_ONLY = "--no-host"
 
 
@@ -24,7 +24,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if not config.getoption(CORE_ONLY):
         _put_comfyui_on_path()
     _load(PACK, ROOT)
-    _load(WORLD, ROOT / WORLD)
+    for name in SCRIPT_PACKAGES:
+        _load(name, ROOT / name)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -14,7 +14,7 @@ sys.path.insert(1, str(ROOT / "scripts"))
 
 from comfy_install import cache_folder  # noqa: E402
 from comfy_server import ComfyServer  # noqa: E402
-from demo import draw_references, make_small_checkpoint  # noqa: E402
+from server_files import draw_references, make_small_checkpoint  # noqa: E402
 
 
 @pytest.fixture(scope="session")

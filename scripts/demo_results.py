@@ -1,0 +1,78 @@
+"""Gather what a demo run left behind into one folder, judge the pictures, and sum up."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from comfy_install import ROOT
+
+PLOT_SIZE = (840, 520)  # of the host's loss graph, which it only previews
+
+
+def collect(base: Path, output: Path, graph: dict[str, Any], seconds: float) -> None:
+    """Copy the results of a server's run and write summary.txt.
+
+    Args:
+        base: the server's folder.
+        output: folder for the results; what an earlier run left there is replaced.
+        graph: that ran.
+        seconds: it took.
+    """
+    shutil.rmtree(output, ignore_errors=True)
+    output.mkdir(parents=True)
+    made = base / "output"
+    found = {
+        "concept": sorted((base / "models" / "dci_concepts").glob("*.safetensors")),
+        "sweep": sorted(made.glob("dci_sweep_*.png")),
+        "image": sorted(made.glob("dci_0*.png")),
+        "masks": sorted(made.glob("dci_masks_*.png")),
+        "loss": [file for file in sorted((base / "temp").glob("*.png")) if _size_of(file) == PLOT_SIZE],
+    }
+    lines = []
+    for name, files in found.items():
+        if files:
+            target = output / f"{name}{files[0].suffix}"
+            shutil.copy(files[0], target)
+            lines.append(f"{target.name}: {target.stat().st_size / 1e6:.2f} MB")
+    log = (base / "server.log").read_text().splitlines()
+    lines += ["DCI: " + line.split("DCI: ", 1)[1] for line in log if "DCI: " in line][-1:]
+    lines += scores(sorted(made.glob("dci_image_*.png")), graph)
+    lines.append(f"{seconds:.0f} s in all")
+    (output / "summary.txt").write_text("\n".join(lines) + "\n")
+    print("\n\n" + "\n".join(lines) + f"\nEverything is in {output}", flush=True)
+
+
+def scores(images: list[Path], graph: dict[str, Any]) -> list[str]:
+    """Judge the single pictures of a λ sweep on the demo model: a line per λ, averaged over the seeds."""
+    nodes = {entry["class_type"]: entry["inputs"] for entry in graph.values()}
+    if "DCIDemoSubject" not in nodes:
+        return []
+    sys.path.append(str(ROOT))
+    import numpy as np
+    from PIL import Image
+
+    from demo_world.classifier import NAMES, load_judge, to_tensor
+
+    prompt = nodes["AuxPromptBuilder"]["prompt"]
+    place = next((context for context in NAMES["context"] if context and prompt.endswith(context)), "")
+    pictures = np.stack([np.asarray(Image.open(file).convert("RGB")) for file in images])
+    heads = load_judge()(to_tensor(pictures))
+    likeness = heads["subject"].softmax(1)[:, NAMES["subject"].index(nodes["DCIDemoSubject"]["subject"])]
+    obedience = heads["context"].softmax(1)[:, NAMES["context"].index(place)]
+    labels = ["no DCI", *(f"λ {value.strip()}" for value in nodes["DCILambdaSweep"]["injection_strengths"].split(","))]
+    lines = [f'"{prompt}", {len(images) // len(labels)} seeds, judged by the demo world\'s classifier:']
+    lines.append(f"{'':8}  likeness  obedience   (is it this very subject; is it {place or 'on a plain backdrop'})")
+    for column, label in enumerate(labels):
+        values = [float(score[column :: len(labels)].mean()) for score in (likeness, obedience)]
+        lines.append(f"{label:8}  {values[0]:8.2f}  {values[1]:9.2f}")
+    return lines
+
+
+def _size_of(file: Path) -> tuple[int, int]:
+    from PIL import Image
+
+    with Image.open(file) as picture:
+        return picture.size
