@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from .errors import UserInputError
+from .strength import StrengthSchedule
 
 
 class MaskPreset(str, Enum):
@@ -51,6 +52,7 @@ class DCISettings:
         blend: masks (eq. 5) or one of the ablations.
         layers: all cross-attention layers, or only the last.
         share_noise: True starts the auxiliary branch from the concept's own noise.
+        strength_schedule: what is added to λ by map size and time; the default adds nothing.
         forced_auxiliary_weight: replaces W_a everywhere (0 … 1); None computes it. A switch for tests
             and studies, not offered by the nodes.
 
@@ -65,6 +67,7 @@ class DCISettings:
     blend: Blend = Blend.MASKS
     layers: Layers = Layers.ALL
     share_noise: bool = False
+    strength_schedule: StrengthSchedule = field(default_factory=StrengthSchedule)
     forced_auxiliary_weight: float | None = None
 
     def __post_init__(self) -> None:

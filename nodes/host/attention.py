@@ -20,6 +20,7 @@ from ...dci_core.dbim import TokenSet, add_outputs, attention_scores, auxiliary_
 from ...dci_core.errors import UserInputError
 from ...dci_core.masks import BlendMasks
 from ...dci_core.settings import Blend, DCISettings, Layers, MaskPreset
+from ...dci_core.strength import map_scale
 
 Layer = tuple[str, int, int]
 Attention = Callable[[Tensor, Tensor, Tensor, dict[str, Any]], Tensor]
@@ -78,6 +79,8 @@ class DualBranchAttention:
         settings: of the run.
         masks: where W_a is collected.
         native_latent: edge of the family's native latent.
+
+    ``progress`` is to be set before each injection: the share of the active part that is over, 0 … 1.
     """
 
     def __init__(self, layers: list[Layer], settings: DCISettings, masks: BlendMasks, native_latent: int) -> None:
@@ -88,6 +91,7 @@ class DualBranchAttention:
         self.concept_rows: Mapping[Any, BranchRows] = {}
         self.auxiliary_rows: Mapping[Any, BranchRows] = {}
         self.records: dict[tuple[Layer, int], LayerRecord] = {}
+        self.progress = 0.0
 
     def forget(self) -> None:
         """Drop the record."""
@@ -153,7 +157,11 @@ class DualBranchAttention:
             return torch.full((q.shape[0], extra["n_heads"], q.shape[1]), forced, device=q.device)
         concept = self._saliency(q, k, rows, extra)
         assert concept is not None and record.saliency is not None
-        return auxiliary_weight(concept, record.saliency.to(concept), self.settings.injection_strength)
+        return auxiliary_weight(concept, record.saliency.to(concept), self._strength(extra))
+
+    def _strength(self, extra: dict[str, Any]) -> float:
+        scale = map_scale(extra["activations_shape"][-2:], extra["original_shape"][-2:])
+        return self.settings.strength_schedule.strength(self.settings.injection_strength, scale, self.progress)
 
     def _saliency(self, q: Tensor, k: Tensor, rows: BranchRows, extra: dict[str, Any]) -> Tensor | None:
         if self.settings.blend is not Blend.MASKS or self.settings.forced_auxiliary_weight is not None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError, asdict
+from dataclasses import FrozenInstanceError, fields
 
 import pytest
 from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.dci_core.settings import Blend, DCISettings, Layers, MaskPreset
+from comfyui_dci.dci_core.strength import StrengthSchedule
 
 
 def test_the_defaults_are_the_papers() -> None:
@@ -16,6 +17,7 @@ def test_the_defaults_are_the_papers() -> None:
     assert settings.share_guidance
     assert not settings.share_noise
     assert (settings.mask_preset, settings.blend, settings.layers) == (MaskPreset.REFERENCE, Blend.MASKS, Layers.ALL)
+    assert settings.strength_schedule == StrengthSchedule(0, 0, 0, 0, 0, 0)
     assert settings.forced_auxiliary_weight is None
 
 
@@ -28,9 +30,11 @@ def test_every_field_is_kept_as_given() -> None:
         "blend": Blend.SUM,
         "layers": Layers.LAST,
         "share_noise": True,
+        "strength_schedule": StrengthSchedule(eighth_maps=1.0, at_end=-1.0),
         "forced_auxiliary_weight": 0.25,
     }
-    assert asdict(DCISettings(**given)) == given
+    settings = DCISettings(**given)
+    assert {field.name: getattr(settings, field.name) for field in fields(DCISettings)} == given
 
 
 def test_choices_may_be_given_as_their_text() -> None:
