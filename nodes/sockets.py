@@ -105,6 +105,12 @@ def dci_inputs() -> list[io.Input]:
             optional=True,
             tooltip="From DCI Strength Schedule: λ by map size and over time. Unconnected: the same λ everywhere.",
         ),
+        io.Mask.Input(
+            "auxiliary_mask",
+            optional=True,
+            tooltip="Where the scene may speak: white is as ever, black is your subject's branch alone. Of any size; it is "
+            "stretched over the image. Unconnected: everywhere.",
+        ),
     ]
 
 

@@ -29,6 +29,7 @@ from ...dci_core.branches import (
 )
 from ...dci_core.errors import UserInputError
 from ...dci_core.masks import BlendMasks
+from ...dci_core.region import region_at
 from ...dci_core.settings import DCISettings
 from ...dci_core.strength import active_progress
 from . import LOG
@@ -166,6 +167,9 @@ class _Run:
         self.recorded_sigma: float | None = None
         self.sigma_end = sigma_at_end(self.sigma, self.settings.active_fraction, model_sampling.percent_to_sigma)
         self.active_timesteps = self._timestep(self.sigma), self._timestep(self.sigma_end)
+        if self.settings.auxiliary_mask is not None:
+            size = (noise.shape[-2], noise.shape[-1])
+            self.attention.region = region_at(self.settings.auxiliary_mask, size, len(noise)).to(noise.device)
         conds = self.guider.conds
         paired = pair_rows(conds["positive"], conds[AUXILIARY], self.positives)
         self.attention.concept_rows, self.attention.auxiliary_rows = paired
