@@ -167,8 +167,9 @@ class _Run:
         self.recorded_sigma: float | None = None
         self.sigma_end = sigma_at_end(self.sigma, self.settings.active_fraction, model_sampling.percent_to_sigma)
         self.active_timesteps = self._timestep(self.sigma), self._timestep(self.sigma_end)
+        size = (noise.shape[-2], noise.shape[-1])
+        self.attention.masks.latent_size = size
         if self.settings.auxiliary_mask is not None:
-            size = (noise.shape[-2], noise.shape[-1])
             self.attention.region = region_at(self.settings.auxiliary_mask, size, len(noise)).to(noise.device)
         conds = self.guider.conds
         paired = pair_rows(conds["positive"], conds[AUXILIARY], self.positives)
