@@ -138,7 +138,29 @@ def blend_outputs(out_concept: Tensor, out_auxiliary: Tensor, weight_auxiliary: 
     return ((1.0 - w_a) * concept + w_a * auxiliary).flatten(-2).to(out_concept.dtype)
 
 
-def add_outputs(out_concept: Tensor, out_auxiliary: Tensor, average: bool) -> Tensor:
-    """Return the paper's "w/o mask" ablation: out_c + out_a, or half of it when ``average``; shapes as in eq. 5."""
-    total = out_concept + out_auxiliary
-    return total / 2 if average else total
+def add_outputs(out_concept: Tensor, out_auxiliary: Tensor, average: bool, region: Tensor | None = None) -> Tensor:
+    """Return the paper's "w/o mask" ablation: out_c + out_a, or half of it when ``average``; shapes as in eq. 5.
+
+    Args:
+        out_concept: attention output of the concept branch, [B, N, H·d].
+        out_auxiliary: of the auxiliary branch, same shape.
+        average: True halves the sum.
+        region: [B, N], 0 leaves ``out_concept`` as it is, 1 is neutral, between is between; None is 1 everywhere.
+    """
+    if region is None:
+        total = out_concept + out_auxiliary
+        return total / 2 if average else total
+    share = region.to(out_concept).unsqueeze(-1)  # [B, N, 1]
+    if average:
+        return (1.0 - share / 2) * out_concept + share / 2 * out_auxiliary
+    return out_concept + share * out_auxiliary
+
+
+def limit_weight(weight_auxiliary: Tensor, region: Tensor | None) -> Tensor:
+    """Return W_a within a region: 1 leaves it, 0 silences the auxiliary branch.
+
+    Args:
+        weight_auxiliary: W_a, [B, H, N].
+        region: [B, N], values 0 … 1; None is 1 everywhere.
+    """
+    return weight_auxiliary if region is None else weight_auxiliary * region.to(weight_auxiliary).unsqueeze(1)

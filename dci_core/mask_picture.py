@@ -73,7 +73,7 @@ def draw_mask_grid(
     left, top = SIDE_PX + pitch, MARGIN_PX + LABEL_PX
     for column, call in enumerate(calls):
         x = left + column * pitch
-        draw.text((x, MARGIN_PX + 2), f"call {column + 1}, t = {call.timestep:.0f}", INK, font, anchor="lt")
+        draw.text((x, MARGIN_PX + 2), f"call {call.number}, t = {call.timestep:.0f}", INK, font, anchor="lt")
     for line, size in enumerate(sizes):
         y = top + line * (height + LABEL_PX + MARGIN_PX)
         draw.text((SIDE_PX / 2, y + height / 2), f"{size[0]} x {size[1]}", INK, font, anchor="mm")

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
+from torch import Tensor
+
 from .errors import UserInputError
+from .region import check_region
+from .strength import StrengthSchedule
 
 
 class MaskPreset(str, Enum):
@@ -51,6 +55,9 @@ class DCISettings:
         blend: masks (eq. 5) or one of the ablations.
         layers: all cross-attention layers, or only the last.
         share_noise: True starts the auxiliary branch from the concept's own noise.
+        strength_schedule: what is added to λ by map size and time; the default adds nothing.
+        auxiliary_mask: where the auxiliary branch may speak, [B, H, W] or [H, W] over the whole image, values 0
+            (the concept alone) … 1; None is everywhere.
         forced_auxiliary_weight: replaces W_a everywhere (0 … 1); None computes it. A switch for tests
             and studies, not offered by the nodes.
 
@@ -65,6 +72,8 @@ class DCISettings:
     blend: Blend = Blend.MASKS
     layers: Layers = Layers.ALL
     share_noise: bool = False
+    strength_schedule: StrengthSchedule = field(default_factory=StrengthSchedule)
+    auxiliary_mask: Tensor | None = field(default=None, compare=False)
     forced_auxiliary_weight: float | None = None
 
     def __post_init__(self) -> None:
@@ -76,6 +85,8 @@ class DCISettings:
             raise UserInputError(
                 f"active_fraction must be between 0 and 1, but got {self.active_fraction}. The paper uses 0.15."
             )
+        if self.auxiliary_mask is not None:
+            object.__setattr__(self, "auxiliary_mask", check_region(self.auxiliary_mask))
         forced = self.forced_auxiliary_weight
         if forced is not None and not 0.0 <= forced <= 1.0:
             raise UserInputError(f"forced_auxiliary_weight must be between 0 and 1, but got {forced}.")

@@ -12,10 +12,11 @@ from .host.concept_store import register_folder
 from .ico_trainer import ICOTrainer
 from .lambda_sweep import LambdaSweep
 from .mask_visualizer import MaskVisualizer
+from .strength_schedule import StrengthSchedule
 
 NODES: list[type[io.ComfyNode]] = [
     ICOTrainer, SaveConcept, LoadConcept, ApplyConcept, AuxPromptBuilder, DCISampler, ApplyDCI, MaskVisualizer,
-    LambdaSweep,
+    LambdaSweep, StrengthSchedule,
 ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from ..dci_core.settings import Blend, DCISettings, Layers, MaskPreset
 CATEGORY = "DCI"
 ConceptSocket = io.Custom("DCI_CONCEPT")
 MasksSocket = io.Custom("DCI_MASKS")
+ScheduleSocket = io.Custom("DCI_STRENGTH_SCHEDULE")
 LossMap = io.Custom("LOSS_MAP")
 LARGEST_SEED = 0xFFFFFFFFFFFFFFFF
 
@@ -98,6 +99,17 @@ def dci_inputs() -> list[io.Input]:
             default=neutral.share_noise,
             tooltip="Off: the auxiliary branch starts from its own noise. On: from the concept branch's.",
             advanced=True,
+        ),
+        ScheduleSocket.Input(
+            "strength_schedule",
+            optional=True,
+            tooltip="From DCI Strength Schedule: λ by map size and over time. Unconnected: the same λ everywhere.",
+        ),
+        io.Mask.Input(
+            "auxiliary_mask",
+            optional=True,
+            tooltip="Where the scene may speak: white is as ever, black is your subject's branch alone. Of any size; it is "
+            "stretched over the image. Unconnected: everywhere.",
         ),
     ]
 

@@ -16,10 +16,20 @@ import comfy.model_patcher
 import torch
 from torch import Tensor
 
-from ...dci_core.dbim import TokenSet, add_outputs, attention_scores, auxiliary_weight, blend_outputs, saliency
+from ...dci_core.dbim import (
+    TokenSet,
+    add_outputs,
+    attention_scores,
+    auxiliary_weight,
+    blend_outputs,
+    limit_weight,
+    saliency,
+)
 from ...dci_core.errors import UserInputError
 from ...dci_core.masks import BlendMasks
+from ...dci_core.region import Area, region_of_map
 from ...dci_core.settings import Blend, DCISettings, Layers, MaskPreset
+from ...dci_core.strength import map_scale
 
 Layer = tuple[str, int, int]
 Attention = Callable[[Tensor, Tensor, Tensor, dict[str, Any]], Tensor]
@@ -53,13 +63,13 @@ class BranchRows:
         pair: index that ties both together.
         tokens: the branch's token positions.
         length: tokens of its own conditioning; the host repeats shorter ones to match longer ones.
-        full_frame: False for a cropped area, whose masks are not recorded.
+        area: (height, width, top, left) in the latent of a cropped area, whose masks are not recorded, or None.
     """
 
     pair: int
     tokens: TokenSet
     length: int
-    full_frame: bool
+    area: Area | None
 
 
 @dataclass(frozen=True)
@@ -78,6 +88,9 @@ class DualBranchAttention:
         settings: of the run.
         masks: where W_a is collected.
         native_latent: edge of the family's native latent.
+
+    ``progress`` is to be set before each injection: the share of the active part that is over, 0 … 1;
+    ``region`` when a run starts: where the auxiliary branch may speak, [B, h, w] like the latent.
     """
 
     def __init__(self, layers: list[Layer], settings: DCISettings, masks: BlendMasks, native_latent: int) -> None:
@@ -88,6 +101,8 @@ class DualBranchAttention:
         self.concept_rows: Mapping[Any, BranchRows] = {}
         self.auxiliary_rows: Mapping[Any, BranchRows] = {}
         self.records: dict[tuple[Layer, int], LayerRecord] = {}
+        self.progress = 0.0
+        self.region: Tensor | None = None
 
     def forget(self) -> None:
         """Drop the record."""
@@ -139,11 +154,12 @@ class DualBranchAttention:
         self, out: Tensor, record: LayerRecord, q: Tensor, k: Tensor, rows: BranchRows, extra: dict[str, Any]
     ) -> Tensor:
         auxiliary = record.output.to(out)
-        if self.settings.blend is not Blend.MASKS:
-            return add_outputs(out, auxiliary, average=self.settings.blend is Blend.MEAN)
-        weight = self._weight(record, q, k, rows, extra)
         height, width = extra["activations_shape"][-2:]
-        if rows.full_frame and height * width == weight.shape[-1]:
+        region = None if self.region is None else region_of_map(self.region, (height, width), rows.area)
+        if self.settings.blend is not Blend.MASKS:
+            return add_outputs(out, auxiliary, self.settings.blend is Blend.MEAN, region)
+        weight = limit_weight(self._weight(record, q, k, rows, extra), region)
+        if rows.area is None and height * width == weight.shape[-1]:
             self.masks.add(weight, (height, width))
         return blend_outputs(out, auxiliary, weight)
 
@@ -153,7 +169,11 @@ class DualBranchAttention:
             return torch.full((q.shape[0], extra["n_heads"], q.shape[1]), forced, device=q.device)
         concept = self._saliency(q, k, rows, extra)
         assert concept is not None and record.saliency is not None
-        return auxiliary_weight(concept, record.saliency.to(concept), self.settings.injection_strength)
+        return auxiliary_weight(concept, record.saliency.to(concept), self._strength(extra))
+
+    def _strength(self, extra: dict[str, Any]) -> float:
+        scale = map_scale(extra["activations_shape"][-2:], extra["original_shape"][-2:])
+        return self.settings.strength_schedule.strength(self.settings.injection_strength, scale, self.progress)
 
     def _saliency(self, q: Tensor, k: Tensor, rows: BranchRows, extra: dict[str, Any]) -> Tensor | None:
         if self.settings.blend is not Blend.MASKS or self.settings.forced_auxiliary_weight is not None:

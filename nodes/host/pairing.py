@@ -6,6 +6,7 @@ import uuid
 from typing import Any
 
 from ...dci_core.dbim import TokenSet
+from ...dci_core.region import Area
 from .attention import BranchRows
 from .conditioning import CARRIED_KEY, AuxiliaryText
 
@@ -54,9 +55,9 @@ def _text(cond: dict[str, Any]) -> Any:
     return cond["model_conds"].get("c_crossattn")
 
 
-def _area(cond: dict[str, Any]) -> tuple[Any, ...] | None:
+def _area(cond: dict[str, Any]) -> Area | None:
     return tuple(cond["area"]) if "area" in cond else None
 
 
 def _rows(pair: int, tokens: TokenSet, cond: dict[str, Any]) -> BranchRows:
-    return BranchRows(pair, tokens, _text(cond).cond.shape[1], "area" not in cond)
+    return BranchRows(pair, tokens, _text(cond).cond.shape[1], _area(cond))

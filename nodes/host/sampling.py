@@ -29,7 +29,9 @@ from ...dci_core.branches import (
 )
 from ...dci_core.errors import UserInputError
 from ...dci_core.masks import BlendMasks
+from ...dci_core.region import region_at
 from ...dci_core.settings import DCISettings
+from ...dci_core.strength import active_progress
 from . import LOG
 from .attention import DualBranchAttention, Layer, cross_attention_layers
 from .auxiliary_memory import AuxiliaryMemory, AuxiliaryPass
@@ -164,6 +166,11 @@ class _Run:
         self.denoised = latent_image
         self.recorded_sigma: float | None = None
         self.sigma_end = sigma_at_end(self.sigma, self.settings.active_fraction, model_sampling.percent_to_sigma)
+        self.active_timesteps = self._timestep(self.sigma), self._timestep(self.sigma_end)
+        size = (noise.shape[-2], noise.shape[-1])
+        self.attention.masks.latent_size = size
+        if self.settings.auxiliary_mask is not None:
+            self.attention.region = region_at(self.settings.auxiliary_mask, size, len(noise)).to(noise.device)
         conds = self.guider.conds
         paired = pair_rows(conds["positive"], conds[AUXILIARY], self.positives)
         self.attention.concept_rows, self.attention.auxiliary_rows = paired
@@ -180,6 +187,7 @@ class _Run:
         if sigma != self.recorded_sigma:
             self._move_to(sigma)
             self._record(timestep, model_options)
+        self.attention.progress = active_progress(self._timestep(sigma), *self.active_timesteps)
         options = self.attention.injecting_options(model_options)
         unconditional = _UnconditionalCapture(self.guider.conds.get("negative"))
         if self.settings.share_guidance:
@@ -187,7 +195,7 @@ class _Run:
         output = executor(x, timestep, options, seed)
         if self.settings.share_guidance:
             self._guide(unconditional.epsilon(sigma))
-        self.attention.masks.finish_call(sigma, float(self.guider.inner_model.model_sampling.timestep(timestep[:1])))
+        self.attention.masks.finish_call(sigma, self._timestep(sigma))
         return output
 
     def report(self) -> None:
@@ -198,6 +206,9 @@ class _Run:
             "DCI: %d layers, %s, %d of %d model calls active, mean auxiliary weight %.3f",
             len(self.attention.layers), words, self.active_calls, self.calls, self.attention.masks.mean(),
         )  # fmt: skip
+
+    def _timestep(self, sigma: float) -> float:
+        return float(self.guider.inner_model.model_sampling.timestep(torch.tensor([sigma])))
 
     def _move_to(self, sigma: float) -> None:
         if sigma != self.sigma:

@@ -6,7 +6,9 @@ import math
 
 import pytest
 import torch
-from comfyui_dci.dci_core.masks import BlendMasks
+from comfyui_dci.dci_core.errors import UserInputError
+from comfyui_dci.dci_core.masks import BlendMasks, stretched
+from comfyui_dci.dci_core.strength import MapScale
 
 
 def recorded() -> BlendMasks:
@@ -123,3 +125,81 @@ def test_half_precision_masks_are_averaged_in_float32() -> None:
     masks.finish_call(1.0, 1.0)
     assert masks.calls[0].maps[1, 1].dtype == torch.float32
     assert masks.mean() == 0.25
+
+
+def test_heads_are_kept_apart_and_averaged_over_the_layers_by_hand() -> None:
+    masks = BlendMasks()
+    masks.add(torch.tensor([[[0.0, 0.2], [0.4, 0.6]]]), (1, 2))
+    masks.add(torch.tensor([[[1.0, 0.4], [0.2, 0.0]]]), (1, 2))
+    masks.finish_call(1.0, 1.0)
+    heads = masks.calls[0].heads[1, 2]  # [1, 2 heads, 1, 2]
+    torch.testing.assert_close(heads, torch.tensor([[[[0.5, 0.3]], [[0.3, 0.3]]]]))
+    torch.testing.assert_close(masks.selected(head=2).calls[0].maps[1, 2], torch.tensor([[[0.3, 0.3]]]))
+
+
+def test_a_layer_with_other_heads_counts_with_its_mean() -> None:
+    masks = BlendMasks()
+    masks.add(torch.tensor([[[0.0], [0.4]]]), (1, 1))
+    masks.add(torch.tensor([[[0.1], [0.2], [0.6]]]), (1, 1))
+    masks.finish_call(1.0, 1.0)
+    torch.testing.assert_close(masks.calls[0].heads[1, 1].flatten(), torch.tensor([0.15, 0.35]))
+
+
+def scaled() -> BlendMasks:
+    """Two calls on a latent of 4 × 4: full maps of two heads, half maps of three."""
+    masks = BlendMasks(latent_size=(4, 4))
+    for call in (0.1, 0.2):
+        masks.add(torch.tensor([1.0, 2.0])[None, :, None].expand(1, 2, 16) * call, (4, 4))
+        masks.add(torch.tensor([3.0, 4.0, 5.0])[None, :, None].expand(1, 3, 4) * call, (2, 2))
+        masks.finish_call(1.0, 1000.0 * call)
+    return masks
+
+
+def test_a_selection_holds_what_was_asked_for() -> None:
+    masks = scaled()
+    assert masks.selected(MapScale.HALF).sizes == [(2, 2)] and masks.selected(MapScale.FULL).sizes == [(4, 4)]
+    assert [call.number for call in masks.selected(call=2).calls] == [2]
+    assert masks.selected(head=3).sizes == [(2, 2)]  # full maps have two heads only
+    assert masks.selected().sizes == masks.sizes and masks.selected().mean() == masks.mean()
+
+
+def test_the_average_counts_sizes_calls_and_heads_alike_by_hand() -> None:
+    masks = scaled()
+    assert masks.average(8, 6).shape == (1, 8, 6)
+    means = {
+        (None, 0, 0): (0.225 + 0.6) / 2,  # full: 1.5 · 0.15, half: 4 · 0.15
+        (MapScale.FULL, 0, 0): 0.225,
+        (MapScale.HALF, 2, 0): 0.8,
+        (MapScale.HALF, 1, 3): 0.5,
+        (None, 1, 1): (0.1 + 0.3) / 2,
+    }
+    for selection, expected in means.items():
+        average = masks.selected(*selection).average(8, 8)
+        torch.testing.assert_close(average, torch.full((1, 8, 8), expected))
+
+
+def test_the_average_keeps_places() -> None:
+    masks = BlendMasks()
+    masks.add(torch.tensor([[[0.0, 1.0, 0.0, 0.0]], [[0.0, 0.0, 0.0, 1.0]]]), (2, 2))
+    masks.finish_call(1.0, 1.0)
+    upper_right, lower_right = masks.average(8, 8)
+    assert upper_right[0, -1] == 1.0 and upper_right[-1].max() == 0.0 and lower_right[-1, -1] == 1.0
+
+
+def test_a_selection_of_nothing_is_refused_with_what_there_is() -> None:
+    masks = scaled()
+    for selection, message in (
+        ((MapScale.EIGHTH, 0, 0), "no maps of scale eighth, only full, half"),
+        ((None, 3, 0), "no call 3: the run had 2 active calls"),
+        ((None, 0, 4), "no head 4 in these maps; the most any has is 3"),
+        ((MapScale.FULL, 0, 3), "no head 3"),
+    ):
+        with pytest.raises(UserInputError, match=message):
+            masks.selected(*selection)
+    with pytest.raises(UserInputError, match="no masks to average"):
+        BlendMasks().average(8, 8)
+
+
+def test_stretching_takes_each_mask_from_black_to_white() -> None:
+    masks = torch.tensor([[[0.2, 0.3]], [[0.5, 0.5]], [[0.0, 1.0]]])
+    torch.testing.assert_close(stretched(masks), torch.tensor([[[0.0, 1.0]], [[0.5, 0.5]], [[0.0, 1.0]]]))

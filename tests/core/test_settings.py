@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError, asdict
+from dataclasses import FrozenInstanceError, fields
 
 import pytest
+import torch
 from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.dci_core.settings import Blend, DCISettings, Layers, MaskPreset
+from comfyui_dci.dci_core.strength import StrengthSchedule
 
 
 def test_the_defaults_are_the_papers() -> None:
@@ -16,6 +18,8 @@ def test_the_defaults_are_the_papers() -> None:
     assert settings.share_guidance
     assert not settings.share_noise
     assert (settings.mask_preset, settings.blend, settings.layers) == (MaskPreset.REFERENCE, Blend.MASKS, Layers.ALL)
+    assert settings.strength_schedule == StrengthSchedule(0, 0, 0, 0, 0, 0)
+    assert settings.auxiliary_mask is None
     assert settings.forced_auxiliary_weight is None
 
 
@@ -28,9 +32,13 @@ def test_every_field_is_kept_as_given() -> None:
         "blend": Blend.SUM,
         "layers": Layers.LAST,
         "share_noise": True,
+        "strength_schedule": StrengthSchedule(eighth_maps=1.0, at_end=-1.0),
+        "auxiliary_mask": torch.ones(1, 4, 4),
         "forced_auxiliary_weight": 0.25,
     }
-    assert asdict(DCISettings(**given)) == given
+    settings = DCISettings(**given)
+    kept = {field.name: getattr(settings, field.name) for field in fields(DCISettings)}
+    assert torch.equal(kept.pop("auxiliary_mask"), given.pop("auxiliary_mask")) and kept == given
 
 
 def test_choices_may_be_given_as_their_text() -> None:
@@ -65,6 +73,7 @@ def test_the_ends_of_every_range_are_allowed(
             "mask_preset must be one of reference, paper, resolution_normalized, but got 'exact'",
         ),
         ({"blend": "max"}, "blend must be one of masks, sum, mean, but got 'max'"),
+        ({"auxiliary_mask": torch.full((4, 4), 2.0)}, "auxiliary_mask holds values from 2 to 2; between 0"),
         ({"layers": "first"}, "layers must be one of all, last, but got 'first'"),
     ],
 )

@@ -20,7 +20,7 @@ from PIL import Image
 pytestmark = pytest.mark.usefixtures("queue_is_empty")
 NODES = {
     "ICOTrainer", "AuxPromptBuilder", "DCISampler", "MaskVisualizer", "DCISaveConcept", "DCILoadConcept",
-    "DCIApplyConcept", "DCIApply",
+    "DCIApplyConcept", "DCIApply", "DCILambdaSweep", "DCIStrengthSchedule",
 }  # fmt: skip
 
 
@@ -121,6 +121,25 @@ def patched_with_apply_dci(graph: dict[str, Any]) -> dict[str, Any]:
     graph["24"] = {"class_type": "KSampler", "inputs": {**rest, "model": ["40", 0]}}
     graph["27"]["inputs"]["masks"] = ["40", 1]
     return graph
+
+
+def test_a_lambda_sweep_in_place_of_the_sampler_makes_the_same_image(server: ComfyServer, whole: Any) -> None:
+    graph = small("generate", DCILoadConcept={"name": "whole.safetensors"})
+    given = graph.pop("24")["inputs"] | {"vae": ["1", 2], "seed_count": 1}
+    strength = given.pop("injection_strength")
+    given["injection_strengths"] = f"{strength}, -2"
+    graph["24"] = {"class_type": "DCILambdaSweep", "inputs": given}
+    graph["26"]["inputs"]["images"] = ["24", 1]
+    del graph["25"], graph["27"], graph["28"]
+    entry = server.run(graph)
+    plain, same, other = (picture(server, image) for image in entry["outputs"]["26"]["images"])
+    assert np.array_equal(same, image_of(server, whole[0], "26"))
+    assert not np.array_equal(plain, same) and not np.array_equal(other, same)
+    grid = image_of(server, entry, "24")
+    assert grid.shape[0] > SIZE and grid.shape[1] > 3 * SIZE
+    given["injection_strengths"] = "0, much"
+    with pytest.raises(RunFailed, match="holds 'much', which cannot be used"):
+        server.run(graph)
 
 
 def test_the_same_seed_makes_the_same_bytes_in_a_second_run(server: ComfyServer, whole: Any) -> None:

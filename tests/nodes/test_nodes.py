@@ -58,11 +58,34 @@ def test_a_concept_goes_through_every_node(concepts: Path) -> None:
         image = base.vae.decode(latent["samples"])
     assert torch.equal(latent["samples"], same["samples"])
     assert len(masks.calls) == len(other_masks.calls) == 3
-    (picture,) = run(MaskVisualizer, masks=masks, image=image).result
+    picture, mask = run(MaskVisualizer, masks=masks, image=image).result
     _, no_masks = run(DCISampler, model=model, steps=2, **{**common, "active_fraction": 0.0})
-    (notice,) = run(MaskVisualizer, masks=no_masks, image=image).result
+    notice, black = run(MaskVisualizer, masks=no_masks, image=image).result
     assert notice.shape[0] == 1 and notice.shape[2] > 400
+    assert black.shape == mask.shape == (2, 64, 64) and black.max() == 0 == mask.min() and mask.max() == 1
     assert picture.shape[0] == 2 and picture.shape[-1] == 3 and 0 <= picture.min() < picture.max() <= 1
+
+
+def test_masks_come_out_averaged_as_asked() -> None:
+    s = scene()
+    latent = {"samples": torch.zeros(1, 4, 16, 16)}
+    _, masks = run(
+        DCISampler, model=s.model, steps=6, active_fraction=0.4, positive=s.positive, negative=s.negative,
+        latent_image=latent,
+    )  # fmt: skip
+    image = torch.rand(1, 128, 128, 3)
+
+    def visualized(**choice: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        return run(MaskVisualizer, masks=masks, image=image, contrast="absolute", **choice).result
+
+    whole, everything = visualized()
+    assert torch.equal(everything, masks.average(128, 128))
+    part, one = visualized(map_size="quarter", call=2, head=3)
+    torch.testing.assert_close(one[:, 0, 0], masks.calls[1].heads[4, 4][:, 2, 0, 0])
+    assert part.shape[1] < whole.shape[1] and part.shape[2] < whole.shape[2]
+    assert masks.latent_size == (16, 16) and masks.calls[0].heads[16, 16].shape == (1, 8, 16, 16)
+    with pytest.raises(UserInputError, match="no call 4: the run had 2 active calls"):
+        visualized(call=4)
 
 
 def test_defaults_of_the_sampler_are_neutral_in_nothing_but_the_method() -> None:
