@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -49,7 +50,7 @@ class RunReport:
         return "; ".join([facts, *self._remarks()])
 
     def _weight(self) -> str:
-        return f"{self.mean_weight:.3f}" if self.mean_weight == self.mean_weight else "not computed"
+        return "not computed" if math.isnan(self.mean_weight) else f"{self.mean_weight:.3g}"
 
     def _remarks(self) -> Iterable[str]:
         if self.settings.blend is not Blend.MASKS:
