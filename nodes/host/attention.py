@@ -23,10 +23,12 @@ from ...dci_core.errors import UserInputError
 from ...dci_core.masks import BlendMasks
 from ...dci_core.settings import Blend, DCISettings, Layers, MaskPreset
 from ...dci_core.text_columns import prompt_scores
+from .other_parties import name_parties
 
 PATCH_KEY = "dci"
 COMPILE_KEY = "torch.compile"
 TEXT_LENGTH = "dci_text_length"
+PARTIES = "dci_other_parties"
 Layer = tuple[str, int, int]
 Window = tuple[int, ...] | None
 RecordKey = tuple[Layer, int, Window]
@@ -126,6 +128,7 @@ class DualBranchAttention:
             transformer_options: dict[str, Any] | None = None, **conds: Any,
         ) -> Tensor:  # fmt: skip
             patched = self._with_patches(transformer_options or {}, act)
+            patched[PARTIES] = lambda: name_parties(transformer_options or {}, model_options)
             patched[TEXT_LENGTH] = 0 if c_crossattn is None else c_crossattn.shape[1]
             return executor(x, t, c_concat, c_crossattn, control, patched, **conds)
 
@@ -154,9 +157,8 @@ class DualBranchAttention:
         for chunk, rows in _chunks(q, extra, self.concept_rows):
             record = self.records.get((layer, rows.pair, _window(extra)))
             if record is None or record.output.shape != out[chunk].shape:
-                raise RuntimeError(
-                    f"DCI: at layer {layer} the auxiliary branch has no output that fits the concept branch. Another "
-                    "node changes the size of one of them; take it out, or set active_fraction to 0."
+                raise _refusal(
+                    extra, f"at layer {layer} the auxiliary branch has no output that fits the concept branch"
                 )
             blended = out.clone() if blended is None else blended
             blended[chunk] = self._combine(out[chunk], record, q[chunk], k[chunk], rows, extra)
@@ -189,10 +191,8 @@ class DualBranchAttention:
             return None
         text_length = extra[TEXT_LENGTH]
         if k.shape[1] < text_length or text_length < rows.length:
-            raise RuntimeError(
-                f"DCI: another node shortened the text to {k.shape[1]} of its {max(text_length, rows.length)} tokens before "
-                "the attention layers, so the prompt's words cannot be found. Take that node out, or set active_fraction to 0."
-            )
+            words = f"{k.shape[1]} of its {max(text_length, rows.length)} tokens"
+            raise _refusal(extra, f"the text was shortened to {words}, so the prompt's words cannot be found")
         scores = prompt_scores(q, k, extra["n_heads"], rows.length, text_length)
         area = 1.0
         if self.settings.mask_preset is MaskPreset.RESOLUTION_NORMALIZED:
@@ -223,13 +223,17 @@ def _host_attention(q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any]) -> T
 
 
 def _chunks(q: Tensor, extra: dict[str, Any], wanted: Mapping[Any, BranchRows]) -> Iterator[tuple[slice, BranchRows]]:
-    uuids = extra["uuids"]
-    if q.shape[0] % len(uuids) != 0:
-        raise RuntimeError(
-            f"DCI: another node enlarged the batch to {q.shape[0]} rows for {len(uuids)} conditionings, so they cannot be "
-            "told apart. Take that node (an attention couple, for example) out, or set active_fraction to 0."
-        )
-    size = q.shape[0] // len(uuids)
+    uuids, size = extra["uuids"], extra["sigmas"].shape[0]
+    if q.shape[0] != size * len(uuids):
+        conditionings = f"{len(uuids)} conditionings of {size} images each"
+        raise _refusal(extra, f"a layer got {q.shape[0]} rows for {conditionings}, so they cannot be told apart")
     for index, key in enumerate(uuids):
         if key in wanted:
             yield slice(index * size, (index + 1) * size), wanted[key]
+
+
+def _refusal(extra: dict[str, Any], problem: str) -> UserInputError:
+    return UserInputError(
+        f"DCI cannot work beside another node here: {problem}. Acting on this model: {extra[PARTIES]()}. "
+        "Take the node that does it out, or set active_fraction to 0."
+    )

@@ -9,7 +9,6 @@ import comfy.ldm.modules.attention
 import comfy.model_patcher
 import comfy_extras.nodes_context_windows as context_windows
 import comfy_extras.nodes_hooks as hook_nodes
-import node_helpers
 import nodes as host_nodes
 import pytest
 import torch
@@ -223,6 +222,6 @@ def test_context_windows_over_independent_images_change_nothing(share_guidance: 
 def test_masks_of_context_windows_are_not_recorded_but_their_mean_is_reported() -> None:
     s = scene()
     told: list[str] = []
-    patched, masks = apply_dci(windowed(s.model), DCISettings(active_fraction=0.5), told.append)
+    patched, masks = apply_dci(windowed(s.model), DCISettings(active_fraction=0.5), tell=told.append)
     ksample(patched, s.positive, s.negative, batch=5)
     assert masks.calls == [] and "mean auxiliary weight 0." in told[0]

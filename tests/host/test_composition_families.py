@@ -31,7 +31,7 @@ def test_every_family(family: str) -> None:
     check(family)
     told: list[str] = []
     s = scene(family)
-    ksample(apply_dci(s.model, DCISettings(), told.append)[0], s.positive, s.negative, steps=1)
+    ksample(apply_dci(s.model, DCISettings(), tell=told.append)[0], s.positive, s.negative, steps=1)
     assert told[0].startswith(f"{LAYERS[family]} layers patched")
 
 
