@@ -40,20 +40,13 @@ def epsilon_from_denoised(x: Tensor, denoised: Tensor, sigma: Tensor | float) ->
     return (x - denoised) / sigma
 
 
-def guided_denoised(
-    x: Tensor, denoised: Tensor, epsilon_unconditional: Tensor, sigma: Tensor | float, guidance_scale: float
-) -> Tensor:
-    """Return the auxiliary branch's guided image, D_a' = x_a - σ·(ε_u + s(ε_a - ε_u)) (METHOD section 3.3).
+def denoised_from_epsilon(x: Tensor, epsilon: Tensor, sigma: Tensor | float) -> Tensor:
+    """Return D = x - σ·ε, the denoised image behind a noise prediction.
 
-    Args:
-        x: the auxiliary latent at σ, [B, D, h, w].
-        denoised: its conditional denoised image D_a.
-        epsilon_unconditional: ε_u, either the concept branch's (shared guidance) or the auxiliary latent's own.
-        sigma: noise level, broadcastable to ``x``.
-        guidance_scale: s; 1 returns ``denoised``.
+    Shared guidance hands ε_u of the concept branch to the auxiliary latent this way: D_u' = x_a - σ·ε_u. The guider's own
+    formula on D_u' and D_a is then D_a' = x_a - σ·(ε_u + s(ε_a - ε_u)) (METHOD section 3.3).
     """
-    epsilon = epsilon_from_denoised(x, denoised, sigma)
-    return x - sigma * (epsilon_unconditional + guidance_scale * (epsilon - epsilon_unconditional))
+    return x - sigma * epsilon
 
 
 def euler_step(x: Tensor, denoised: Tensor, sigma: Tensor | float, sigma_next: Tensor | float) -> Tensor:

@@ -65,20 +65,22 @@ def placeholder_pattern(placeholders: Sequence[str]) -> re.Pattern[str]:
 
 
 def merge_concept_phrase(prompt: str, placeholder: str, class_noun: str) -> str:
-    """Return the prompt with every "V* <noun>" shortened to "V*"; emphasis around either word stays.
+    """Return the prompt with every "V* <noun>" shortened to "V*"; emphasis around any of its words stays.
 
     >>> merge_concept_phrase("a (V* cat:1.2), sleeping", "V*", "cat")
     'a (V*:1.2), sleeping'
     """
-    noun = r"\s+".join(re.escape(word) for word in class_noun.split())
-    phrase = re.compile(
-        rf"(?P<star>(?<!\w){re.escape(placeholder)})(?P<close>(?:\s*{_WEIGHT}\))*)\s+(?P<open>(?:\(\s*)*){noun}(?!\w)",
-        re.IGNORECASE,
-    )
+    gap = rf"((?:\s*{_WEIGHT}\))*)\s+((?:\(\s*)*)"  # brackets that close, white space, brackets that open
+    words = "".join(gap + re.escape(word) for word in class_noun.split())
+    phrase = re.compile(rf"((?<!\w){re.escape(placeholder)}){words}(?!\w)", re.IGNORECASE)
 
     def star_alone(match: re.Match[str]) -> str:
-        star, close, opened = match["star"], match["close"], match["open"]
-        return f"{star}{close} {opened}".rstrip() if close else opened + star
+        star, *brackets = match.groups()
+        text = star
+        for closed, opened in zip(brackets[::2], brackets[1::2]):
+            text += closed
+            text = f"{text} {opened}".rstrip() if text.endswith(")") else opened + text
+        return text
 
     return _without_empty_brackets(phrase.sub(star_alone, prompt))
 

@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..dci_core.settings import DCISettings
+from .host.report import text_of_node
 from .host.sampling import apply_dci
 from .sockets import CATEGORY, dci_inputs, masks_output
 
@@ -28,9 +29,10 @@ class ApplyDCI(io.ComfyNode):
                 io.Model.Output(display_name="model", tooltip="For the sampler; the model given in is not changed."),
                 masks_output(),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, model: Any, **settings: Any) -> io.NodeOutput:
-        patched, masks = apply_dci(model, DCISettings(**settings))
+        patched, masks = apply_dci(model, DCISettings(**settings), tell=text_of_node(cls.hidden.unique_id))
         return io.NodeOutput(patched, masks)

@@ -8,6 +8,7 @@ import nodes as host_nodes
 from comfy_api.latest import io
 
 from ..dci_core.settings import DCISettings
+from .host.report import text_of_node
 from .host.sampling import apply_dci
 from .sockets import CATEGORY, dci_inputs, masks_output, sampler_inputs
 
@@ -30,6 +31,7 @@ class DCISampler(io.ComfyNode):
                 *dci_inputs(),
             ],
             outputs=[io.Latent.Output(display_name="latent", tooltip="The denoised latent."), masks_output()],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -37,7 +39,7 @@ class DCISampler(io.ComfyNode):
         cls, model: Any, seed: int, steps: int, cfg: float, sampler_name: str, scheduler: str, positive: Any,
         negative: Any, latent_image: dict[str, Any], denoise: float, **settings: Any,
     ) -> io.NodeOutput:  # fmt: skip
-        patched, masks = apply_dci(model, DCISettings(**settings))
+        patched, masks = apply_dci(model, DCISettings(**settings), tell=text_of_node(cls.hidden.unique_id))
         (latent,) = host_nodes.common_ksampler(
             patched, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise=denoise
         )

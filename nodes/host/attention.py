@@ -1,7 +1,8 @@
 """Hook the cross-attention layers: record the auxiliary branch's outputs, blend them into the concept's.
 
-The patches are plain closures made for one model call. Each wraps whatever replacement another node has
-already put on its layer, so both act, in whichever order they were wired.
+The patches are plain closures. They are put in at the last moment, when the host applies the model: by then
+everything other nodes do to this forward pass (patches, hooks, model wrappers) is known, so each wraps whatever
+replacement stands on its layer and both act, in whichever order they were wired.
 """
 
 from __future__ import annotations
@@ -14,25 +15,27 @@ from typing import Any
 import comfy.ldm.modules.attention as host_attention
 import comfy.model_patcher
 import torch
+from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor
 
-from ...dci_core.dbim import (
-    TokenSet,
-    add_outputs,
-    attention_scores,
-    auxiliary_weight,
-    blend_outputs,
-    limit_weight,
-    saliency,
-)
+from ...dci_core.dbim import TokenSet, add_outputs, auxiliary_weight, blend_outputs, limit_weight, saliency
 from ...dci_core.errors import UserInputError
 from ...dci_core.masks import BlendMasks
 from ...dci_core.region import Area, region_of_map
 from ...dci_core.settings import Blend, DCISettings, Layers, MaskPreset
 from ...dci_core.strength import map_scale
+from ...dci_core.text_columns import prompt_scores
+from .other_parties import name_parties
 
+PATCH_KEY = "dci"
+COMPILE_KEY = "torch.compile"
+TEXT_LENGTH = "dci_text_length"
+PARTIES = "dci_other_parties"
 Layer = tuple[str, int, int]
+Window = tuple[int, ...] | None
+RecordKey = tuple[Layer, int, Window]
 Attention = Callable[[Tensor, Tensor, Tensor, dict[str, Any]], Tensor]
+Action = Callable[[Layer, Attention, Tensor, Tensor, Tensor, dict[str, Any]], Tensor]
 _BLOCK = re.compile(r"(input|middle|output)_blocks?\.(\d+)(?:\.\d+)?\.transformer_blocks\.(\d+)")
 
 
@@ -45,7 +48,7 @@ def cross_attention_layers(diffusion_model: Any) -> list[Layer]:
     layers: list[Layer] = []
     for name, module in diffusion_model.named_modules():
         if isinstance(module, host_attention.BasicTransformerBlock) and module.attn2 is not None:
-            match = _BLOCK.fullmatch(name)
+            match = _BLOCK.fullmatch(name.replace("_orig_mod.", ""))  # which torch.compile puts in
             if match is None:
                 raise UserInputError(f"The layer {name} of this model is laid out in a way DCI does not know.")
             block, number, index = match.groups()
@@ -100,13 +103,18 @@ class DualBranchAttention:
         self.native_area = native_latent**2
         self.concept_rows: Mapping[Any, BranchRows] = {}
         self.auxiliary_rows: Mapping[Any, BranchRows] = {}
-        self.records: dict[tuple[Layer, int], LayerRecord] = {}
+        self.records: dict[RecordKey, LayerRecord] = {}
         self.progress = 0.0
         self.region: Tensor | None = None
+        self._weight_means: list[Tensor] = []
 
     def forget(self) -> None:
         """Drop the record."""
         self.records.clear()
+
+    def mean_weight(self) -> float:
+        """Return the mean W_a of the run so far, over layers, heads, image tokens and calls; nan without any."""
+        return torch.stack(self._weight_means).mean().item() if self._weight_means else float("nan")
 
     def recording_options(self, model_options: dict[str, Any]) -> dict[str, Any]:
         """Return model options whose forward records the auxiliary rows."""
@@ -116,35 +124,48 @@ class DualBranchAttention:
         """Return model options whose forward blends the record into the concept rows."""
         return self._patched(model_options, self._inject)
 
-    def _patched(
-        self, model_options: dict[str, Any], act: Callable[[Layer, Attention, Any, Any, Any, dict[str, Any]], Tensor]
-    ) -> dict[str, Any]:
+    def _patched(self, model_options: dict[str, Any], act: Action) -> dict[str, Any]:
         options = comfy.model_patcher.create_model_options_clone(model_options)
-        options.setdefault("transformer_options", {})
-        present = options["transformer_options"].get("patches_replace", {}).get("attn2", {})
-        for layer in self.layers:
-            inner = present.get(layer, present.get(layer[:2], _host_attention))
-            patch = _bound(act, layer, inner)
-            options = comfy.model_patcher.set_model_options_patch_replace(options, patch, "attn2", *layer)
+        wrappers = options.setdefault("transformer_options", {}).setdefault("wrappers", {})
+        # A compiled network is not told when patches change (the host's node filters those guards out).
+        wrappers.get(WrappersMP.APPLY_MODEL, {}).pop(COMPILE_KEY, None)
+
+        def apply_model(
+            executor: Any, x: Tensor, t: Tensor, c_concat: Any = None, c_crossattn: Any = None, control: Any = None,
+            transformer_options: dict[str, Any] | None = None, **conds: Any,
+        ) -> Tensor:  # fmt: skip
+            patched = self._with_patches(transformer_options or {}, act)
+            patched[PARTIES] = lambda: name_parties(transformer_options or {}, model_options)
+            patched[TEXT_LENGTH] = 0 if c_crossattn is None else c_crossattn.shape[1]
+            return executor(x, t, c_concat, c_crossattn, control, patched, **conds)
+
+        add_wrapper_with_key(WrappersMP.APPLY_MODEL, PATCH_KEY, apply_model, options, is_model_options=True)
         return options
+
+    def _with_patches(self, transformer_options: dict[str, Any], act: Action) -> dict[str, Any]:
+        replacements = transformer_options.get("patches_replace", {})
+        present = replacements.get("attn2", {})
+        ours = {layer: _bound(act, layer, present.get(layer, present.get(layer[:2]))) for layer in self.layers}
+        return {**transformer_options, "patches_replace": {**replacements, "attn2": {**present, **ours}}}
 
     def _record(self, layer: Layer, inner: Attention, q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any]) -> Tensor:
         out = inner(q, k, v, extra)
         for chunk, rows in _chunks(q, extra, self.auxiliary_rows):
             alone = out.shape[0] == chunk.stop - chunk.start
             kept = out if alone else out[chunk].clone()
-            self.records[layer, rows.pair] = LayerRecord(kept, self._saliency(q[chunk], k[chunk], rows, extra))
+            self.records[layer, rows.pair, _window(extra)] = LayerRecord(
+                kept, self._saliency(q[chunk], k[chunk], rows, extra)
+            )
         return out
 
     def _inject(self, layer: Layer, inner: Attention, q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any]) -> Tensor:
         out = inner(q, k, v, extra)
         blended = None
         for chunk, rows in _chunks(q, extra, self.concept_rows):
-            record = self.records.get((layer, rows.pair))
+            record = self.records.get((layer, rows.pair, _window(extra)))
             if record is None or record.output.shape != out[chunk].shape:
-                raise RuntimeError(
-                    f"DCI: at layer {layer} the auxiliary branch has no output that fits the concept branch. Another "
-                    "node changes the size of one of them; take it out, or set active_fraction to 0."
+                raise _refusal(
+                    extra, f"at layer {layer} the auxiliary branch has no output that fits the concept branch"
                 )
             blended = out.clone() if blended is None else blended
             blended[chunk] = self._combine(out[chunk], record, q[chunk], k[chunk], rows, extra)
@@ -159,7 +180,9 @@ class DualBranchAttention:
         if self.settings.blend is not Blend.MASKS:
             return add_outputs(out, auxiliary, self.settings.blend is Blend.MEAN, region)
         weight = limit_weight(self._weight(record, q, k, rows, extra), region)
-        if rows.area is None and height * width == weight.shape[-1]:
+        self._weight_means.append(weight.mean())
+        whole = rows.area is None and _window(extra) is None
+        if whole and height * width == weight.shape[-1]:
             self.masks.add(weight, (height, width))
         return blend_outputs(out, auxiliary, weight)
 
@@ -178,13 +201,11 @@ class DualBranchAttention:
     def _saliency(self, q: Tensor, k: Tensor, rows: BranchRows, extra: dict[str, Any]) -> Tensor | None:
         if self.settings.blend is not Blend.MASKS or self.settings.forced_auxiliary_weight is not None:
             return None
-        if k.shape[1] < rows.length:
-            raise RuntimeError(
-                f"DCI: another node shortened the text to {k.shape[1]} of its {rows.length} tokens before the attention "
-                "layers, so the prompt's words cannot be found. Take that node out, or set active_fraction to 0."
-            )
-        repeated = k.shape[1] % rows.length == 0
-        scores = attention_scores(q, k[:, : rows.length] if repeated else k, extra["n_heads"])
+        text_length = extra[TEXT_LENGTH]
+        if k.shape[1] < text_length or text_length < rows.length:
+            words = f"{k.shape[1]} of its {max(text_length, rows.length)} tokens"
+            raise _refusal(extra, f"the text was shortened to {words}, so the prompt's words cannot be found")
+        scores = prompt_scores(q, k, extra["n_heads"], rows.length, text_length)
         area = 1.0
         if self.settings.mask_preset is MaskPreset.RESOLUTION_NORMALIZED:
             height, width = extra["original_shape"][-2:]
@@ -192,11 +213,19 @@ class DualBranchAttention:
         return saliency(scores, rows.tokens, self.settings.mask_preset, area)
 
 
-def _bound(act: Callable[..., Tensor], layer: Layer, inner: Attention) -> Attention:
+def _bound(act: Action, layer: Layer, present: Attention | None) -> Attention:
+    inner = _host_attention if present is None else present
+
     def patch(q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any]) -> Tensor:
         return act(layer, inner, q, k, v, extra)
 
     return patch
+
+
+def _window(extra: dict[str, Any]) -> Window:
+    """Return which frames the host's context windows have cut out for this forward, None for all."""
+    window = extra.get("context_window")
+    return None if window is None else tuple(window.index_list)
 
 
 def _host_attention(q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any]) -> Tensor:
@@ -206,13 +235,17 @@ def _host_attention(q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any]) -> T
 
 
 def _chunks(q: Tensor, extra: dict[str, Any], wanted: Mapping[Any, BranchRows]) -> Iterator[tuple[slice, BranchRows]]:
-    uuids = extra["uuids"]
-    if q.shape[0] % len(uuids) != 0:
-        raise RuntimeError(
-            f"DCI: another node enlarged the batch to {q.shape[0]} rows for {len(uuids)} conditionings, so they cannot be "
-            "told apart. Take that node (an attention couple, for example) out, or set active_fraction to 0."
-        )
-    size = q.shape[0] // len(uuids)
+    uuids, size = extra["uuids"], extra["sigmas"].shape[0]
+    if q.shape[0] != size * len(uuids):
+        conditionings = f"{len(uuids)} conditionings of {size} images each"
+        raise _refusal(extra, f"a layer got {q.shape[0]} rows for {conditionings}, so they cannot be told apart")
     for index, key in enumerate(uuids):
         if key in wanted:
             yield slice(index * size, (index + 1) * size), wanted[key]
+
+
+def _refusal(extra: dict[str, Any], problem: str) -> UserInputError:
+    return UserInputError(
+        f"DCI cannot work beside another node here: {problem}. Acting on this model: {extra[PARTIES]()}. "
+        "Take the node that does it out, or set active_fraction to 0."
+    )

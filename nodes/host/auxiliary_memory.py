@@ -6,15 +6,15 @@ are its prediction and its record. What is kept lies on the CPU and is found by 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from .attention import Layer, LayerRecord
+from .attention import LayerRecord, RecordKey
 
-Records = Mapping[tuple[Layer, int], LayerRecord]
+Records = Mapping[RecordKey, LayerRecord]
 
 
 @dataclass(frozen=True)
@@ -24,20 +24,21 @@ class AuxiliaryPass:
     Args:
         model_input: what went in, [B, D, h, w].
         sigma: its noise level.
-        denoised: the conditional prediction and, with exact guidance, the unconditional one, like ``model_input``.
-        records: of every blended layer and pair of conditionings.
+        denoised: with shared guidance the conditional prediction, with exact guidance the guided one, like
+            ``model_input``.
+        records: of every blended layer, pair of conditionings and context window.
     """
 
     model_input: Tensor
     sigma: float
-    denoised: Sequence[Tensor]
+    denoised: Tensor
     records: Records
 
     def to(self, device: torch.device) -> AuxiliaryPass:
         """Return the same pass on another device."""
         records = {key: _record_on(record, device) for key, record in self.records.items()}
-        denoised = [output.to(device) for output in self.denoised]
-        return replace(self, model_input=self.model_input.to(device), denoised=denoised, records=records)
+        latents = {"model_input": self.model_input.to(device), "denoised": self.denoised.to(device)}
+        return replace(self, **latents, records=records)
 
 
 class AuxiliaryMemory:
@@ -64,7 +65,7 @@ class AuxiliaryMemory:
         """Return the pass with exactly this input, or None; records stay on the CPU until their layer needs them."""
         for kept in self._passes:
             if kept.sigma == sigma and torch.equal(kept.model_input, model_input.cpu()):
-                return replace(kept, denoised=[output.to(model_input.device) for output in kept.denoised])
+                return replace(kept, denoised=kept.denoised.to(model_input.device))
         return None
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ...dci_core.dbim import TokenSet
@@ -34,24 +35,42 @@ class AuxiliaryText:
     """What a positive conditioning carries.
 
     Args:
+        concept_cross_attn: the encoded prompt it was made for, [1, K', D], to notice what became of it.
         cross_attn: the encoded auxiliary prompt, [1, K, D].
         pooled_output: its pooled vector, [1, D'] or None.
         concept_tokens: T(P) within the conditioning.
         auxiliary_tokens: T(P_a) within ``cross_attn``.
     """
 
+    concept_cross_attn: Tensor
     cross_attn: Tensor
     pooled_output: Tensor | None
     concept_tokens: TokenSet
     auxiliary_tokens: TokenSet
 
     def swapped_into(self, cond: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a copy of a sampling condition with the auxiliary text in place of its own."""
+        """Return a copy of a sampling condition with the auxiliary text in place of its own.
+
+        Raises:
+            UserInputError: the condition's own text was changed after it was encoded.
+        """
         twin = {key: value for key, value in cond.items() if key != CARRIED_KEY}
-        twin |= {"cross_attn": self.cross_attn, "uuid": uuid.uuid4(), "model_conds": dict(cond["model_conds"])}
+        text = torch.cat([self.cross_attn, self._appended_to(cond["cross_attn"])], dim=1)
+        twin |= {"cross_attn": text, "uuid": uuid.uuid4(), "model_conds": dict(cond["model_conds"])}
         if self.pooled_output is not None:
             twin["pooled_output"] = self.pooled_output
         return twin
+
+    def _appended_to(self, text: Tensor) -> Tensor:
+        own = self.concept_cross_attn.to(text)
+        length = own.shape[1]
+        if not torch.equal(text[:, :length], own):
+            raise UserInputError(
+                "The positive's text was changed after AuxPromptBuilder, by ConditioningAverage, ConditioningMultiply or a node "
+                "like them. DCI cannot do the same to the auxiliary prompt: take that node out, or set active_fraction to 0. "
+                "ConditioningConcat and ConditioningCombine work."
+            )
+        return text[:, length:].to(self.cross_attn)
 
 
 @dataclass(frozen=True)
@@ -109,7 +128,7 @@ def build_conditioning(
     auxiliary = reader.encode_from_tokens_scheduled(auxiliary_ids)
     carried = [
         [cond, {**options, CARRIED_KEY: AuxiliaryText(
-            other, other_options.get("pooled_output"), _agreed(concept_sets), _agreed(auxiliary_sets)
+            cond, other, other_options.get("pooled_output"), _agreed(concept_sets), _agreed(auxiliary_sets)
         )}]
         for (cond, options), (other, other_options) in zip(conditioning, auxiliary, strict=True)
     ]  # fmt: skip

@@ -13,10 +13,38 @@ from .conditioning import CARRIED_KEY, AuxiliaryText
 Rows = dict[Any, BranchRows]
 
 
-def auxiliary_twin(cond: dict[str, Any]) -> dict[str, Any]:
+class OwnControls:
+    """The auxiliary branch's copies of ControlNets and adapters.
+
+    They remember the image prepared for the number of rows they last saw, which differs between the branches.
+    """
+
+    def __init__(self) -> None:
+        self._copies: dict[int, tuple[Any, Any]] = {}
+
+    def given_to(self, conds: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the conditions with each control replaced by its copy, if it has one."""
+        return [{**c, "control": self._known(c["control"])} if "control" in c else c for c in conds]
+
+    def copy(self, control: Any) -> Any:
+        """Return the control's copy, always the same for the same control; its model is shared, not copied."""
+        if control is None or getattr(control, "multigpu_clones", None):
+            return control
+        if id(control) not in self._copies:
+            own = control.copy()
+            own.set_previous_controlnet(self.copy(control.previous_controlnet))
+            self._copies[id(control)] = (control, own)
+        return self._copies[id(control)][1]
+
+    def _known(self, control: Any) -> Any:
+        return self._copies.get(id(control), (control, control))[1]
+
+
+def auxiliary_twin(cond: dict[str, Any], controls: OwnControls) -> dict[str, Any]:
     """Return a condition for the auxiliary branch: the same, with the carried text if there is one."""
     carried: AuxiliaryText | None = cond.get(CARRIED_KEY)
-    return carried.swapped_into(cond) if carried is not None else {**cond, "uuid": uuid.uuid4()}
+    twin = carried.swapped_into(cond) if carried is not None else {**cond, "uuid": uuid.uuid4()}
+    return {**twin, "control": controls.copy(cond["control"])} if "control" in cond else twin
 
 
 def pair_rows(positive: list[dict[str, Any]], auxiliary: list[dict[str, Any]], count: int) -> tuple[Rows, Rows]:

@@ -10,46 +10,43 @@ runs with the record blended in. The sampler is the host's and sees nothing of i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import comfy.model_patcher
 import comfy.samplers
 import torch
-from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
+from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ...dci_core.branches import (
-    auxiliary_noise,
-    composite,
-    epsilon_from_denoised,
-    euler_step,
-    guided_denoised,
-    sigma_at_end,
-)
+from ...dci_core.branches import auxiliary_noise, composite, euler_step, sigma_at_end
 from ...dci_core.errors import UserInputError
 from ...dci_core.masks import BlendMasks
 from ...dci_core.region import region_at
 from ...dci_core.settings import DCISettings
 from ...dci_core.strength import active_progress
-from . import LOG
-from .attention import DualBranchAttention, Layer, cross_attention_layers
+from .attention import PATCH_KEY, DualBranchAttention, Layer, cross_attention_layers
 from .auxiliary_memory import AuxiliaryMemory, AuxiliaryPass
 from .conditioning import CARRIED_KEY
 from .families import family_of
-from .pairing import auxiliary_twin, pair_rows
+from .guidance import SharedPredictions, guide
+from .pairing import OwnControls, auxiliary_twin, pair_rows
+from .report import RunReport, Tell, tell_inactive, tell_run, tell_switched_off
 
-PATCH_KEY = "dci"
 AUXILIARY = "dci_auxiliary"
 
 
-def apply_dci(model: Any, settings: DCISettings, memory: AuxiliaryMemory | None = None) -> tuple[Any, BlendMasks]:
+def apply_dci(
+    model: Any, settings: DCISettings, memory: AuxiliaryMemory | None = None, tell: Tell | None = None
+) -> tuple[Any, BlendMasks]:
     """Return a clone of the MODEL that samples with two branches, and the masks it fills as it does.
 
     Args:
         model: a host MODEL; it is not changed.
         settings: of every run with the clone.
         memory: of the auxiliary passes, shared by the runs of a λ sweep; None runs on its own.
+        tell: is given a line about each run; the log has it in any case.
 
     Raises:
         UserInputError: the model has no text cross-attention, or already carries DCI.
@@ -61,7 +58,7 @@ def apply_dci(model: Any, settings: DCISettings, memory: AuxiliaryMemory | None 
     family = family_of(model)
     layers = cross_attention_layers(model.get_model_object("diffusion_model"))
     masks = BlendMasks()
-    patch = _DCIPatch(settings, masks, layers, family.native_latent, memory or AuxiliaryMemory(is_open=False))
+    patch = _DCIPatch(settings, masks, layers, family.native_latent, memory or AuxiliaryMemory(is_open=False), tell)
     patched = model.clone()
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, PATCH_KEY, patch.outer_sample)
     patched.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, PATCH_KEY, _sampler_sample)
@@ -79,12 +76,14 @@ class _DCIPatch:
         layers: list[Layer],
         native_latent: int,
         memory: AuxiliaryMemory,
+        tell: Tell | None,
     ) -> None:
         self.settings = settings
         self.masks = masks
         self.layers = layers
         self.native_latent = native_latent
         self.memory = memory
+        self.tell = tell
 
     def outer_sample(
         self,
@@ -100,20 +99,21 @@ class _DCIPatch:
         guider = executor.class_obj
         self.masks.clear()
         if self.settings.active_fraction <= 0.0:
-            LOG.info("DCI: switched off, active_fraction is 0")
+            tell_switched_off(self.tell)
             return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
         reason = self._why_inactive(guider, noise)
         if reason is not None:
-            LOG.warning("DCI is inactive, this is plain sampling: %s", reason)
+            tell_inactive(reason, self.tell)
             return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
         positive = guider.conds["positive"]
-        guider.conds[AUXILIARY] = [auxiliary_twin(cond) for cond in positive]
+        controls = OwnControls()
+        guider.conds[AUXILIARY] = [auxiliary_twin(cond, controls) for cond in positive]
         attention = DualBranchAttention(self.layers, self.settings, self.masks, self.native_latent)
-        run = _Run(self.settings, attention, guider, len(positive), self.memory)
+        run = _Run(self.settings, attention, guider, len(positive), controls, self.memory)
         guider.model_options[PATCH_KEY] = run
         try:
             output = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
-            run.report()
+            tell_run(run.report().text(), self.tell)
             self.memory.close()
             return output
         finally:
@@ -124,7 +124,10 @@ class _DCIPatch:
 
     def _why_inactive(self, guider: Any, noise: Tensor) -> str | None:
         if not any(CARRIED_KEY in cond for cond in guider.conds.get("positive", [])):
-            return "the positive conditioning carries no auxiliary text. Make it with AuxPromptBuilder."
+            return (
+                "the positive conditioning carries no auxiliary text. Make it with AuxPromptBuilder; in ConditioningConcat and "
+                "ConditioningAverage it must be conditioning_to."
+            )
         if torch.count_nonzero(noise) == 0:
             return "no noise is added in this run, so there is nothing for the auxiliary branch to start from."
         return None
@@ -139,10 +142,12 @@ class _Run:
         attention: DualBranchAttention,
         guider: Any,
         positives: int,
+        controls: OwnControls,
         memory: AuxiliaryMemory,
     ) -> None:
         self.settings = settings
         self.memory = memory
+        self.controls = controls
         self.attention = attention
         self.guider = guider
         self.positives = positives
@@ -150,6 +155,7 @@ class _Run:
         self.active_calls = 0
         self.calls = 0
         self.auxiliary_passes = 0
+        self.uses_shared_guidance = False
 
     def start(
         self, sampler: Any, sigmas: Tensor, seed: int, noise: Tensor, latent_image: Tensor, mask: Tensor | None
@@ -174,6 +180,10 @@ class _Run:
         conds = self.guider.conds
         paired = pair_rows(conds["positive"], conds[AUXILIARY], self.positives)
         self.attention.concept_rows, self.attention.auxiliary_rows = paired
+        self.view = dict(conds)
+        if not self.settings.share_guidance:
+            self.view = {name: cond and self.controls.given_to(cond) for name, cond in conds.items()}
+        self.view["positive"] = conds[AUXILIARY]
 
     def predict(self, executor: Any, x: Tensor, timestep: Tensor, model_options: dict[str, Any], seed: Any) -> Tensor:
         """Answer one model call of the sampler: plain after T_a, else with the auxiliary branch blended in."""
@@ -189,23 +199,29 @@ class _Run:
             self._record(timestep, model_options)
         self.attention.progress = active_progress(self._timestep(sigma), *self.active_timesteps)
         options = self.attention.injecting_options(model_options)
-        unconditional = _UnconditionalCapture(self.guider.conds.get("negative"))
         if self.settings.share_guidance:
-            add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, PATCH_KEY, unconditional, options, is_model_options=True)
-        output = executor(x, timestep, options, seed)
-        if self.settings.share_guidance:
-            self._guide(unconditional.epsilon(sigma))
+            shared = SharedPredictions(sigma)
+            output = executor(x, timestep, shared.overhearing(options), seed)
+            self._share_guidance(shared, timestep, model_options)
+        else:
+            output = executor(x, timestep, options, seed)
         self.attention.masks.finish_call(sigma, self._timestep(sigma))
         return output
 
-    def report(self) -> None:
-        """Log what this run did, so that "λ does nothing" can be explained."""
-        rows = self.attention.concept_rows.values()
-        words = ", ".join(f"{len(r.tokens.selected)} of {len(r.tokens.prompt)} tokens are the concept" for r in rows)
-        LOG.info(
-            "DCI: %d layers, %s, %d of %d model calls active, mean auxiliary weight %.3f",
-            len(self.attention.layers), words, self.active_calls, self.calls, self.attention.masks.mean(),
-        )  # fmt: skip
+    def report(self) -> RunReport:
+        """Return what this run did."""
+        attention = self.attention
+        tokens = {row.pair: row.tokens for row in attention.auxiliary_rows.values()}
+        return RunReport(
+            settings=self.settings,
+            layers=len(attention.layers),
+            tokens=tuple((row.tokens, tokens[row.pair]) for row in attention.concept_rows.values()),
+            active_steps=int((self.sigmas[:-1] > self.sigma_end).sum()),
+            steps=len(self.sigmas) - 1,
+            active_calls=self.active_calls,
+            calls=self.calls,
+            mean_weight=attention.mean_weight(),
+        )
 
     def _timestep(self, sigma: float) -> float:
         return float(self.guider.inner_model.model_sampling.timestep(torch.tensor([sigma])))
@@ -225,34 +241,30 @@ class _Run:
         self.auxiliary_passes += 1
         self.attention.records = dict(done.records)
         self.recorded_sigma = self.sigma
-        self.conditional = done.denoised[0]
-        own = epsilon_from_denoised(self.model_input, done.denoised[1], self.sigma) if len(done.denoised) > 1 else None
-        self._guide(own)
+        self.conditional = done.denoised
+        if not self.settings.share_guidance:
+            self.denoised = composite(done.denoised, self.latent_image, self.call_mask)
 
     def _auxiliary_pass(self, timestep: Tensor, model_options: dict[str, Any]) -> AuxiliaryPass:
-        guider = self.guider
-        conds = [guider.conds[AUXILIARY]]
-        if not self.settings.share_guidance and self._guidance_scale() != 1.0:
-            conds.append(guider.conds["negative"])
+        """Run the auxiliary branch; with shared guidance only its positive, the rest follows from the concept's call."""
         options = self.attention.recording_options(model_options)
-        outputs = comfy.samplers.calc_cond_batch(guider.inner_model, conds, self.model_input, timestep, options)
-        return AuxiliaryPass(self.model_input, self.sigma, outputs, dict(self.attention.records))
+        with _untouched_random_state(self.model_input.device):
+            if self.settings.share_guidance:
+                positive, model = self.view["positive"], self.guider.inner_model
+                (denoised,) = comfy.samplers.calc_cond_batch(model, [positive], self.model_input, timestep, options)
+            else:
+                denoised = guide(self.guider, self.view, self.model_input, timestep, options)
+        return AuxiliaryPass(self.model_input, self.sigma, denoised, dict(self.attention.records))
 
     def _is_independent_of_strength(self) -> bool:
-        """Shared guidance lets λ in by the concept's unconditional prediction, from the third pass on."""
-        return not self.settings.share_guidance or self._guidance_scale() == 1.0 or self.auxiliary_passes < 2
+        """Shared guidance lets λ in by the concept's other predictions, from the third pass on."""
+        return not self.uses_shared_guidance or self.auxiliary_passes < 2
 
-    def _guide(self, epsilon_unconditional: Tensor | None) -> None:
-        denoised = self.conditional
-        if epsilon_unconditional is not None:
-            scale = self._guidance_scale()
-            denoised = guided_denoised(self.model_input, denoised, epsilon_unconditional, self.sigma, scale)
+    def _share_guidance(self, shared: SharedPredictions, timestep: Tensor, model_options: dict[str, Any]) -> None:
+        options = shared.answering(model_options, self.view["positive"], self.conditional)
+        denoised = guide(self.guider, self.view, self.model_input, timestep, options)
+        self.uses_shared_guidance = shared.were_used
         self.denoised = composite(denoised, self.latent_image, self.call_mask)
-
-    def _guidance_scale(self) -> float:
-        has_negative = self.guider.conds.get("negative") is not None
-        scale = float(self.guider.cfg)
-        return scale if has_negative and not math.isclose(scale, 1.0) else 1.0
 
     def _inpainted_input(self, timestep: Tensor, model_options: dict[str, Any]) -> Tensor:
         self.call_mask = self.mask
@@ -267,28 +279,12 @@ class _Run:
         return composite(self.x, kept, self.call_mask)
 
 
-class _UnconditionalCapture:
-    """Overhears the concept branch's unconditional prediction, for shared guidance."""
-
-    def __init__(self, negative: Any) -> None:
-        self._negative = negative
-        self._x: Tensor | None = None
-        self._denoised: Tensor | None = None
-
-    def __call__(
-        self, executor: Any, model: Any, conds: list[Any], x: Tensor, *args: Any, **kwargs: Any
-    ) -> list[Tensor]:
-        outputs = executor(model, conds, x, *args, **kwargs)
-        for cond, denoised in zip(conds, outputs):
-            if self._denoised is None and cond is not None and cond is self._negative:
-                self._x, self._denoised = x.clone(), denoised.clone()
-        return outputs
-
-    def epsilon(self, sigma: float) -> Tensor | None:
-        """Return ε_u, or None when no unconditional ran (cfg = 1)."""
-        if self._x is None or self._denoised is None:
-            return None
-        return epsilon_from_denoised(self._x, self._denoised, sigma)
+@contextmanager
+def _untouched_random_state(device: torch.device) -> Iterator[None]:
+    """Keep the global generators as they are: patches such as token merging draw from them in every forward."""
+    others = [] if device.type == "cpu" else [device]
+    with torch.random.fork_rng(others, device_type=device.type if others else "cuda"):
+        yield
 
 
 def _sampler_sample(

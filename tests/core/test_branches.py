@@ -10,9 +10,9 @@ import torch
 from comfyui_dci.dci_core.branches import (
     auxiliary_noise,
     composite,
+    denoised_from_epsilon,
     epsilon_from_denoised,
     euler_step,
-    guided_denoised,
     sigma_at_end,
 )
 from torch import Tensor
@@ -111,41 +111,23 @@ def test_epsilon_by_hand() -> None:
     assert epsilon_from_denoised(x, denoised, 4.0).tolist() == [0.5, -0.5]
 
 
-def test_guidance_by_hand() -> None:
-    """x = 10, σ = 2, D_a = 4 → ε_a = 3; ε_u = 1, s = 5 → ε' = 1 + 5·2 = 11 → D' = 10 - 22 = -12."""
-    x, denoised, epsilon_u = (torch.tensor([value]) for value in (10.0, 4.0, 1.0))
-    assert guided_denoised(x, denoised, epsilon_u, 2.0, 5.0).item() == -12.0
+def test_denoised_from_epsilon_by_hand_and_back() -> None:
+    x, epsilon = torch.tensor([3.0, -1.0]), torch.tensor([0.5, -0.5])
+    denoised = denoised_from_epsilon(x, epsilon, 4.0)
+    assert denoised.tolist() == [1.0, 1.0]
+    assert torch.equal(epsilon_from_denoised(x, denoised, 4.0), epsilon)
 
 
-def test_scale_one_is_the_conditional_prediction() -> None:
-    x, denoised, epsilon_u = torch.randn(3, 2, 4, 3, 3).double()
-    actual = guided_denoised(x, denoised, epsilon_u, 1.7, 1.0)
-    torch.testing.assert_close(actual, denoised, atol=1e-12, rtol=0)
-
-
-def test_scale_zero_is_the_unconditional_prediction() -> None:
-    x, denoised, epsilon_u = torch.randn(3, 2, 4, 3, 3).double()
-    assert torch.equal(guided_denoised(x, denoised, epsilon_u, 1.7, 0.0), x - 1.7 * epsilon_u)
-
-
-@pytest.mark.parametrize("scale", [0.0, 1.0, 6.0, 7.5])
-def test_guidance_is_plain_cfg_when_both_branches_share_one_latent(scale: float) -> None:
-    x, denoised, unconditional = torch.randn(3, 2, 4, 3, 3, generator=torch.Generator().manual_seed(0)).double()
-    sigma = torch.tensor([0.5, 14.6], dtype=torch.float64).view(2, 1, 1, 1)
-    shared = epsilon_from_denoised(x, unconditional, sigma)
-    actual = guided_denoised(x, denoised, shared, sigma, scale)
-    torch.testing.assert_close(actual, unconditional + scale * (denoised - unconditional), atol=1e-12, rtol=0)
-
-
-def test_sharing_guidance_shares_the_noise_prediction_not_the_image() -> None:
-    """Two latents: D_a' = x_a - σ(ε_u + s(ε_a - ε_u)) with ε_u from the concept's latent (METHOD section 3.3)."""
+@pytest.mark.parametrize("scale", [0.0, 1.0, 7.5])
+def test_sharing_guidance_shares_the_noise_prediction_not_the_image(scale: float) -> None:
+    """Two latents: plain guidance on D_u' is D_a' = x_a - σ(ε_u + s(ε_a - ε_u)), ε_u from the concept's latent."""
     x_c, x_a, d_u, d_a = torch.randn(4, 1, 4, 3, 3, generator=torch.Generator().manual_seed(1)).double()
-    sigma, scale = 3.0, 7.5
-    actual = guided_denoised(x_a, d_a, epsilon_from_denoised(x_c, d_u, sigma), sigma, scale)
-    # in images the shared prediction reads as x_a - (x_c - D_u) on the auxiliary latent
-    unconditional = x_a - (x_c - d_u)
-    torch.testing.assert_close(actual, unconditional + scale * (d_a - unconditional))
-    assert not torch.allclose(actual, d_u + scale * (d_a - d_u))
+    sigma = 3.0
+    epsilon_u, epsilon_a = epsilon_from_denoised(x_c, d_u, sigma), epsilon_from_denoised(x_a, d_a, sigma)
+    unconditional = denoised_from_epsilon(x_a, epsilon_u, sigma)
+    actual = unconditional + scale * (d_a - unconditional)
+    torch.testing.assert_close(actual, x_a - sigma * (epsilon_u + scale * (epsilon_a - epsilon_u)))
+    assert scale == 1.0 or not torch.allclose(actual, d_u + scale * (d_a - d_u))
 
 
 def test_an_euler_step_by_hand() -> None:

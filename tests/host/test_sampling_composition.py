@@ -203,10 +203,11 @@ def test_steps_after_the_active_part_run_no_extra_rows() -> None:
 
     def count(executor: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
         rows.append(x.shape[0])
-        assert len(rows) < 5 or "attn2" not in args[-1].get("patches_replace", {})
+        patched = "attn2" in args[-1].get("patches_replace", {})
+        assert patched == (len(rows) < 5)
         return executor(x, *args, **kwargs)
 
-    watched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "count", count)
+    watched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "count", count)
     ksample(watched, s.positive, s.negative, steps=6)
     assert rows == [1, 2, 1, 2, 2, 2, 2, 2]  # two active steps of 1 + 2 rows, then plain ones of 2
 

@@ -51,7 +51,7 @@ def test_equal_prompts_and_noise_leave_the_image_alone(sampler: str, strength: f
     s = scene()
     cond, options = s.positive[0]
     carried = options[CARRIED_KEY]
-    same = AuxiliaryText(cond, options["pooled_output"], carried.concept_tokens, carried.concept_tokens)
+    same = AuxiliaryText(cond, cond, options["pooled_output"], carried.concept_tokens, carried.concept_tokens)
     positive = [[cond, {**options, CARRIED_KEY: same}]]
     patched = dci(s.model, injection_strength=strength, share_noise=True, share_guidance=share_guidance)
     stock = ksample(s.model, s.positive, s.negative, sampler)

@@ -16,7 +16,7 @@ from comfyui_dci.nodes.host import attention
 from comfyui_dci.nodes.host.sampling import AUXILIARY, PATCH_KEY
 from scenes import dci, encode, ksample, positive, relative_difference, scene
 
-ROUNDING = 2e-5
+ROUNDING = 5e-5
 """Other batch sizes round differently: relative to the largest value of the latent, float32."""
 
 

@@ -62,10 +62,15 @@ def test_the_concepts_tokens_are_found(prompt: str, concept_words: list[str], au
     assert set(words_at(s.clip, auxiliary_text, tuple(sorted(left_out)))) == {"dog"}
 
 
-def test_a_noun_of_several_tokens_is_found_whole(plushy: Scene) -> None:
-    payload = carried(plushy.clip, "a V* tortoise plushy painted on a house")
-    words = words_at(plushy.clip, "a V* tortoise plushy painted on a house", payload.concept_tokens.selected)
+@pytest.mark.parametrize("phrase", ["V* tortoise plushy", "V* tortoise (plushy:1.2)", "(V* tortoise:0.8) plushy"])
+def test_a_noun_of_several_tokens_is_found_whole(plushy: Scene, phrase: str) -> None:
+    prompt = f"a {phrase} painted on a house"
+    payload = carried(plushy.clip, prompt)
+    words = words_at(plushy.clip, prompt, payload.concept_tokens.selected)
     assert words[:3] == ["*"] * 3 and "".join(words[3:]) == "tortoiseplushy"
+    auxiliary_text = build_conditioning(plushy.clip, prompt, "dog").auxiliary_text
+    context = words_at(plushy.clip, auxiliary_text, payload.auxiliary_tokens.selected)
+    assert context == ["a", "painted", "on", "a", "house"]
 
 
 def test_the_auxiliary_noun_elsewhere_in_the_prompt_stays_context() -> None:

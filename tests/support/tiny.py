@@ -47,6 +47,42 @@ SDXL_LAYOUT = {
     "num_classes": "sequential",
     "use_linear_in_transformer": True,
 }
+LAYOUTS = {
+    "sd1": SD1_LAYOUT,
+    "inpaint": SD1_LAYOUT | {"in_channels": 9},
+    "sd2": SD1_LAYOUT | {"use_linear_in_transformer": True, "model_channels": 64},
+    "sdxl": SDXL_LAYOUT,
+    "ssd1b": SDXL_LAYOUT
+    | {
+        "transformer_depth": [0, 0, 2, 2, 3, 3],
+        "transformer_depth_output": [0, 0, 0, 1, 1, 2, 4, 3, 3],
+        "transformer_depth_middle": -1,
+    },
+    "vega": SDXL_LAYOUT
+    | {
+        "transformer_depth": [0, 0, 1, 1, 2, 2],
+        "transformer_depth_output": [0, 0, 0, 1, 1, 1, 2, 2, 2],
+        "transformer_depth_middle": -1,
+    },
+    "koala_700m": SDXL_LAYOUT
+    | {
+        "num_res_blocks": [1, 1, 1],
+        "transformer_depth": [0, 2, 3],
+        "transformer_depth_output": [0, 0, 2, 2, 3, 3],
+        "transformer_depth_middle": -2,
+    },
+    "mini": SD1_LAYOUT  # an SD1 of three cross-attention layers, for what needs very many runs
+    | {
+        "num_res_blocks": [1],
+        "channel_mult": [1],
+        "transformer_depth": [1],
+        "transformer_depth_output": [1, 0],
+    },
+}
+CONFIGS = {
+    "sd1": supported.SD15, "inpaint": supported.SD15, "mini": supported.SD15, "sd2": supported.SD20,
+    "sdxl": supported.SDXL, "ssd1b": supported.SSD1B, "vega": supported.Segmind_Vega, "koala_700m": supported.KOALA_700M,
+}  # fmt: skip
 TEXT = {"hidden_size": 64, "num_attention_heads": 2, "num_hidden_layers": 3, "intermediate_size": 128}
 TEXT_G = {"hidden_size": 96, "num_attention_heads": 3, "num_hidden_layers": 4, "intermediate_size": 192}
 
@@ -60,19 +96,18 @@ class Tiny(NamedTuple):
 
 
 def tiny(family: str, v_prediction: bool = False, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tiny:
-    """Return a tiny model of a family: "sd1", "sd2" or "sdxl"."""
+    """Return a tiny model of a family, one of ``LAYOUTS``."""
     return Tiny(tiny_model(family, v_prediction, dtype, seed), tiny_clip(family, seed), tiny_vae(seed))
 
 
 def tiny_model(family: str, v_prediction: bool = False, dtype: torch.dtype = torch.float32, seed: int = 0) -> Any:
-    layout = SDXL_LAYOUT if family == "sdxl" else SD1_LAYOUT
-    changes = {"use_linear_in_transformer": True, "model_channels": 64} if family == "sd2" else {}
-    config_class = {"sd1": supported.SD15, "sd2": supported.SD20, "sdxl": supported.SDXL}[family]
-    config = config_class({**COMMON, **layout, **changes})
+    config = CONFIGS[family]({**COMMON, **LAYOUTS[family]})
     config.set_inference_dtype(dtype, None)
     kind = comfy.model_base.ModelType.V_PREDICTION if v_prediction else comfy.model_base.ModelType.EPS
-    base = comfy.model_base.SDXL if family == "sdxl" else comfy.model_base.BaseModel
+    base = comfy.model_base.SDXL if isinstance(config, supported.SDXL) else comfy.model_base.BaseModel
     model = base(config, model_type=kind, device=torch.device("cpu"))
+    if family == "inpaint":
+        model.set_inpaint()
     fill(model.diffusion_model, seed)
     with torch.no_grad():
         model.diffusion_model.out[2].weight.mul_(0.3)  # a smooth model, so that adaptive samplers end soon
@@ -85,7 +120,8 @@ def tiny_clip(family: str, seed: int = 0) -> Any:
         "sd2": (comfy.text_encoders.sd2_clip.SD2ClipModel, comfy.text_encoders.sd2_clip.SD2Tokenizer),
         "sdxl": (comfy.sdxl_clip.SDXLClipModel, comfy.sdxl_clip.SDXLTokenizer),
     }
-    clip_class, tokenizer = classes[family]
+    kind = "sdxl" if issubclass(CONFIGS[family], supported.SDXL) else family
+    clip_class, tokenizer = classes.get(kind, classes["sd1"])
     target = SimpleNamespace(params={}, clip=clip_class, tokenizer=tokenizer)
     options = {f"clip_{name}_model_config": TEXT_G if name == "g" else TEXT for name in "lgh"}
     clip = comfy.sd.CLIP(target, model_options={"dtype": torch.float32, **options})
