@@ -29,7 +29,7 @@ def main() -> int:
     from measuring import describe, measure
 
     result = measure(checkpoint, given.size, given.batch, given.steps, given.rounds, given.cpu)
-    print(describe(result))
+    sys.stdout.write(describe(result) + "\n")
     if given.json:
         given.json.write_text(json.dumps(result, indent=1) + "\n")
     return 0 if all(row["value"] <= row["target"] for row in result["targets"]) else 1
