@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .errors import UserInputError
+from .prompts import check_placeholder
 
 FORMAT_VERSION = 1
 TEXT_ENCODERS = ("clip_l", "clip_g", "clip_h")
@@ -63,6 +64,18 @@ class Concept:
     tokens: Mapping[str, Tensor]
     info: ConceptInfo
     contexts: Mapping[str, Tensor] | None = None
+
+
+def renamed(concept: Concept, placeholder: str) -> Concept:
+    """Return the concept under another placeholder; an empty one keeps the one it was trained with.
+
+    Raises:
+        UserInputError: prompts could not carry the placeholder.
+    """
+    if not placeholder.strip():
+        return concept
+    check_placeholder(placeholder.strip(), concept.info.class_noun)
+    return replace(concept, info=replace(concept.info, placeholder=placeholder.strip()))
 
 
 def key_value_hash(weights: Iterable[tuple[str, Tensor]]) -> str:

@@ -149,6 +149,56 @@ def pair_prompts(
     return PromptPair(prompt, replace_placeholder(template, placeholder, noun), template)
 
 
+def pair_prompts_of_several(
+    prompt: str, words: Sequence[tuple[str, str]], auxiliary_nouns: Sequence[str]
+) -> PromptPair:
+    """Make P_a from a P that names several concepts, by giving each its own auxiliary noun.
+
+    Args:
+        prompt: P, with every placeholder at least once.
+        words: placeholder and class noun of each concept.
+        auxiliary_nouns: one for each concept, in the same order; other than all class nouns.
+
+    Raises:
+        UserInputError: an auxiliary noun cannot be used.
+    """
+    template = prompt
+    for placeholder, class_noun in words:
+        template = merge_concept_phrase(template, placeholder, class_noun)
+    auxiliary = template
+    for (placeholder, _), noun in zip(words, auxiliary_nouns, strict=True):
+        for other in words:
+            noun = check_auxiliary_noun(noun, *other)
+        auxiliary = replace_placeholder(auxiliary, placeholder, noun)
+    return PromptPair(prompt, auxiliary, template)
+
+
+def choose_auxiliary_nouns(text: str, words: Sequence[tuple[str, str]]) -> list[str]:
+    """Return an auxiliary noun for each concept of a prompt.
+
+    Args:
+        text: "auto", a noun, or for several concepts one noun (or "auto") for each with commas between them.
+        words: placeholder and class noun of each concept, in the order of the prompt.
+
+    Raises:
+        UserInputError: the number of nouns is not the number of concepts.
+    """
+    given = [noun.strip() for noun in text.split(",")] if len(words) > 1 else [text.strip()]
+    if len(given) == 1 and given[0].lower() == AUTO:
+        given = [AUTO] * len(words)
+    if len(given) != len(words):
+        names = " and ".join(placeholder for placeholder, _ in words)
+        raise UserInputError(
+            f"The prompt names {names}, but there are {len(given)} auxiliary nouns in {text!r}. Write one for each in this "
+            f'order, with commas between them, for example "{", ".join(COMMON_NOUNS[: len(words)])}", or "{AUTO}".'
+        )
+    taken = [class_noun for _, class_noun in words]
+    nouns: list[str] = []
+    for noun in given:
+        nouns.append(first_unrelated_noun(" ".join([*taken, *given, *nouns])) if noun.lower() == AUTO else noun)
+    return nouns
+
+
 def check_auxiliary_noun(auxiliary_noun: str, placeholder: str, class_noun: str) -> str:
     """Return the auxiliary noun with plain single spaces.
 
@@ -208,6 +258,11 @@ def concept_token_set(tokens: Sequence[Token], is_concept: Callable[[Any], bool]
         if len(following) == len(noun_ids) and all(_is_id(t, i) for (_, t), i in zip(following, noun_ids)):
             selected += [place for place, _ in following]
     return TokenSet(tuple(position for position, _ in tokens), tuple(selected))
+
+
+def united(sets: Sequence[TokenSet]) -> TokenSet:
+    """Return the union of token sets of one prompt: T(P) of a prompt that names several concepts."""
+    return TokenSet(sets[0].prompt, tuple(sorted({position for one in sets for position in one.selected})))
 
 
 def auxiliary_token_set(tokens: Sequence[Token], is_auxiliary_noun: Callable[[Any], bool]) -> TokenSet:

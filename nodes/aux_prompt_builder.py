@@ -37,7 +37,8 @@ class AuxPromptBuilder(io.ComfyNode):
                     "auxiliary_noun",
                     default=AUTO,
                     tooltip="A common noun to take your subject's place in the auxiliary prompt: anything but the class "
-                    "noun, best something likely in this scene. auto: the first of a fixed list that differs.",
+                    "noun, best something likely in this scene. auto: the first of a fixed list that differs. For several concepts "
+                    "one for each, with commas between them.",
                 ),
                 io.Boolean.Input(
                     "entire_prompt",

@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from ..dci_core.concept import Concept
+from ..dci_core.concept import Concept, renamed
 from ..dci_core.concept_file import PRECISIONS, load_concept, save_concept
 from ..dci_core.errors import UserInputError
 from .host.applying import apply_concept
@@ -105,6 +105,11 @@ class ApplyConcept(io.ComfyNode):
                     tooltip="Of the change to the model's K and V weights. 1 is as trained, 0 leaves the model as it "
                     "was; V* is known either way.",
                 ),
+                io.String.Input(
+                    "placeholder", default="", optional=True,
+                    tooltip="How prompts call this concept from here on. Empty: as trained, usually V*. Needed for two concepts "
+                    "in one prompt.",
+                ),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="A clone; the model given in is not changed."),
@@ -113,5 +118,5 @@ class ApplyConcept(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, model: Any, clip: Any, concept: Concept, strength: float) -> io.NodeOutput:
-        return io.NodeOutput(*apply_concept(model, clip, concept, strength))
+    def execute(cls, model: Any, clip: Any, concept: Concept, strength: float, placeholder: str = "") -> io.NodeOutput:
+        return io.NodeOutput(*apply_concept(model, clip, renamed(concept, placeholder), strength))

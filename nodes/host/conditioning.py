@@ -16,11 +16,21 @@ from torch import Tensor
 
 from ...dci_core.dbim import TokenSet
 from ...dci_core.errors import UserInputError
-from ...dci_core.prompts import AUTO, auxiliary_token_set, concept_token_set, first_unrelated_noun, pair_prompts
+from ...dci_core.prompts import (
+    AUTO,
+    PromptPair,
+    auxiliary_token_set,
+    choose_auxiliary_nouns,
+    concept_token_set,
+    pair_prompts,
+    pair_prompts_of_several,
+    placeholder_pattern,
+    united,
+)
 from .tokenizer import (
     AuxiliaryNounId,
     KnownConcept,
-    clip_with_noun_for,
+    clip_with_nouns_for,
     is_vector_of,
     known_concepts,
     noun_ids,
@@ -89,31 +99,33 @@ def build_conditioning(
 
     Args:
         clip: a CLIP that knows a concept.
-        prompt: with the concept's placeholder in it.
-        auxiliary_noun: a common noun, or "auto".
+        prompt: with the concept's placeholder in it, or several concepts' placeholders.
+        auxiliary_noun: a common noun, or "auto"; for several concepts one for each, with commas between them.
         entire_prompt: False is the paper's "w/o entire prompt" ablation.
 
     Raises:
-        UserInputError: no concept, more than one concept, or a prompt or noun that cannot be used.
+        UserInputError: no concept, or a prompt or noun that cannot be used.
     """
-    known = _the_concept(clip, prompt)
-    info = known.info
-    noun = auxiliary_noun.strip()
-    if noun.lower() == AUTO:
-        noun = first_unrelated_noun(info.class_noun)
-    pair = pair_prompts(prompt, info.placeholder, info.class_noun, noun, entire_prompt)
-
+    spoken = _spoken_concepts(clip, prompt)
+    words = [(known.info.placeholder, known.info.class_noun) for known in spoken]
+    nouns = choose_auxiliary_nouns(auxiliary_noun, words)
+    pair = _prompt_pair(prompt, words, nouns, entire_prompt)
     concept_ids, concept_rows = real_tokens(clip, pair.concept)
+    for known in spoken:
+        if not all(any(map(is_vector_of(known), (t for _, t in rows))) for rows in concept_rows.values()):
+            name, noun = known.info.placeholder, known.info.class_noun
+            raise UserInputError(
+                f"{name} stands in the prompt {prompt!r}, but not as a word of its own: the tokenizer took it for part "
+                f'of something else. Write it between spaces, for example "a {name} {noun} on grass".'
+            )
     concept_sets = {
-        name: concept_token_set(rows, is_vector_of(known), noun_ids(clip, f"clip_{name}", info.class_noun))
-        for name, rows in concept_rows.items()
-    }
-    if not all(any(map(is_vector_of(known), (t for _, t in rows))) for rows in concept_rows.values()):
-        raise UserInputError(
-            f"{info.placeholder} stands in the prompt {prompt!r}, but not as a word of its own: the tokenizer took it for part "
-            f'of something else. Write it between spaces, for example "a {info.placeholder} {info.class_noun} on grass".'
-        )
-    reader = clip_with_noun_for(clip, known, noun) if entire_prompt else clip
+        encoder: united([
+            concept_token_set(rows, is_vector_of(known), noun_ids(clip, f"clip_{encoder}", known.info.class_noun))
+            for known in spoken
+        ])
+        for encoder, rows in concept_rows.items()
+    }  # fmt: skip
+    reader = clip_with_nouns_for(clip, list(zip(spoken, nouns))) if entire_prompt else clip
     auxiliary_ids, auxiliary_rows = real_tokens(reader, pair.auxiliary_template)
     if entire_prompt and not any(isinstance(t, AuxiliaryNounId) for _, t in next(iter(auxiliary_rows.values()))):
         raise UserInputError(
@@ -135,15 +147,27 @@ def build_conditioning(
     return BuiltConditioning(carried, pair.concept, pair.auxiliary)
 
 
-def _the_concept(clip: Any, prompt: str) -> KnownConcept:
+def _spoken_concepts(clip: Any, prompt: str) -> list[KnownConcept]:
     concepts = known_concepts(clip)
     if not concepts:
         raise UserInputError("This CLIP knows no concept. Connect the CLIP that Apply Concept returns.")
-    spoken = [k for k in concepts if real_tokens_contain(clip, prompt, k)]
-    if len(spoken) > 1:
-        names = " and ".join(k.info.placeholder for k in spoken)
-        raise UserInputError(f"The prompt names {names}. DCI works on one concept per prompt: keep one of them.")
-    return spoken[0] if spoken else concepts[-1]
+    places = {}
+    for number, known in enumerate(concepts):
+        match = placeholder_pattern([known.info.placeholder]).search(prompt)
+        if match is not None and real_tokens_contain(clip, prompt, known):
+            places[number] = match.start()
+    return [concepts[number] for number in sorted(places, key=places.__getitem__)] or [concepts[-1]]
+
+
+def _prompt_pair(prompt: str, words: list[tuple[str, str]], nouns: list[str], entire_prompt: bool) -> PromptPair:
+    if len(words) == 1:
+        return pair_prompts(prompt, *words[0], nouns[0], entire_prompt)
+    if not entire_prompt:
+        names = " and ".join(placeholder for placeholder, _ in words)
+        raise UserInputError(
+            f"The prompt names {names}. The ablation without the entire prompt works on one concept: turn entire_prompt on, or keep one."
+        )
+    return pair_prompts_of_several(prompt, words, nouns)
 
 
 def real_tokens_contain(clip: Any, prompt: str, known: KnownConcept) -> bool:

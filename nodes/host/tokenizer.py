@@ -73,18 +73,24 @@ def clip_with_concept(clip: Any, concept: Concept) -> Any:
     taken = [k.info.placeholder for k in known_concepts(clip)]
     if concept.info.placeholder.lower() in (name.lower() for name in taken):
         raise UserInputError(
-            f"This CLIP already knows a concept called {concept.info.placeholder}. Apply one concept per placeholder, "
-            "or train the second one with another placeholder."
+            f"This CLIP already knows a concept called {concept.info.placeholder}. Give the second one another "
+            "placeholder on its Apply Concept, for example W*."
         )
     vectors = {name: tuple(rows.clone().unbind()) for name, rows in concept.tokens.items()}
     return _clip_knowing(clip, (*known_concepts(clip), KnownConcept(concept.info, vectors)))
 
 
-def clip_with_noun_for(clip: Any, known: KnownConcept, noun: str) -> Any:
-    """Return a clone of the CLIP that reads the concept's placeholder as a plain noun, marking its tokens."""
-    others = tuple(k for k in known_concepts(clip) if k is not known)
-    ids = {name: [AuxiliaryNounId(i) for i in noun_ids(clip, name, noun)] for name in encoders_of(clip)}
-    return _clip_knowing(clip, others, {known.info.placeholder: ids})
+def clip_with_nouns_for(clip: Any, nouns: Sequence[tuple[KnownConcept, str]]) -> Any:
+    """Return a clone of the CLIP that reads concepts' placeholders as plain nouns, marking their tokens."""
+    replaced = [known for known, _ in nouns]
+    others = tuple(k for k in known_concepts(clip) if all(k is not known for known in replaced))
+    ids = {
+        known.info.placeholder: {
+            name: [AuxiliaryNounId(i) for i in noun_ids(clip, name, noun)] for name in encoders_of(clip)
+        }
+        for known, noun in nouns
+    }
+    return _clip_knowing(clip, others, ids)
 
 
 def noun_ids(clip: Any, encoder: str, noun: str) -> list[int]:

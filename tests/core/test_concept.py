@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from comfyui_dci.dci_core.concept import Concept, ConceptInfo, check_concept_fits, key_value_hash
+from comfyui_dci.dci_core.concept import Concept, ConceptInfo, check_concept_fits, key_value_hash, renamed
 from comfyui_dci.dci_core.errors import UserInputError
 from torch import Tensor
 
@@ -141,3 +141,12 @@ def test_trained_parameters_can_be_hashed() -> None:
     weights = base_weights()
     parameters = [(name, torch.nn.Parameter(weight)) for name, weight in weights]
     assert key_value_hash(parameters) == key_value_hash(weights)
+
+
+def test_a_concept_can_be_called_by_another_name() -> None:
+    concept = small_concept()
+    other = renamed(concept, " W* ")
+    assert other.info.placeholder == "W*" and other.tokens is concept.tokens and concept.info.placeholder == "V*"
+    assert renamed(concept, "  ") is concept
+    with pytest.raises(UserInputError, match="'Cat' is a word of the class noun"):
+        renamed(concept, "Cat")

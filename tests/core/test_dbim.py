@@ -18,6 +18,7 @@ from comfyui_dci.dci_core.dbim import (
     saliency,
 )
 from comfyui_dci.dci_core.errors import UserInputError
+from comfyui_dci.dci_core.prompts import united
 from comfyui_dci.dci_core.settings import MaskPreset
 from torch import Tensor
 
@@ -349,3 +350,12 @@ def test_without_masks_the_outputs_are_added_or_averaged() -> None:
     concept, auxiliary = torch.tensor([[[1.0, -2.0]]]), torch.tensor([[[3.0, 5.0]]])
     assert dbim.add_outputs(concept, auxiliary, average=False).tolist() == [[[4.0, 3.0]]]
     assert dbim.add_outputs(concept, auxiliary, average=True).tolist() == [[[2.0, 1.5]]]
+
+
+def test_two_concepts_claim_the_sum_of_what_each_claims() -> None:
+    scores = torch.randn(1, 2, 5, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    prompt = (1, 2, 3, 4, 5, 6)
+    one, two = TokenSet(prompt, (2, 3)), TokenSet(prompt, (5,))
+    assert united([one, two]) == TokenSet(prompt, (2, 3, 5))
+    both = reference_token_map(scores, united([two, one]))
+    torch.testing.assert_close(both, reference_token_map(scores, one) + reference_token_map(scores, two))

@@ -172,14 +172,59 @@ def test_a_clip_without_concept_is_refused() -> None:
         build_conditioning(scene().base.clip, "a V* cat", "dog")
 
 
-def test_two_concepts_in_one_prompt_are_refused_and_apart_they_work() -> None:
+@pytest.fixture(scope="module")
+def both() -> Any:
+    """A CLIP that knows V*, a cat, and <mug>, a coffee mug."""
+    s = scene()
     with torch.inference_mode():
-        s = scene()
-        other = random_concept(s.base, seed=8, class_noun="mug", placeholder="<mug>")
-        _, clip = apply_concept(s.model, s.clip, other)
-    with pytest.raises(UserInputError, match="names V\\* and <mug>"):
-        build_conditioning(clip, "a V* cat with a <mug>", "dog")
-    built = build_conditioning(clip, "a <mug> mug on grass", "dog")
-    assert built.auxiliary_text == "a dog on grass"
-    with pytest.raises(UserInputError, match="already knows a concept called V\\*"):
+        other = random_concept(s.base, seed=8, class_noun="coffee mug", placeholder="<mug>")
+        return apply_concept(s.model, s.clip, other)[1]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "nouns", "concept_words", "auxiliary_text", "context"),
+    [
+        (
+            "a V* cat with a <mug> coffee mug, asleep", "dog, red ball", ["*", "*", "*", "cat", "*", "*", "*", "coffee", "mug"],
+            "a dog with a red ball, asleep", ["a", "with", "a", ",", "asleep"],
+        ),
+        ("a <mug> on a (V* cat:1.2)", "ball, dog", ["*"] * 6 + ["cat"], "a ball on a (dog:1.2)", ["a", "on", "a"]),
+        ("V* <mug> and a dog", "dog,auto", ["*"] * 6, "dog horse and a dog", ["and", "a", "dog"]),
+        ("V* cat and <mug> coffee mug", "auto", ["*", "*", "*", "cat", "*", "*", "*", "coffee", "mug"], "dog and horse", ["and"]),
+    ],
+)  # fmt: skip
+def test_two_concepts_have_each_their_tokens_and_their_noun(
+    both: Any, prompt: str, nouns: str, concept_words: list[str], auxiliary_text: str, context: list[str]
+) -> None:
+    built = build_conditioning(both, prompt, nouns)
+    payload = built.conditioning[0][1][CARRIED_KEY]
+    assert words_at(both, prompt, payload.concept_tokens.selected) == concept_words
+    assert built.auxiliary_text == auxiliary_text
+    assert words_at(both, auxiliary_text, payload.auxiliary_tokens.selected) == context
+    assert torch.equal(payload.cross_attn, encode(scene().base.clip, auxiliary_text)[0][0])
+    assert torch.equal(built.conditioning[0][0], encode(both, prompt)[0][0])
+
+
+@pytest.mark.parametrize(
+    ("nouns", "message"),
+    [
+        ("dog", "names V\\* and <mug>, but there are 1 auxiliary nouns.*one for each in this order"),
+        ("dog, ball, tree", "there are 3 auxiliary nouns"),
+        ("dog, cat", "'cat' is the concept's own class noun"),
+        ("coffee mug, dog", "'coffee mug' is the concept's own class noun"),
+        ("dog,", "is empty"),
+        ("dog, V*", "plain words"),
+    ],
+)
+def test_nouns_that_do_not_fit_two_concepts_are_refused(both: Any, nouns: str, message: str) -> None:
+    with pytest.raises(UserInputError, match=message):
+        build_conditioning(both, "a V* cat with a <mug>", nouns)
+
+
+def test_one_of_two_known_concepts_works_as_ever(both: Any) -> None:
+    s = scene()
+    assert build_conditioning(both, "a <mug> coffee mug on grass", "dog").auxiliary_text == "a dog on grass"
+    with pytest.raises(UserInputError, match="works on one concept: turn entire_prompt on"):
+        build_conditioning(both, "a V* cat with a <mug>", "dog, ball", entire_prompt=False)
+    with pytest.raises(UserInputError, match="already knows a concept called V\\*"), torch.inference_mode():
         apply_concept(s.model, s.clip, random_concept(s.base, seed=9))

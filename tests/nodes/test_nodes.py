@@ -66,6 +66,20 @@ def test_a_concept_goes_through_every_node(concepts: Path) -> None:
     assert picture.shape[0] == 2 and picture.shape[-1] == 3 and 0 <= picture.min() < picture.max() <= 1
 
 
+def test_the_same_file_can_be_applied_twice_under_two_names() -> None:
+    s = scene()
+    model, clip = run(ApplyConcept, model=s.base.model, clip=s.base.clip, concept=s.concept)
+    with pytest.raises(UserInputError, match="already knows a concept called V.*another placeholder"):
+        run(ApplyConcept, model=model, clip=clip, concept=s.concept)
+    _, clip = run(ApplyConcept, model=model, clip=clip, concept=s.concept, placeholder=" W* ")
+    built = run(AuxPromptBuilder, clip=clip, prompt="a V* cat and a W* cat", auxiliary_noun="dog, bird")
+    assert built[2] == "a dog and a bird"
+    vectors = [clip.tokenize(text)["l"][0][1][0] for text in ("V*", "W*")]
+    assert torch.equal(*vectors)
+    with pytest.raises(UserInputError, match="The placeholder 'my cat' cannot be used"):
+        run(ApplyConcept, model=model, clip=clip, concept=s.concept, placeholder="my cat")
+
+
 def test_masks_come_out_averaged_as_asked() -> None:
     s = scene()
     latent = {"samples": torch.zeros(1, 4, 16, 16)}

@@ -1,0 +1,68 @@
+"""The benchmark counts what it says: bytes by storage, ratios by hand, the record of a real run."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from scenes import dci, ksample, scene
+
+FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "measuring.py"
+
+
+@pytest.fixture(scope="module")
+def measuring() -> Any:
+    spec = importlib.util.spec_from_file_location("dci_measuring", FILE)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@dataclass
+class Holder:
+    tensor: torch.Tensor
+    others: Any
+
+
+def test_every_storage_counts_once_and_whole(measuring: Any) -> None:
+    base = torch.zeros(10, 10)
+    assert measuring.bytes_held(base) == 400
+    assert measuring.bytes_held([base[0], {"again": base}, Holder(base[:, 1], (torch.zeros(3),))]) == 412
+    cyclic: list[Any] = [torch.zeros(2)]
+    cyclic.append(cyclic)
+    assert measuring.bytes_held(cyclic) == 8 and measuring.bytes_held([1, None, "x"]) == 0
+
+
+def test_the_record_and_all_that_is_held_are_counted_in_a_real_run(measuring: Any) -> None:
+    s, clock = scene(), measuring._Clock()
+    image = ksample(dci(s.model, active_fraction=0.5), s.positive, s.negative, steps=4, batch=2)
+    with clock.watching():
+        watched = ksample(dci(s.model, active_fraction=0.5), s.positive, s.negative, steps=4, batch=2)
+    assert torch.equal(watched, image)
+    # 16 layers: 5 of 32 channels at 8², 5 of 32 at 4², 5 of 64 at 2², 1 of 64 at 1; two images, float32
+    assert clock.record_bytes == 2 * 4 * (5 * 64 * 32 + 5 * 16 * 32 + 5 * 4 * 64 + 64)
+    assert (
+        clock.record_bytes < clock.held_bytes < 3 * clock.record_bytes
+    )  # s_a is a quarter and more at 4 channels a head
+    assert clock.held_after_bytes < clock.held_bytes - clock.record_bytes
+    assert clock.active_steps == 2 and 0 < clock.own < clock.active_seconds and 0 < clock.masks < clock.active_seconds
+
+
+def test_ratios_are_medians_of_rounds_by_hand(measuring: Any) -> None:
+    clocks = {kind: measuring._Clock() for kind in measuring.KINDS}
+    for kind, factor in (("stock", 1.0), ("shared", 1.1), ("exact", 1.2)):
+        for seconds in (10.0, 20.0, 12.0):
+            clocks[kind].add(seconds * factor, seconds * factor / 2, [9.0 * factor, 1.0, 1.0, 1.0])
+    shared = clocks["shared"]
+    shared.active_steps, shared.active_seconds, shared.own, shared.masks = 1, 4.0, 0.1, 0.02
+    shared.record_bytes, shared.held_bytes = 100, 105
+    result = measuring._summary(clocks, 5, {"checkpoint": "x"})
+    assert [row["value"] for row in result["targets"]] == pytest.approx([1.1, 1.2, 1.0, 0.025, 0.005, 1.05])
+    assert result["processor_time"] == pytest.approx({"shared": 1.1, "exact": 1.2})
+    table = measuring.describe(result)
+    assert "| whole run, shared guidance | 1.100 | ≤ 1.1 |" in table and "1 of 5 steps active" in table
