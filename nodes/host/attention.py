@@ -99,6 +99,7 @@ class DualBranchAttention:
         self.concept_rows: Mapping[Any, BranchRows] = {}
         self.auxiliary_rows: Mapping[Any, BranchRows] = {}
         self.records: dict[RecordKey, LayerRecord] = {}
+        self.saw_context_windows = False
         self._weight_means: list[Tensor] = []
 
     def forget(self) -> None:
@@ -173,6 +174,7 @@ class DualBranchAttention:
         weight = self._weight(record, q, k, rows, extra)
         self._weight_means.append(weight.mean())
         height, width = extra["activations_shape"][-2:]
+        self.saw_context_windows |= _window(extra) is not None
         whole = rows.full_frame and _window(extra) is None
         if whole and height * width == weight.shape[-1]:
             self.masks.add(weight, (height, width))

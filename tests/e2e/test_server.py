@@ -93,7 +93,9 @@ def test_training_can_be_watched(whole: Any) -> None:
 def test_sampling_says_on_its_node_what_it_did(whole: Any) -> None:
     _, events = whole
     (text,) = [data["text"] for kind, data in events if kind == "text" and data["node"] == "24"]
-    assert re.match(r"\d+ layers patched; concept tokens \d+ of \d+, context tokens \d+ of \d+; 2 of 6 steps active", text)
+    assert re.match(
+        r"\d+ layers patched; concept tokens \d+ of \d+, context tokens \d+ of \d+; 2 of 6 steps active", text
+    )
 
 
 def test_a_saved_concept_and_the_stock_sampler_make_the_same_image(server: ComfyServer, whole: Any) -> None:
