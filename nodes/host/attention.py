@@ -106,6 +106,7 @@ class DualBranchAttention:
         self.records: dict[RecordKey, LayerRecord] = {}
         self.progress = 0.0
         self.region: Tensor | None = None
+        self.saw_context_windows = False
         self._weight_means: list[Tensor] = []
 
     def forget(self) -> None:
@@ -181,6 +182,7 @@ class DualBranchAttention:
             return add_outputs(out, auxiliary, self.settings.blend is Blend.MEAN, region)
         weight = limit_weight(self._weight(record, q, k, rows, extra), region)
         self._weight_means.append(weight.mean())
+        self.saw_context_windows |= _window(extra) is not None
         whole = rows.area is None and _window(extra) is None
         if whole and height * width == weight.shape[-1]:
             self.masks.add(weight, (height, width))

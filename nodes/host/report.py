@@ -26,6 +26,7 @@ class RunReport:
         active_calls: model calls with two branches; some samplers call the model more than once a step.
         calls: all model calls.
         mean_weight: mean W_a over layers, heads, image tokens and active calls; nan when none was computed.
+        context_windows: whether the host cut the batch into windows.
     """
 
     settings: DCISettings
@@ -36,6 +37,7 @@ class RunReport:
     active_calls: int
     calls: int
     mean_weight: float
+    context_windows: bool = False
 
     def text(self) -> str:
         """Return one line."""
@@ -57,6 +59,8 @@ class RunReport:
             yield f"blend {self.settings.blend.value} uses no masks, so λ has no effect"
         elif self.settings.mask_preset is MaskPreset.PAPER:
             yield "mask preset paper keeps weights near one half whatever λ is"
+        if self.context_windows:
+            yield "masks are not kept for context windows"
         if any(not auxiliary.selected for _, auxiliary in self.tokens):
             yield "the prompt says nothing beside the subject, so there is no context to let in"
 

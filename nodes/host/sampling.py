@@ -221,6 +221,7 @@ class _Run:
             active_calls=self.active_calls,
             calls=self.calls,
             mean_weight=attention.mean_weight(),
+            context_windows=attention.saw_context_windows,
         )
 
     def _timestep(self, sigma: float) -> float:

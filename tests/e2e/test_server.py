@@ -90,6 +90,14 @@ def test_training_can_be_watched(whole: Any) -> None:
     assert texts and re.fullmatch(r"step 4 of 4, loss \d+\.\d{4} \(mean of last 4: \d+\.\d{4}\)", texts[-1])
 
 
+def test_sampling_says_on_its_node_what_it_did(whole: Any) -> None:
+    _, events = whole
+    (text,) = [data["text"] for kind, data in events if kind == "text" and data["node"] == "24"]
+    assert re.match(
+        r"\d+ layers patched; concept tokens \d+ of \d+, context tokens \d+ of \d+; 2 of 6 steps active", text
+    )
+
+
 def test_a_saved_concept_and_the_stock_sampler_make_the_same_image(server: ComfyServer, whole: Any) -> None:
     expected = image_of(server, whole[0], "26")
     forget(server)

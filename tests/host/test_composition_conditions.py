@@ -102,6 +102,38 @@ def test_splitting_the_rows_changes_nothing(name: str, monkeypatch: pytest.Monke
     assert relative_difference(ksample(dci(s.model), cond, s.negative, batch=2), together) < ROUNDING
 
 
+def hooked_clip(clip: Any) -> Any:
+    """What Create Hook LoRA, Create Hook Keyframe and Set CLIP Hooks make: another text encoder after 30 %."""
+    key = "clip_l.transformer.text_model.encoder.layers.1.self_attn.v_proj.weight"
+    weight = clip.patcher.get_key_patches()[key][0][0]
+    hooks = comfy.hooks.create_hook_lora({}, 0.0, 1.0)
+    hooks.hooks[0].weights_clip = {key: ("diff", (0.3 * torch.ones_like(weight),))}
+    hooks.hooks[0].need_weight_init = False
+    keyframes = comfy.hooks.HookKeyframeGroup()
+    keyframes.add(comfy.hooks.HookKeyframe(0.0, 0.0, 0))
+    keyframes.add(comfy.hooks.HookKeyframe(1.0, 0.3, 0))
+    hooks.set_keyframes_on_hooks(keyframes)
+    return hook_nodes.SetClipHooks().apply_hooks(clip, True, True, hooks)[0]
+
+
+@pytest.mark.parametrize("share_guidance", [True, False])
+def test_texts_of_a_scheduled_text_encoder_come_in_pairs(share_guidance: bool) -> None:
+    s = scene()
+    with torch.inference_mode():
+        clip = hooked_clip(s.clip)
+        cond, expected = positive(clip), encode(clip, "a dog in times square, at night")
+    assert len(cond) == len(expected) == 2 and not torch.equal(cond[0][0], cond[1][0])
+    for (_, options), (text, _) in zip(cond, expected):
+        assert torch.equal(options[CARRIED_KEY].cross_attn, text)
+    stock = ksample(s.model, cond, s.negative)
+    forced = dci(s.model, forced_auxiliary_weight=0.0, share_guidance=share_guidance)
+    assert torch.equal(ksample(forced, cond, s.negative), stock)
+    ours = dci(s.model, share_guidance=share_guidance, active_fraction=0.9)
+    assert relative_difference(ksample(ours, cond, s.negative), stock) > 1e-4
+    seen = auxiliary_latents(dci(s.model, active_fraction=0.9), cond, s.negative)
+    assert seen and all(len(conds) == 2 for conds, _ in seen)
+
+
 @pytest.mark.parametrize("scope", list(comfy.hooks.EnumHookScope))
 @pytest.mark.parametrize("key", [("input", 1, 0), ("input", 1)])
 def test_a_replacing_hook_acts_on_both_branches(
@@ -225,3 +257,4 @@ def test_masks_of_context_windows_are_not_recorded_but_their_mean_is_reported() 
     patched, masks = apply_dci(windowed(s.model), DCISettings(active_fraction=0.5), tell=told.append)
     ksample(patched, s.positive, s.negative, batch=5)
     assert masks.calls == [] and "mean auxiliary weight 0." in told[0]
+    assert told[0].endswith("masks are not kept for context windows")

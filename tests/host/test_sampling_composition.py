@@ -7,7 +7,6 @@ from typing import Any
 
 import comfy.controlnet
 import comfy.sample
-import comfy.samplers
 import comfy_extras.nodes_custom_sampler as custom
 import node_helpers
 import nodes as host_nodes
@@ -15,7 +14,7 @@ import pytest
 import torch
 from comfyui_dci.dci_core.branches import auxiliary_noise
 from comfyui_dci.dci_core.settings import DCISettings
-from comfyui_dci.nodes.host.sampling import AUXILIARY, apply_dci
+from comfyui_dci.nodes.host.sampling import apply_dci
 from scenes import dci, encode, ksample, positive, relative_difference, scene
 from tiny import fill
 
@@ -268,21 +267,3 @@ def test_without_added_noise_it_is_plain_sampling_and_says_so(caplog: pytest.Log
         ours = ksample(dci(s.model), s.positive, s.negative, latent=latent, disable_noise=True)
     assert torch.equal(ours, ksample(s.model, s.positive, s.negative, latent=latent, disable_noise=True))
     assert "no noise is added" in caplog.text
-
-
-def test_every_sampler_of_the_host_runs_and_keeps_the_stock_image_when_forced() -> None:
-    s = scene()
-    for sampler in comfy.samplers.SAMPLER_NAMES:
-        if sampler == "dpm_adaptive":  # has its own, slower test
-            continue
-        stock = ksample(s.model, s.positive, s.negative, sampler, steps=3)
-        forced = ksample(dci(s.model, forced_auxiliary_weight=0.0), s.positive, s.negative, sampler, steps=3)
-        assert torch.equal(forced, stock), sampler
-
-
-@pytest.mark.parametrize("scheduler", comfy.samplers.SCHEDULER_NAMES)
-def test_every_scheduler_of_the_host_runs(scheduler: str) -> None:
-    s = scene()
-    ours = ksample(dci(s.model), s.positive, s.negative, scheduler=scheduler)
-    assert relative_difference(ours, ksample(s.model, s.positive, s.negative, scheduler=scheduler)) > 1e-5
-    assert AUXILIARY not in s.positive[0][1]

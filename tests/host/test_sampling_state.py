@@ -13,6 +13,9 @@ from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.dci_core.settings import DCISettings
 from comfyui_dci.nodes.host.sampling import apply_dci
 from scenes import dci, encode, ksample, scene
+from test_composition_conditions import lora_hooked
+from test_composition_controls import with_control
+from test_sampling_composition import tiny_controlnet
 from torch import Tensor
 
 
@@ -83,6 +86,27 @@ def test_cancelling_or_failing_leaves_the_model_as_it_was(kind: str, error: type
     assert torch.equal(ksample(s.model, s.positive, s.negative), stock)
     assert torch.equal(ksample(patched, s.positive, s.negative), ours)
     assert_unchanged(s.model, before)
+
+
+@pytest.mark.parametrize("share_guidance", [True, False])
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_cancelling_with_controls_and_hooks_leaves_the_next_plain_run_as_it_was(
+    call: int, share_guidance: bool
+) -> None:
+    s = scene()
+    stock = ksample(s.model, s.positive, s.negative)
+    with torch.inference_mode():
+        pos, neg = with_control(tiny_controlnet(s.model), False, images=1)
+    pos = lora_hooked(pos)
+    before = patcher_state(s.model)
+    patched = dci(s.model, share_guidance=share_guidance)
+    ours = ksample(patched, pos, neg)
+    error = comfy.model_management.InterruptProcessingException
+    with pytest.raises(error):
+        ksample(fail_at(patched, call, error, WrappersMP.APPLY_MODEL), pos, neg)
+    assert_unchanged(s.model, before)
+    assert torch.equal(ksample(s.model, s.positive, s.negative), stock)
+    assert torch.equal(ksample(patched, pos, neg), ours)
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
