@@ -14,6 +14,9 @@ CONCEPT_INITIAL_IDS = (43514, 47629, 42170)
 
 PREFIX_WORDS = {1: ("a",), 2: ("photo", "of"), 4: ("a", "photo", "of", "a")}
 SUFFIX_WORDS = {1: (".",), 2: (".", ".")}
+TEMPLATE_WORDS = ("photo", "of", "a")
+"""What stands before V* in modes without learned contexts, as in Custom Diffusion."""
+
 INITIAL_STD = 0.02
 MOST_VECTORS = 16
 
