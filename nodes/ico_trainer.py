@@ -9,11 +9,13 @@ from comfy_api.latest import io
 
 from ..dci_core.ico import MOST_VECTORS, ICOScheme
 from ..dci_core.prompts import check_class_noun, check_placeholder
-from ..dci_core.training import TrainingSettings
+from ..dci_core.training_settings import TrainingSettings
+from .host.concept_store import training_root
 from .host.progress import TrainingProgress
-from .host.trainer import images_from, one_caption_each, train_concept
+from .host.trainer import Storage, images_from, one_caption_each, train_concept
 from .host.training import TrainingInputs
 from .sockets import CATEGORY, LARGEST_SEED, ConceptSocket, LossMap
+from .training_inputs import checkpoint_plan, given_settings, setting_inputs, storage_inputs
 
 
 class ICOTrainer(io.ComfyNode):
@@ -77,6 +79,8 @@ class ICOTrainer(io.ComfyNode):
                 io.String.Input("regularization_captions", multiline=True, default="", optional=True,
                                 tooltip="A caption per regularization image, one per line, or one for all; empty: "
                                 '"photo of a <class noun>".'),
+                *setting_inputs(),
+                *storage_inputs(),
             ],
             outputs=[
                 ConceptSocket.Output(display_name="concept", tooltip="For Save Concept and Apply Concept."),
@@ -104,6 +108,7 @@ class ICOTrainer(io.ComfyNode):
             context_learning_rate=value["context_learning_rate"],
             flip=value["flip"],
             seed=value["seed"],
+            **given_settings(value),
         )
         class_images = images_from(regularization_images)
         inputs = TrainingInputs(
@@ -117,5 +122,6 @@ class ICOTrainer(io.ComfyNode):
         concept, losses = train_concept(
             value["model"], value["clip"], value["vae"], inputs, settings, progress.on_step,
             placeholder=value["placeholder"], keep_contexts=value["keep_contexts"],
+            storage=Storage(training_root(), checkpoint_plan(value), value.get("reuse", True)),
         )  # fmt: skip
         return io.NodeOutput(concept, {"loss": losses})

@@ -1,21 +1,42 @@
-"""Run a training from host objects to a finished concept."""
+"""Run a training from host objects to a finished concept, on disk before it is returned."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import comfy.model_management
 import torch
 from torch import Tensor
 
-from ...dci_core.concept import Concept, ConceptInfo
+from ...dci_core.concept import Concept
 from ...dci_core.errors import UserInputError
-from ...dci_core.training import ConceptTraining, TrainingSettings, run_training
-from ...dci_core.version import VERSION
-from .families import family_of
+from ...dci_core.training import ConceptTraining
+from ...dci_core.training_folder import TrainingFolder
+from ...dci_core.training_run import CheckpointPlan, run_training
+from ...dci_core.training_settings import TrainingSettings
+from . import LOG
+from .description import ConceptMaker, key_of
 from .training import TrainingInputs, prepare_training
-from .weights import base_hash
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Where and when a run is kept on disk.
+
+    Args:
+        root: folder in which each run gets a folder of its own; None keeps nothing.
+        plan: when checkpoints are written.
+        reuse: go on from checkpoints of the same inputs, and return a finished concept instead of training again;
+            False deletes what the same inputs have left.
+    """
+
+    root: Path | None = None
+    plan: CheckpointPlan = field(default_factory=CheckpointPlan)
+    reuse: bool = True
 
 
 def train_concept(
@@ -27,6 +48,7 @@ def train_concept(
     on_step: Callable[[int, float], None],
     placeholder: str = "V*",
     keep_contexts: bool = False,
+    storage: Storage | None = None,
 ) -> tuple[Concept, list[float]]:
     """Train a concept and return it with the loss of every step.
 
@@ -34,16 +56,65 @@ def train_concept(
     whatever ``on_step`` raises leaves them as they are.
 
     Raises:
-        UserInputError: an input cannot be used, or the loss stopped being a number.
+        UserInputError: an input cannot be used, the loss stopped being a number, or memory ran out.
     """
-    training = prepare_training(model, clip, vae, inputs, settings)
+    storage = storage or Storage()
+    folder = None
+    key = ""
+    if storage.root is not None:
+        key = key_of(model, clip, vae, inputs, settings, placeholder, keep_contexts)
+        folder = TrainingFolder(storage.root / folder_name(inputs.class_noun, key), key)
+        if not storage.reuse:
+            folder.clear()
+        with torch.inference_mode(False):
+            finished = folder.finished()
+        if finished is not None:
+            LOG.info("These inputs were trained before; the concept in %s is returned.", folder.path)
+            return finished, list(finished.info.history["loss"])
     try:
+        training = prepare_training(model, clip, vae, inputs, settings)
+        make_concept = ConceptMaker(model, inputs, settings, placeholder, keep_contexts, key)
         with torch.inference_mode(False), torch.enable_grad():
-            losses = run_training(training, on_step)
-            return _finished(model, training, inputs, placeholder, keep_contexts), losses
+            losses = run_training(training, on_step, folder, storage.plan, make_concept)
+            concept = make_concept(training)
+            if folder is not None:
+                folder.finish(concept)
+        return concept, losses
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise out_of_memory(error, settings) from error
+        raise
     finally:
-        del training
+        training: ConceptTraining | None = None  # noqa: F841 frees the private copies before the cache is emptied
         comfy.model_management.soft_empty_cache()
+
+
+def folder_name(class_noun: str, key: str) -> str:
+    """Return the name of a run's folder: the class noun in letters any system allows, and the start of the key."""
+    return f"{re.sub(r'[^a-z0-9]+', '-', class_noun.lower()).strip('-')[:40] or 'concept'}-{key[:12]}"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on the GPU or (as torch tells it) on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def out_of_memory(error: BaseException, settings: TrainingSettings) -> UserInputError:
+    """Return the error that says what was needed and which options lower it."""
+    wanted = re.search(r"[Tt]r(?:ied|ying) to allocate ([\d.]+ ?\w+)|allocate (\d+ bytes)", str(error))
+    needed = f" while asking for {wanted[1] or wanted[2]} more" if wanted else ""
+    cures = [
+        "gradient_checkpointing on" if not settings.gradient_checkpointing else "",
+        f"batch_size 1 (now {settings.batch_size})" if settings.batch_size > 1 else "",
+        "rank 16, so that optimiser and gradients shrink" if not settings.rank else "",
+        "optimizer adamw_8bit" if settings.optimizer.value == "adamw" and not settings.rank else "",
+        "a smaller resolution",
+    ]
+    return UserInputError(
+        f"Memory ran out{needed}. What was reached is kept as a checkpoint. Try, in this order: "
+        + "; ".join(cure for cure in cures if cure)
+        + f". The host said: {str(error).splitlines()[0][:200]}"
+    )
 
 
 def images_from(batches: Sequence[Tensor] | None) -> list[Tensor]:
@@ -65,34 +136,3 @@ def one_caption_each(texts: Sequence[str] | None, images: int, class_noun: str) 
     if len(lines) <= 1:
         return (lines or [f"photo of a {class_noun}"]) * images
     return lines
-
-
-def _finished(
-    model: Any, training: ConceptTraining, inputs: TrainingInputs, placeholder: str, keep_contexts: bool
-) -> Concept:
-    settings = training.settings
-    info = ConceptInfo(
-        family=family_of(model).name,
-        class_noun=inputs.class_noun,
-        placeholder=placeholder,
-        prefix=settings.scheme.prefix,
-        suffix=settings.scheme.suffix,
-        concept_vectors=settings.scheme.concept_vectors,
-        steps=settings.steps,
-        seed=settings.seed,
-        base_hash=base_hash(model),
-        settings={
-            "batch_size": settings.batch_size,
-            "learning_rate": settings.learning_rate,
-            "context_learning_rate": settings.context_learning_rate,
-            "flip": settings.flip,
-            "resolution": inputs.resolution_px or family_of(model).native_size_px,
-            "images": len(inputs.images),
-            "regularization_images": len(inputs.regularization_images),
-        },
-        package_version=VERSION,
-    )
-    tokens = {name: vectors.detach().cpu().clone() for name, vectors in training.tokens.items()}
-    contexts = {name: vectors.detach().cpu().clone() for name, vectors in training.contexts.items()}
-    keep = keep_contexts and settings.scheme.contexts > 0
-    return Concept(training.key_value_deltas(), tokens, info, contexts if keep else None)

@@ -6,7 +6,7 @@ it. Nothing of the host is changed: its weights are read, never written.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from ...dci_core.ico import (
     CONCEPT_INITIAL_IDS,
     PREFIX_WORDS,
     SUFFIX_WORDS,
+    TEMPLATE_WORDS,
     ICOScheme,
     PromptWords,
     end_position,
@@ -31,13 +32,9 @@ from ...dci_core.ico import (
     initial_contexts,
 )
 from ...dci_core.images import center_square
-from ...dci_core.training import (
-    ConceptTraining,
-    ImageSet,
-    RegularizationSet,
-    TextConditioning,
-    TrainingSettings,
-)
+from ...dci_core.training import ConceptTraining
+from ...dci_core.training_data import ImageSet, RegularizationSet, TextConditioning
+from ...dci_core.training_settings import TrainingSettings
 from .families import Family, family_of
 from .networks import EMBEDDINGS, HostDenoiser, HostPromptEncoder, text_encoder, without_vocabulary
 from .tokenizer import encoders_of, noun_ids, real_tokens
@@ -113,12 +110,12 @@ def prepare_training(
         UserInputError: images, captions, model or CLIP cannot be used.
     """
     family = check_trainable(model, clip)
-    _check_inputs(clip, family, inputs, settings.scheme)
+    _check_inputs(clip, family, inputs, settings.prompt_scheme)
     size = inputs.resolution_px or family.native_size_px
     prediction = prediction_of(model)
     latents = _encode_images(model, vae, inputs.images, size, settings.flip)
     class_latents = _encode_images(model, vae, inputs.regularization_images, size, settings.flip)
-    class_text = _encode_captions(clip, inputs.regularization_captions)
+    class_text = _encode_captions(clip, inputs.regularization_captions, "clip_g" in family.text_encoders)
     device = comfy.model_management.get_torch_device()
     comfy.model_management.unload_all_models()
     comfy.model_management.soft_empty_cache()
@@ -131,16 +128,16 @@ def prepare_training(
             n: initial_concept(_rows(e, CONCEPT_INITIAL_IDS), settings.scheme, generator) for n, e in encoders.items()
         }
         contexts = {
-            name: _initial_contexts(clip, name, encoder, len(inputs.images), settings.scheme, generator)
+            name: _initial_contexts(clip, name, encoder, len(inputs.images), settings, generator)
             for name, encoder in encoders.items()
         }
         regularization = None
         if class_latents is not None and class_text is not None:
-            regularization = RegularizationSet(_own(class_latents, device), _own_text(class_text, device))
+            regularization = RegularizationSet(_own(class_latents, device), text=_own_text(class_text, device))
         assert latents is not None
         return ConceptTraining(
             settings=settings,
-            denoiser=HostDenoiser(model, device, size),
+            denoiser=HostDenoiser(model, device, settings),
             encoder=HostPromptEncoder({n: without_vocabulary(e, device) for n, e in encoders.items()}, family),
             sigmas=model.get_model_object("model_sampling").sigmas.detach().cpu().clone(),
             prediction=prediction,
@@ -195,7 +192,7 @@ def _encode_images(model: Any, vae: Any, images: Sequence[Tensor], size: int, fl
     return torch.stack(encoded) if encoded else None
 
 
-def _encode_captions(clip: Any, captions: Sequence[str]) -> TextConditioning | None:
+def _encode_captions(clip: Any, captions: Sequence[str], with_pooled: bool) -> TextConditioning | None:
     if not captions:
         return None
     contexts, pooled = [], []
@@ -204,7 +201,7 @@ def _encode_captions(clip: Any, captions: Sequence[str]) -> TextConditioning | N
         context, vector = clip.encode_from_tokens(tokens, return_pooled=True)
         contexts.append(context)
         pooled.append(vector)
-    return TextConditioning(torch.cat(contexts), torch.cat(pooled) if pooled[0] is not None else None)
+    return TextConditioning(torch.cat(contexts), torch.cat(pooled) if with_pooled else None)
 
 
 def _rows(encoder: ClipTextTransformer, ids: Sequence[int]) -> Tensor:
@@ -219,17 +216,21 @@ def _prompt_words(clip: Any, name: str, encoder: ClipTextTransformer, class_noun
 
 
 def _initial_contexts(
-    clip: Any, name: str, encoder: ClipTextTransformer, images: int, scheme: ICOScheme, generator: torch.Generator
+    clip: Any,
+    name: str,
+    encoder: ClipTextTransformer,
+    images: int,
+    settings: TrainingSettings,
+    generator: torch.Generator,
 ) -> Tensor:
-    def words(phrases: Mapping[int, tuple[str, ...]], count: int) -> Tensor | None:
-        if count not in phrases:
-            return None
-        return _rows(encoder, [noun_ids(clip, name, word)[0] for word in phrases[count]])
+    def words(phrase: Sequence[str] | None) -> Tensor | None:
+        return None if phrase is None else _rows(encoder, [noun_ids(clip, name, word)[0] for word in phrase])
 
-    width = encoder.weights[EMBEDDINGS].shape[1]
-    return initial_contexts(
-        words(PREFIX_WORDS, scheme.prefix), words(SUFFIX_WORDS, scheme.suffix), images, scheme, width, generator
-    )
+    scheme, width = settings.prompt_scheme, encoder.weights[EMBEDDINGS].shape[1]
+    if not settings.mode.learns_contexts:
+        return initial_contexts(words(TEMPLATE_WORDS), None, images, scheme, width, generator)
+    prefix, suffix = PREFIX_WORDS.get(scheme.prefix), SUFFIX_WORDS.get(scheme.suffix)
+    return initial_contexts(words(prefix), words(suffix), images, scheme, width, generator)
 
 
 def _own(tensor: Tensor, device: torch.device) -> Tensor:

@@ -125,7 +125,8 @@ def patched_with_apply_dci(graph: dict[str, Any]) -> dict[str, Any]:
 
 def test_the_same_seed_makes_the_same_bytes_in_a_second_run(server: ComfyServer, whole: Any) -> None:
     forget(server)
-    again = server.run(small("train_and_generate", DCISaveConcept={"name": "again", "precision": "float32"}))
+    anew = {"name": "again", "precision": "float32"}
+    again = server.run(small("train_and_generate", DCISaveConcept=anew, ICOTrainer={"reuse": False}))
     assert np.array_equal(image_of(server, again, "26"), image_of(server, whole[0], "26"))
     folder = server.base / "models" / "dci_concepts"
     one, two = load_concept(folder / "whole.safetensors"), load_concept(folder / "again.safetensors")
