@@ -10,10 +10,12 @@ from .concepts import ApplyConcept, LoadConcept, SaveConcept
 from .dci_sampler import DCISampler
 from .host.concept_store import register_folder
 from .ico_trainer import ICOTrainer
+from .image_folder import LoadImageFolder
 from .mask_visualizer import MaskVisualizer
 
 NODES: list[type[io.ComfyNode]] = [
     ICOTrainer, SaveConcept, LoadConcept, ApplyConcept, AuxPromptBuilder, DCISampler, ApplyDCI, MaskVisualizer,
+    LoadImageFolder,
 ]  # fmt: skip
 
 

@@ -12,8 +12,8 @@ from ..dci_core.prompts import check_class_noun, check_placeholder
 from ..dci_core.training_settings import TrainingSettings
 from .host.concept_store import training_root
 from .host.progress import TrainingProgress
-from .host.trainer import Storage, images_from, one_caption_each, train_concept
-from .host.training import TrainingInputs
+from .host.trainer import Storage, images_from, masks_from, one_caption_each, train_concept
+from .host.training import Crop, TrainingInputs
 from .sockets import CATEGORY, LARGEST_SEED, ConceptSocket, LossMap
 from .training_inputs import checkpoint_plan, given_settings, setting_inputs, storage_inputs
 
@@ -79,6 +79,11 @@ class ICOTrainer(io.ComfyNode):
                 io.String.Input("regularization_captions", multiline=True, default="", optional=True,
                                 tooltip="A caption per regularization image, one per line, or one for all; empty: "
                                 '"photo of a <class noun>".'),
+                io.Mask.Input("masks", optional=True,
+                              tooltip="A mask per reference image, white where it counts: the rest is not learned."),
+                io.Combo.Input("crop", options=[crop.value for crop in Crop], default=Crop.CENTER.value, optional=True,
+                               advanced=True, tooltip="center: centre squares. buckets: whole images, in the nearest of "
+                               "several proportions with the same area."),
                 *setting_inputs(),
                 *storage_inputs(),
             ],
@@ -93,6 +98,7 @@ class ICOTrainer(io.ComfyNode):
     def execute(
         cls,
         images: list[torch.Tensor],
+        masks: list[torch.Tensor] | None = None,
         regularization_images: list[torch.Tensor] | None = None,
         regularization_captions: list[str] | None = None,
         **single: list[Any],
@@ -117,6 +123,8 @@ class ICOTrainer(io.ComfyNode):
             regularization_images=class_images,
             regularization_captions=one_caption_each(regularization_captions, len(class_images), class_noun),
             resolution_px=value["resolution"],
+            masks=masks_from(masks),
+            crop=Crop(value.get("crop", Crop.CENTER)),
         )
         progress = TrainingProgress(settings.steps, cls.hidden.unique_id)
         concept, losses = train_concept(

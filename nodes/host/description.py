@@ -77,8 +77,12 @@ def described(settings: TrainingSettings, inputs: TrainingInputs) -> dict[str, A
     """Return every setting as JSON values; the scheme has fields of its own in the file."""
     plain = {name: getattr(value, "value", value) for name, value in asdict(settings).items()}
     del plain["scheme"], plain["seed"]
-    counts = {"images": len(inputs.images), "regularization_images": len(inputs.regularization_images)}
-    return plain | counts
+    return plain | {
+        "images": len(inputs.images),
+        "regularization_images": len(inputs.regularization_images),
+        "masks": len(inputs.masks),
+        "crop": inputs.crop.value,
+    }
 
 
 def key_of(
@@ -104,14 +108,14 @@ def key_of(
             "settings": asdict(settings) | {"placeholder": placeholder, "keep_contexts": keep_contexts},
             "class_noun": inputs.class_noun,
             "captions": list(inputs.regularization_captions),
-            "resolution": inputs.resolution_px,
+            "resolution": [inputs.resolution_px, inputs.crop.value],
         }
     )
 
 
 def dataset_hash(inputs: TrainingInputs) -> str:
-    """Return the SHA-256 of all images in their order."""
-    images = {"image": inputs.images, "class image": inputs.regularization_images}
+    """Return the SHA-256 of all images and masks in their order."""
+    images = {"image": inputs.images, "class image": inputs.regularization_images, "mask": inputs.masks}
     return tensors_hash((f"{kind} {i:06d}", image) for kind, some in images.items() for i, image in enumerate(some))
 
 

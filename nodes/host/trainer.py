@@ -122,17 +122,26 @@ def images_from(batches: Sequence[Tensor] | None) -> list[Tensor]:
     return [image for batch in batches or [] for image in batch]
 
 
+def masks_from(batches: Sequence[Tensor] | None) -> list[Tensor]:
+    """Return the single masks [height, width] of a list of MASK batches; none when all are white everywhere."""
+    masks = [mask for batch in batches or [] for mask in batch.reshape(-1, *batch.shape[-2:])]
+    return masks if any((mask != 1.0).any() for mask in masks) else []
+
+
 def one_caption_each(texts: Sequence[str] | None, images: int, class_noun: str) -> list[str]:
-    """Return a caption per class image: a line each, the only line for all, or "photo of a <noun>" without any.
+    """Return a caption per class image: a text or a line each, the only line for all, "photo of a <noun>" without any.
 
     Raises:
         UserInputError: captions without images.
     """
-    lines = [line.strip() for text in texts or [] for line in text.splitlines() if line.strip()]
+    texts, usual = list(texts or []), f"photo of a {class_noun}"
+    if len(texts) > 1 and len(texts) == images:  # a list, as Load Image Folder gives it: a text each, or none
+        return [" ".join(text.split()) or usual for text in texts]
+    lines = [line.strip() for text in texts for line in text.splitlines() if line.strip()]
     if lines and not images:
         raise UserInputError(
             "There are regularization captions but no regularization images. Connect images or clear the text."
         )
     if len(lines) <= 1:
-        return (lines or [f"photo of a {class_noun}"]) * images
+        return (lines or [usual]) * images
     return lines

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import comfy.clip_model
@@ -31,7 +32,7 @@ from ...dci_core.ico import (
     initial_concept,
     initial_contexts,
 )
-from ...dci_core.images import center_square
+from ...dci_core.images import BUCKET_STEP_PX, bucket_of, center_crop, latent_mask
 from ...dci_core.training import ConceptTraining
 from ...dci_core.training_data import ImageSet, RegularizationSet, TextConditioning
 from ...dci_core.training_settings import TrainingSettings
@@ -40,6 +41,13 @@ from .networks import EMBEDDINGS, HostDenoiser, HostPromptEncoder, text_encoder,
 from .tokenizer import encoders_of, noun_ids, real_tokens
 
 MOST_IMAGES = 200
+
+
+class Crop(str, Enum):
+    """How images are brought to a size: their centre square, or buckets of several proportions."""
+
+    CENTER = "center"
+    BUCKETS = "buckets"
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,8 @@ class TrainingInputs:
         regularization_images: class images, or empty.
         regularization_captions: one per class image.
         resolution_px: edge of the training images, a multiple of 8; 0 is the family's native size.
+        masks: where each reference image counts, [height, width] as the image, values 0 … 1; empty is everywhere.
+        crop: centre squares, or the nearest aspect-ratio bucket of the same area.
     """
 
     images: Sequence[Tensor]
@@ -59,6 +69,8 @@ class TrainingInputs:
     regularization_images: Sequence[Tensor] = ()
     regularization_captions: Sequence[str] = ()
     resolution_px: int = 0
+    masks: Sequence[Tensor] = ()
+    crop: Crop = Crop.CENTER
 
 
 def check_trainable(model: Any, clip: Any) -> Family:
@@ -113,8 +125,9 @@ def prepare_training(
     _check_inputs(clip, family, inputs, settings.prompt_scheme)
     size = inputs.resolution_px or family.native_size_px
     prediction = prediction_of(model)
-    latents = _encode_images(model, vae, inputs.images, size, settings.flip)
-    class_latents = _encode_images(model, vae, inputs.regularization_images, size, settings.flip)
+    masks = _latent_masks(inputs, size, settings.flip)
+    latents = _encode_images(model, vae, inputs.images, size, inputs.crop, settings.flip)
+    class_latents = _encode_images(model, vae, inputs.regularization_images, size, inputs.crop, settings.flip)
     class_text = _encode_captions(clip, inputs.regularization_captions, "clip_g" in family.text_encoders)
     device = comfy.model_management.get_torch_device()
     comfy.model_management.unload_all_models()
@@ -132,9 +145,9 @@ def prepare_training(
             for name, encoder in encoders.items()
         }
         regularization = None
-        if class_latents is not None and class_text is not None:
-            regularization = RegularizationSet(_own(class_latents, device), text=_own_text(class_text, device))
-        assert latents is not None
+        if class_text is not None:
+            regularization = RegularizationSet(_own_images(class_latents, device), text=_own_text(class_text, device))
+        own_masks = [_own(mask, device) for mask in masks] or None
         return ConceptTraining(
             settings=settings,
             denoiser=HostDenoiser(model, device, settings),
@@ -146,7 +159,7 @@ def prepare_training(
             },
             tokens={n: t.float().to(device) for n, t in tokens.items()},
             contexts={n: c.float().to(device) for n, c in contexts.items()},
-            references=ImageSet(_own(latents, device)),
+            references=ImageSet(_own_images(latents, device), own_masks),
             regularization=regularization,
         )
 
@@ -166,6 +179,9 @@ def _check_inputs(clip: Any, family: Family, inputs: TrainingInputs, scheme: ICO
         raise UserInputError(
             f"The resolution must be 0 (the model's own) or a multiple of 8 from 64 to 2048, but got {inputs.resolution_px}."
         )
+    if inputs.crop is Crop.BUCKETS and inputs.resolution_px % BUCKET_STEP_PX:
+        raise UserInputError(f"With buckets the resolution must be a multiple of 64, but got {inputs.resolution_px}.")
+    _check_masks(inputs)
     for name in family.text_encoders:
         ids = noun_ids(clip, name, inputs.class_noun)
         if not ids:
@@ -181,15 +197,40 @@ def _check_inputs(clip: Any, family: Family, inputs: TrainingInputs, scheme: ICO
             raise UserInputError(f"The regularization caption {caption!r} is longer than 75 tokens. Shorten it.")
 
 
-def _encode_images(model: Any, vae: Any, images: Sequence[Tensor], size: int, flip: bool) -> Tensor | None:
-    """Return scaled latents [n, F, D, h, w], the mirrored image behind when ``flip``; None without images."""
+def _check_masks(inputs: TrainingInputs) -> None:
+    if inputs.masks and len(inputs.masks) != len(inputs.images):
+        raise UserInputError(
+            f"There are {len(inputs.images)} reference images and {len(inputs.masks)} masks. Give one mask per image, or none."
+        )
+    for number, (image, mask) in enumerate(zip(inputs.images, inputs.masks), 1):
+        if mask.shape != image.shape[:2]:
+            raise UserInputError(
+                f"Mask {number} is {tuple(mask.shape)}, its image is {tuple(image.shape[:2])} (height, width). Make them the "
+                "same size."
+            )
+
+
+def _encode_images(model: Any, vae: Any, images: Sequence[Tensor], size: int, crop: Crop, flip: bool) -> list[Tensor]:
+    """Return scaled latents of each image, [F, D, h, w], the mirrored one behind when ``flip``."""
     encoded = []
     for image in images:
         comfy.model_management.throw_exception_if_processing_interrupted()
-        square = center_square(image, size)
-        variants = torch.stack([square, square.flip(1)] if flip else [square])
+        cropped = center_crop(image, *_size_of(image, size, crop))
+        variants = torch.stack([cropped, cropped.flip(1)] if flip else [cropped])
         encoded.append(model.model.process_latent_in(vae.encode(variants)).float())
-    return torch.stack(encoded) if encoded else None
+    return encoded
+
+
+def _latent_masks(inputs: TrainingInputs, size: int, flip: bool) -> list[Tensor]:
+    """Return each mask at the size of its latents, [F, 1, h, w], the mirrored one behind when ``flip``."""
+    small = [latent_mask(mask, *_size_of(image, size, inputs.crop)) for image, mask in zip(inputs.images, inputs.masks)]
+    return [torch.stack([mask, mask.flip(-1)] if flip else [mask]) for mask in small]
+
+
+def _size_of(image: Tensor, size: int, crop: Crop) -> tuple[int, int]:
+    if crop is Crop.CENTER or image.ndim != 3:
+        return size, size
+    return bucket_of(image.shape[0], image.shape[1], size)
 
 
 def _encode_captions(clip: Any, captions: Sequence[str], with_pooled: bool) -> TextConditioning | None:
@@ -231,6 +272,12 @@ def _initial_contexts(
         return initial_contexts(words(TEMPLATE_WORDS), None, images, scheme, width, generator)
     prefix, suffix = PREFIX_WORDS.get(scheme.prefix), SUFFIX_WORDS.get(scheme.suffix)
     return initial_contexts(words(prefix), words(suffix), images, scheme, width, generator)
+
+
+def _own_images(latents: list[Tensor], device: torch.device) -> Tensor | list[Tensor]:
+    """Return private copies, in one tensor where all have one size."""
+    own = [_own(latent, device) for latent in latents]
+    return torch.stack(own) if len({latent.shape for latent in own}) == 1 else own
 
 
 def _own(tensor: Tensor, device: torch.device) -> Tensor:

@@ -20,7 +20,7 @@ from PIL import Image
 pytestmark = pytest.mark.usefixtures("queue_is_empty")
 NODES = {
     "ICOTrainer", "AuxPromptBuilder", "DCISampler", "MaskVisualizer", "DCISaveConcept", "DCILoadConcept",
-    "DCIApplyConcept", "DCIApply",
+    "DCIApplyConcept", "DCIApply", "DCILoadImageFolder",
 }  # fmt: skip
 
 

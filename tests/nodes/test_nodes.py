@@ -120,3 +120,22 @@ def test_a_changed_concept_file_is_read_again(concepts: Path) -> None:
     assert LoadConcept.fingerprint_inputs(name="tom.safetensors") == first
     run(SaveConcept, concept=concept, name="tom", precision="float32", overwrite=True)
     assert LoadConcept.fingerprint_inputs(name="tom.safetensors") != first
+
+
+def test_a_folder_of_images_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import folder_paths
+    from comfyui_dci.nodes.image_folder import LoadImageFolder
+    from PIL import Image
+
+    monkeypatch.setattr(folder_paths, "input_directory", str(tmp_path / "input"))
+    (tmp_path / "input" / "tom").mkdir(parents=True)
+    for index, size in enumerate([(64, 64), (128, 64)]):
+        Image.new("RGBA", size, (200, 40 * index, 10, 128)).save(tmp_path / "input" / "tom" / f"{index}.png")
+    images, masks, captions = run(LoadImageFolder, folder="tom").result
+    assert [tuple(image.shape) for image in images] == [(1, 64, 64, 3), (1, 64, 128, 3)] and captions == ["", ""]
+    base = tiny("sd1")
+    concept, _ = run(
+        ICOTrainer, model=base.model, clip=base.clip, vae=base.vae, images=images, masks=masks, crop="buckets",
+        regularization_images=images, regularization_captions=captions, steps=2, resolution=64,
+    )  # fmt: skip
+    assert concept.info.settings["masks"] == 2 and concept.info.settings["regularization_images"] == 2
