@@ -36,6 +36,13 @@ def training_target(prediction: Prediction, latents: Tensor, noise: Tensor, sigm
     return (noise - level * latents) / (1.0 + level**2).sqrt()
 
 
+def denoised_latents(prediction: Prediction, predicted: Tensor, x: Tensor, sigma: float) -> Tensor:
+    """Return x₀ = x - σε, or x/(1+σ²) - σv/√(1+σ²), from x = x₀ + σε and what the network predicted; any one shape."""
+    if prediction is Prediction.EPSILON:
+        return x - sigma * predicted
+    return x / (1.0 + sigma**2) - predicted * (sigma / (1.0 + sigma**2) ** 0.5)
+
+
 def min_snr_weight(prediction: Prediction, sigma: Tensor, gamma: float) -> Tensor:
     """Return the weight of each image's loss, min(SNR, γ)/SNR for ε and min(SNR, γ)/(SNR + 1) for v, SNR = 1/σ².
 

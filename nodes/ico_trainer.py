@@ -8,14 +8,16 @@ import torch
 from comfy_api.latest import io
 
 from ..dci_core.ico import MOST_VECTORS, ICOScheme
+from ..dci_core.loss_curve import draw_loss_curve
 from ..dci_core.prompts import check_class_noun, check_placeholder
 from ..dci_core.training_settings import TrainingSettings
 from .host.concept_store import training_root
+from .host.preview import PreviewPlan
 from .host.progress import TrainingProgress
 from .host.trainer import Storage, images_from, masks_from, one_caption_each, train_concept
 from .host.training import Crop, TrainingInputs
 from .sockets import CATEGORY, LARGEST_SEED, ConceptSocket, LossMap
-from .training_inputs import checkpoint_plan, given_settings, setting_inputs, storage_inputs
+from .training_inputs import checkpoint_plan, given_settings, preview_inputs, setting_inputs, storage_inputs
 
 
 class ICOTrainer(io.ComfyNode):
@@ -86,10 +88,12 @@ class ICOTrainer(io.ComfyNode):
                                "several proportions with the same area."),
                 *setting_inputs(),
                 *storage_inputs(),
+                *preview_inputs(),
             ],
             outputs=[
                 ConceptSocket.Output(display_name="concept", tooltip="For Save Concept and Apply Concept."),
                 LossMap.Output(display_name="loss_map", tooltip="Loss of every step, for Plot Loss Graph."),
+                io.Image.Output(display_name="loss_curve", tooltip="Loss of the steps and on fixed noise, the best step marked."),
             ],
             hidden=[io.Hidden.unique_id],
         )  # fmt: skip
@@ -131,5 +135,8 @@ class ICOTrainer(io.ComfyNode):
             value["model"], value["clip"], value["vae"], inputs, settings, progress.on_step,
             placeholder=value["placeholder"], keep_contexts=value["keep_contexts"],
             storage=Storage(training_root(), checkpoint_plan(value), value.get("reuse", True)),
+            preview=PreviewPlan(value.get("preview_every", 0), value.get("preview_prompt", "")),
+            on_preview=progress.on_preview,
         )  # fmt: skip
-        return io.NodeOutput(concept, {"loss": losses})
+        curve = draw_loss_curve(losses, concept.info.history.get("evaluations", ()))
+        return io.NodeOutput(concept, {"loss": losses}, curve)

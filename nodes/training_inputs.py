@@ -61,6 +61,16 @@ def storage_inputs() -> list[io.Input]:
     ]  # fmt: skip
 
 
+def preview_inputs() -> list[io.Input]:
+    """Return the inputs about preview pictures; they change nothing that is learned."""
+    return [
+        _number("preview_every", 100000, "Steps between pictures of V* on the node, drawn by the model in training; each costs "
+                "about as much as ten steps. 0 draws none.", default=0),
+        io.String.Input("preview_prompt", default="", optional=True, advanced=True,
+                        tooltip='What is drawn, with V* in it; empty: "photo of a V* <class noun>".'),
+    ]  # fmt: skip
+
+
 def given_settings(value: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of ``TrainingSettings`` among the values of ``setting_inputs``."""
     names = [entry.id for entry in setting_inputs()]

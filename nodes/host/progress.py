@@ -7,8 +7,11 @@ import time
 import comfy.model_management
 import comfy.utils
 import torch
+from PIL import Image
+from torch import Tensor
 
 SECONDS_BETWEEN_TEXTS = 0.25
+LARGEST_PREVIEW_PX = 512
 
 
 class TrainingProgress:
@@ -37,6 +40,11 @@ class TrainingProgress:
         if self._node_id is not None and (now - self._told_at >= SECONDS_BETWEEN_TEXTS or step == self._steps):
             self._told_at = now
             _send_text(self._text(step, loss), self._node_id)
+
+    def on_preview(self, step: int, picture: Tensor) -> None:
+        """Show a picture [height, width, 3] on the node."""
+        image = Image.fromarray((picture.cpu().numpy() * 255.0).round().astype("uint8"))
+        self._bar.update_absolute(step, self._steps, ("JPEG", image, LARGEST_PREVIEW_PX))
 
     def _text(self, step: int, loss: float) -> str:
         mean = sum(self._recent) / len(self._recent)

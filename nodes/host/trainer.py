@@ -14,12 +14,13 @@ from torch import Tensor
 
 from ...dci_core.concept import Concept
 from ...dci_core.errors import UserInputError
-from ...dci_core.training import ConceptTraining
 from ...dci_core.training_folder import TrainingFolder
 from ...dci_core.training_run import CheckpointPlan, run_training
 from ...dci_core.training_settings import TrainingSettings
 from . import LOG
 from .description import ConceptMaker, key_of
+from .memory import is_out_of_memory, out_of_memory
+from .preview import Previewer, PreviewPlan
 from .training import TrainingInputs, prepare_training
 
 
@@ -49,11 +50,14 @@ def train_concept(
     placeholder: str = "V*",
     keep_contexts: bool = False,
     storage: Storage | None = None,
+    preview: PreviewPlan | None = None,
+    on_preview: Callable[[int, Tensor], None] | None = None,
 ) -> tuple[Concept, list[float]]:
     """Train a concept and return it with the loss of every step.
 
     Call it in a node, inside the executor's inference mode. Model, CLIP and VAE are not changed, and
-    whatever ``on_step`` raises leaves them as they are.
+    whatever ``on_step`` raises leaves them as they are. ``on_preview`` gets the step and a picture [height, width, 3];
+    previews change nothing that is learned.
 
     Raises:
         UserInputError: an input cannot be used, the loss stopped being a number, or memory ran out.
@@ -72,10 +76,21 @@ def train_concept(
             LOG.info("These inputs were trained before; the concept in %s is returned.", folder.path)
             return finished, list(finished.info.history["loss"])
     try:
+        previewer = None
+        if preview is not None and preview.every and on_preview is not None:
+            previewer = Previewer(model, clip, vae, preview, inputs.class_noun, placeholder, inputs.resolution_px)
         training = prepare_training(model, clip, vae, inputs, settings)
+
+        def after_step(step: int, loss: float) -> None:
+            on_step(step, loss)
+            if previewer is not None and on_preview is not None and previewer.is_due(step):
+                picture = previewer.draw(training)
+                if picture is not None:
+                    on_preview(step, picture)
+
         make_concept = ConceptMaker(model, inputs, settings, placeholder, keep_contexts, key)
         with torch.inference_mode(False), torch.enable_grad():
-            losses = run_training(training, on_step, folder, storage.plan, make_concept)
+            losses = run_training(training, after_step, folder, storage.plan, make_concept)
             concept = make_concept(training)
             if folder is not None:
                 folder.finish(concept)
@@ -85,36 +100,13 @@ def train_concept(
             raise out_of_memory(error, settings) from error
         raise
     finally:
-        training: ConceptTraining | None = None  # noqa: F841 frees the private copies before the cache is emptied
+        training = None  # the private copies are freed before the cache is emptied
         comfy.model_management.soft_empty_cache()
 
 
 def folder_name(class_noun: str, key: str) -> str:
     """Return the name of a run's folder: the class noun in letters any system allows, and the start of the key."""
     return f"{re.sub(r'[^a-z0-9]+', '-', class_noun.lower()).strip('-')[:40] or 'concept'}-{key[:12]}"
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, on the GPU or (as torch tells it) on the CPU."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-
-
-def out_of_memory(error: BaseException, settings: TrainingSettings) -> UserInputError:
-    """Return the error that says what was needed and which options lower it."""
-    wanted = re.search(r"[Tt]r(?:ied|ying) to allocate ([\d.]+ ?\w+)|allocate (\d+ bytes)", str(error))
-    needed = f" while asking for {wanted[1] or wanted[2]} more" if wanted else ""
-    cures = [
-        "gradient_checkpointing on" if not settings.gradient_checkpointing else "",
-        f"batch_size 1 (now {settings.batch_size})" if settings.batch_size > 1 else "",
-        "rank 16, so that optimiser and gradients shrink" if not settings.rank else "",
-        "optimizer adamw_8bit" if settings.optimizer.value == "adamw" and not settings.rank else "",
-        "a smaller resolution",
-    ]
-    return UserInputError(
-        f"Memory ran out{needed}. What was reached is kept as a checkpoint. Try, in this order: "
-        + "; ".join(cure for cure in cures if cure)
-        + f". The host said: {str(error).splitlines()[0][:200]}"
-    )
 
 
 def images_from(batches: Sequence[Tensor] | None) -> list[Tensor]:

@@ -44,13 +44,13 @@ def trained(**inputs: Any) -> Any:
 
 
 def test_a_concept_goes_through_every_node(concepts: Path) -> None:
-    base, (concept, losses) = trained(
+    base, (concept, losses, curve) = trained(
         class_noun="tortoise plushy",
         regularization_images=[torch.rand(2, 64, 64, 3)],
         regularization_captions="photo of a plushy",
         keep_contexts=True,
     )
-    assert set(losses) == {"loss"} and len(losses["loss"]) == 2
+    assert set(losses) == {"loss"} and len(losses["loss"]) == 2 and curve.shape == (1, 520, 840, 3)
     assert concept.info.settings["images"] == 3 and concept.info.settings["regularization_images"] == 2
     saved = run(SaveConcept, concept=concept, name="pets/tom", precision="float32")
     assert saved[1] == "pets/tom.safetensors" and (concepts / "pets" / "tom.safetensors").is_file()
@@ -114,7 +114,7 @@ def test_a_name_out_of_the_folder_is_refused_before_anything_runs() -> None:
 
 
 def test_a_changed_concept_file_is_read_again(concepts: Path) -> None:
-    _, (concept, _) = trained()
+    _, (concept, *_) = trained()
     run(SaveConcept, concept=concept, name="tom")
     first = LoadConcept.fingerprint_inputs(name="tom.safetensors")
     assert LoadConcept.fingerprint_inputs(name="tom.safetensors") == first
@@ -134,7 +134,7 @@ def test_a_folder_of_images_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     images, masks, captions = run(LoadImageFolder, folder="tom").result
     assert [tuple(image.shape) for image in images] == [(1, 64, 64, 3), (1, 64, 128, 3)] and captions == ["", ""]
     base = tiny("sd1")
-    concept, _ = run(
+    concept, *_ = run(
         ICOTrainer, model=base.model, clip=base.clip, vae=base.vae, images=images, masks=masks, crop="buckets",
         regularization_images=images, regularization_captions=captions, steps=2, resolution=64,
     )  # fmt: skip
