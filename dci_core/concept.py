@@ -32,6 +32,11 @@ class ConceptInfo:
         settings: everything else that shaped the training, JSON values only.
         package_version: of the code that trained it.
         format_version: of the file.
+        training_key: of the run's inputs, see ``fingerprint.run_key``; "" when it has none.
+        dataset_hash: SHA-256 of the reference and class images; "" when unknown.
+        versions: of the programs that trained it, by name.
+        history: "loss" of every step, "evaluations" and "best_step", where there are any.
+        thumbnail: a small picture of the first reference image as a data URL, or "".
     """
 
     family: str
@@ -46,6 +51,11 @@ class ConceptInfo:
     settings: Mapping[str, Any] = field(default_factory=dict)
     package_version: str = ""
     format_version: int = FORMAT_VERSION
+    training_key: str = ""
+    dataset_hash: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    history: Mapping[str, Any] = field(default_factory=dict)
+    thumbnail: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,8 @@ class Concept:
 
     Args:
         key_value_deltas: what is added to each cross-attention K and V weight, by module name as the host
-            knows it ("diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k"), [out, in].
+            knows it ("diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k"), [out, in]; none after a
+            textual inversion, those of Q and output projections too in mode cross_attention.
         tokens: [T] per text encoder ("clip_l", "clip_g", "clip_h"), [S, D].
         contexts: [I] per text encoder, [n, M+L, D]; None when thrown away.
         info: metadata.
@@ -99,7 +110,8 @@ def check_concept_fits(
     Args:
         concept: the concept.
         family: of the model.
-        key_value_shapes: shape of each cross-attention K and V weight of the model, by module name.
+        key_value_shapes: shape of each cross-attention weight of the model, by module name; those of projections
+            that the concept does not change do not matter.
         token_widths: embedding width per text encoder of the CLIP.
         base_hash: of the model's K and V.
 
@@ -115,11 +127,13 @@ def check_concept_fits(
             f"The concept was trained on a {info.family} model, this is a {family} model. "
             f"Load a {info.family} checkpoint, or train the concept again on this one."
         )
-    if set(concept.key_value_deltas) != set(key_value_shapes):
-        stranger = sorted(set(concept.key_value_deltas) ^ set(key_value_shapes))[0]
+    changed = {_projection(name) for name in concept.key_value_deltas}
+    expected = {name for name in key_value_shapes if _projection(name) in changed}
+    if set(concept.key_value_deltas) != expected:
+        stranger = sorted(set(concept.key_value_deltas) ^ expected)[0]
         raise UserInputError(
             f"The concept changes {len(concept.key_value_deltas)} cross-attention weights, this model has "
-            f"{len(key_value_shapes)} (first difference: {stranger}). Use the checkpoint it was trained on, or train again."
+            f"{len(expected)} (first difference: {stranger}). Use the checkpoint it was trained on, or train again."
         )
     for name, delta in concept.key_value_deltas.items():
         if tuple(delta.shape) != tuple(key_value_shapes[name]):
@@ -144,3 +158,7 @@ def check_concept_fits(
             "Train it again on this checkpoint if it does."
         )
     return None
+
+
+def _projection(module: str) -> str:
+    return module.partition(".to_")[2]

@@ -6,29 +6,27 @@ know as a weight difference, and a tensor named after its text encoder (``clip_l
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
-import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from .concept import FORMAT_VERSION, TEXT_ENCODERS, Concept, ConceptInfo
 from .errors import UserInputError
 from .ico import ICOScheme
+from .tensor_file import check_content, damaged, read_tensors, write_tensors
 
 FORMAT = "dci_concept"
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _DIFFERENCE = ".diff"
 _CONTEXTS = "image_contexts."
-_KEY_VALUE = re.compile(r"diffusion_model\.[\w.]+\.attn2\.to_[kv]")
+_CROSS_ATTENTION = re.compile(r"diffusion_model\.[\w.]+\.attn2\.to_(k|v|q|out\.0)")
+_LATER = ("training_key", "dataset_hash", "versions", "history", "thumbnail")  # files of 0.1.0 may lack them
+_OBJECTS = ("settings", "versions", "history")
 _INTEGERS = ("prefix", "suffix", "concept_vectors", "steps", "seed", "format_version")
 
 
@@ -58,18 +56,7 @@ def save_concept(concept: Concept, path: Path, precision: str = "float16") -> No
     }
     for name, tensor in tensors.items():
         _check_storable(name, tensor, given[name], precision)
-    metadata = _to_metadata(concept.info)
-    metadata["content_hash"] = _content_hash(tensors, metadata)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(save(tensors, metadata=metadata))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_tensors(path, tensors, _to_metadata(concept.info))
 
 
 def load_concept(path: Path) -> Concept:
@@ -78,7 +65,9 @@ def load_concept(path: Path) -> Concept:
     Raises:
         UserInputError: the file is missing, truncated, foreign, newer than this code, or was changed by hand.
     """
-    tensors, metadata = _read(path)
+    if not path.is_file():
+        raise UserInputError(f"There is no concept file {path.name}. Choose one of the list, or train and save one.")
+    tensors, metadata = read_tensors(path)
     if metadata.get("format") != FORMAT:
         raise UserInputError(
             f"{path.name} is a safetensors file, but not a DCI concept. Choose a file made by Save Concept."
@@ -88,16 +77,13 @@ def load_concept(path: Path) -> Concept:
             f"{path.name} has concept format {metadata.get('format_version')}, this version reads {FORMAT_VERSION}. "
             "Update the node pack."
         )
-    stated = metadata.pop("content_hash", "")
-    if stated != _content_hash(tensors, metadata):
-        raise _damaged(path, "its content does not match its checksum, so it was changed after it was saved")
-    info = _from_metadata(path, metadata)
+    info = _from_metadata(path, check_content(path, tensors, metadata))
     deltas = {k.removesuffix(_DIFFERENCE): v for k, v in tensors.items() if k.endswith(_DIFFERENCE)}
     tokens = {k: v for k, v in tensors.items() if k in TEXT_ENCODERS}
     contexts = {k.removeprefix(_CONTEXTS): v for k, v in tensors.items() if k.startswith(_CONTEXTS)}
     unknown = set(tensors) - {k + _DIFFERENCE for k in deltas} - set(tokens) - {_CONTEXTS + k for k in contexts}
     if unknown:
-        raise _damaged(path, f"it holds the unknown tensor {sorted(unknown)[0]!r}")
+        raise damaged(path, f"it holds the unknown tensor {sorted(unknown)[0]!r}")
     _check_tensors(path, info, deltas, tokens, contexts)
     return Concept({k: v.float() for k, v in deltas.items()}, tokens, info, contexts or None)
 
@@ -112,17 +98,6 @@ def _check_storable(name: str, stored: Tensor, given: Tensor, precision: str) ->
     raise UserInputError(f"{name} holds values that are not finite: the training diverged. Train with a lower rate.")
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    if not path.is_file():
-        raise UserInputError(f"There is no concept file {path.name}. Choose one of the list, or train and save one.")
-    try:
-        with safe_open(str(path), framework="pt", device="cpu") as file:
-            names = list(file.keys())
-            return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
-    except (SafetensorError, OSError, ValueError) as error:
-        raise _damaged(path, f"it is truncated or no safetensors file ({error})") from error
-
-
 def _check_tensors(
     path: Path,
     info: ConceptInfo,
@@ -131,30 +106,31 @@ def _check_tensors(
     contexts: Mapping[str, Tensor],
 ) -> None:
     if not tokens:
-        raise _damaged(path, "it has no concept vectors")
+        raise damaged(path, "it has no concept vectors")
     for name, delta in deltas.items():
-        twin = name[:-1] + ("v" if name.endswith("k") else "k")
-        if not _KEY_VALUE.fullmatch(name) or delta.ndim != 2:
-            raise _damaged(path, f"{name} {tuple(delta.shape)} is not a cross-attention K or V weight")
-        if twin not in deltas or deltas[twin].shape != delta.shape:
-            raise _damaged(path, f"{name} has no matching {twin}")
+        if not _CROSS_ATTENTION.fullmatch(name) or delta.ndim != 2:
+            raise damaged(path, f"{name} {tuple(delta.shape)} is not a cross-attention weight")
+        layer = name.rpartition(".attn2.")[0]
+        key, value = f"{layer}.attn2.to_k", f"{layer}.attn2.to_v"
+        if key not in deltas or value not in deltas or deltas[key].shape != deltas[value].shape:
+            raise damaged(path, f"{name} has no matching {key if name != key else value}")
     for name, vectors in tokens.items():
         if vectors.ndim != 2 or vectors.shape[0] != info.concept_vectors:
-            raise _damaged(
+            raise damaged(
                 path, f"{name} has shape {tuple(vectors.shape)}, its metadata promises {info.concept_vectors} vectors"
             )
     for name, vectors in contexts.items():
         expected = (info.prefix + info.suffix, tokens[name].shape[1]) if name in tokens else None
         if vectors.ndim != 3 or tuple(vectors.shape[1:]) != expected:
-            raise _damaged(path, f"{_CONTEXTS}{name} has the wrong shape {tuple(vectors.shape)}")
+            raise damaged(path, f"{_CONTEXTS}{name} has the wrong shape {tuple(vectors.shape)}")
     for group in (deltas, tokens, contexts):
         for name, tensor in group.items():
             if tensor.dtype not in PRECISIONS.values() or not torch.isfinite(tensor).all():
-                raise _damaged(path, f"{name} holds values that are not finite {' or '.join(PRECISIONS)} numbers")
+                raise damaged(path, f"{name} holds values that are not finite {' or '.join(PRECISIONS)} numbers")
 
 
 def _to_metadata(info: ConceptInfo) -> dict[str, str]:
-    values = asdict(info)
+    values = {name: value for name, value in asdict(info).items() if value or name not in _LATER}
     return {"format": FORMAT} | {
         name: value if isinstance(value, str) else json.dumps(value, sort_keys=True) for name, value in values.items()
     }
@@ -163,27 +139,15 @@ def _to_metadata(info: ConceptInfo) -> dict[str, str]:
 def _from_metadata(path: Path, metadata: Mapping[str, str]) -> ConceptInfo:
     values: dict[str, object] = {}
     for entry in fields(ConceptInfo):
-        if entry.name not in metadata:
-            raise _damaged(path, f"its metadata lacks {entry.name!r}")
-        values[entry.name] = metadata[entry.name]
+        if entry.name in metadata:
+            values[entry.name] = metadata[entry.name]
+        elif entry.name not in _LATER:
+            raise damaged(path, f"its metadata lacks {entry.name!r}")
     try:
         values |= {name: int(metadata[name]) for name in _INTEGERS}
-        values["settings"] = json.loads(metadata["settings"])
+        values |= {name: json.loads(metadata[name]) for name in _OBJECTS if name in metadata}
         info = ConceptInfo(**values)  # type: ignore[arg-type]
         ICOScheme(info.prefix, info.suffix, info.concept_vectors)
     except ValueError as error:
-        raise _damaged(path, f"its metadata cannot be read ({error})") from error
+        raise damaged(path, f"its metadata cannot be read ({error})") from error
     return info
-
-
-def _content_hash(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    digest = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name].contiguous()
-        digest.update(f"{name}|{tensor.dtype}|{list(tensor.shape)}|".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _damaged(path: Path, reason: str) -> UserInputError:
-    return UserInputError(f"{path.name} cannot be used: {reason}. Save the concept again, or get the file anew.")

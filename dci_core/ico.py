@@ -14,6 +14,9 @@ CONCEPT_INITIAL_IDS = (43514, 47629, 42170)
 
 PREFIX_WORDS = {1: ("a",), 2: ("photo", "of"), 4: ("a", "photo", "of", "a")}
 SUFFIX_WORDS = {1: (".",), 2: (".", ".")}
+TEMPLATE_WORDS = ("photo", "of", "a")
+"""What stands before V* in modes without learned contexts, as in Custom Diffusion."""
+
 INITIAL_STD = 0.02
 MOST_VECTORS = 16
 
@@ -101,6 +104,21 @@ def assemble_prompts(words: PromptWords, concept: Tensor, contexts: Tensor, sche
     middle = torch.cat([concept, words.noun]).expand(batch, -1, -1)
     tail = torch.cat([words.end[None], padding]).expand(batch, -1, -1)
     return torch.cat([words.start.expand(batch, 1, -1), before, middle, after, tail], dim=1)
+
+
+def assemble_free_prompt(words: PromptWords, embeddings: Tensor) -> tuple[Tensor, int]:
+    """Return BOS, any embeddings [n, D], EOS and padding as [1, 77, D], and the position of EOS.
+
+    Raises:
+        UserInputError: the embeddings do not fit into one prompt.
+    """
+    position = 1 + embeddings.shape[0]
+    if position >= words.length:
+        raise UserInputError(
+            f"The prompt needs {position + 1} tokens, the text encoder takes {words.length}. Use a shorter prompt."
+        )
+    padding = words.padding.expand(words.length - position - 1, -1)
+    return torch.cat([words.start[None], embeddings, words.end[None], padding])[None], position
 
 
 def initial_concept(rare: Tensor, scheme: ICOScheme, generator: torch.Generator) -> Tensor:

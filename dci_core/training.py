@@ -3,70 +3,43 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 
-from .diffusion import Prediction, denoising_loss, noised_latents, training_target
+from .diffusion import Prediction, denoising_loss, min_snr_weight, noised_latents, training_target
 from .errors import UserInputError
-from .ico import ICOScheme, PromptWords, assemble_prompts, end_position
+from .ico import PromptWords, assemble_prompts, end_position
+from .optimization import (
+    MovingAverage,
+    gradient_norm,
+    learning_rate_factor,
+    make_optimizer,
+    scale_gradients,
+    set_learning_rates,
+)
+from .training_data import Deck, ImageSet, RegularizationSet, TextConditioning
+from .training_settings import Precision, TrainingSettings
 
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """How a concept is trained.
-
-    Args:
-        scheme: M, L and S.
-        steps: optimiser steps, 1 … 100 000.
-        batch_size: reference images per step, 1 … 64; with regularisation as many class images are added.
-        learning_rate: final rate of K, V and [T]; nothing multiplies it.
-        context_learning_rate: final rate of [I].
-        flip: mirror each image with probability ½; whoever makes the ``ImageSet`` adds the mirrored latents.
-        seed: of everything random.
-    """
-
-    scheme: ICOScheme = field(default_factory=ICOScheme)
-    steps: int = 500
-    batch_size: int = 2
-    learning_rate: float = 2e-5
-    context_learning_rate: float = 2e-4
-    flip: bool = True
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, least, most in (("steps", 1, 100_000), ("batch_size", 1, 64)):
-            if not least <= getattr(self, name) <= most:
-                raise UserInputError(f"{name} must be between {least} and {most}, but got {getattr(self, name)}.")
-        for name in ("learning_rate", "context_learning_rate"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise UserInputError(
-                    f"{name} must be between 0 and 1, but got {getattr(self, name)}. 2e-5 (context 2e-4) is the default."
-                )
-
-
-@dataclass(frozen=True)
-class TextConditioning:
-    """What a text encoder gives the network: context [B, K, D] and, for SDXL, pooled [B, D']."""
-
-    context: Tensor
-    pooled: Tensor | None = None
+SMALLEST_LOSS_SCALE = 2.0**-8
 
 
 class Denoiser(Protocol):
-    """The network being fine-tuned: frozen but for the K and V weights it exposes."""
+    """The network being fine-tuned: frozen but for what it exposes."""
 
     key_values: Mapping[str, nn.Parameter]
+    """The trained tensors of the cross-attention projections: whole weights, or low-rank factors."""
 
     def __call__(self, noisy: Tensor, timesteps: Tensor, text: TextConditioning) -> Tensor:
         """Predict ε or v from x_t [B, D, h, w] and integer timesteps [B]."""
         ...
 
-    def initial_key_values(self) -> Mapping[str, Tensor]:
-        """Return the weights that ``key_values`` started from, by the same names."""
+    def key_value_deltas(self) -> dict[str, Tensor]:
+        """Return what training added to each weight so far, [out, in], on the CPU in float32."""
         ...
 
 
@@ -78,43 +51,8 @@ class PromptEncoder(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class ImageSet:
-    """Latents of the images: [n, F, D, h, w], F = 2 with the mirrored one behind, or 1 without."""
-
-    latents: Tensor
-
-    def __len__(self) -> int:
-        return self.latents.shape[0]
-
-
-@dataclass(frozen=True)
-class RegularizationSet(ImageSet):
-    """Class images with the encoded captions they keep: context [m, K, D], pooled [m, D'] or None."""
-
-    text: TextConditioning
-
-
-class Deck:
-    """Draw image indices so that each comes once before any comes again."""
-
-    def __init__(self, size: int, generator: torch.Generator) -> None:
-        self._size = size
-        self._generator = generator
-        self._cards: list[int] = []
-
-    def draw(self, count: int) -> Tensor:
-        """Return ``count`` indices, [count]."""
-        drawn: list[int] = []
-        while len(drawn) < count:
-            if not self._cards:
-                self._cards = torch.randperm(self._size, generator=self._generator).tolist()
-            drawn.append(self._cards.pop())
-        return torch.tensor(drawn)
-
-
 class ConceptTraining:
-    """One training run; call ``step`` as often as wanted, then read ``tokens``, ``contexts`` and ``key_value_deltas``.
+    """One training run; call ``step`` as often as wanted, then read what was learned inside ``result``.
 
     Args:
         settings: see ``TrainingSettings``.
@@ -124,7 +62,7 @@ class ConceptTraining:
         prediction: what the network's output means.
         words: frozen word embeddings per text encoder.
         tokens: [T] before training, per text encoder [S, D].
-        contexts: [I] before training, per text encoder [n, M+L, D].
+        contexts: [I] before training, or the template's words, per text encoder [n, M+L, D] of ``prompt_scheme``.
         references: the user's images.
         regularization: class images, or None.
     """
@@ -150,79 +88,202 @@ class ConceptTraining:
         self.words = words
         self.references = references
         self.regularization = regularization
-        self.tokens = {name: nn.Parameter(value.detach().clone()) for name, value in tokens.items()}
-        self.contexts = {name: nn.Parameter(value.detach().clone()) for name, value in contexts.items()}
-        self.end_position = {end_position(w, settings.scheme) for w in words.values()}.pop()
-        self.optimizer = torch.optim.AdamW(self.parameter_groups(), weight_decay=0.0)
-        self._generator = torch.Generator().manual_seed(settings.seed)
-        self._reference_deck = Deck(len(references), self._generator)
-        self._regularization_deck = Deck(len(regularization), self._generator) if regularization else None
+        self.tokens = {name: _parameter(value, settings.mode.learns_tokens) for name, value in tokens.items()}
+        self.contexts = {name: _parameter(value, settings.mode.learns_contexts) for name, value in contexts.items()}
+        self.end_position = {end_position(w, settings.prompt_scheme) for w in words.values()}.pop()
+        self.optimizer = make_optimizer(settings.optimizer, self.parameter_groups())
+        self.average = MovingAverage(self.parameters(), settings.ema_decay) if settings.ema_decay else None
+        device = next(iter(self.tokens.values())).device.type
+        self.scaler = GradScaler(device, enabled=settings.precision is Precision.FP16)
+        self.generator = torch.Generator().manual_seed(settings.seed)
+        self.decks = {"references": Deck(len(references), self.generator)}
+        if regularization:
+            self.decks["regularization"] = Deck(len(regularization), self.generator)
+        self.losses: list[float] = []
+        self.evaluations: list[dict[str, float]] = []
 
-    def parameter_groups(self) -> list[dict[str, object]]:
-        """Return the trained tensors and their final rates: K/V and [T] together, [I] apart (METHOD section 2)."""
-        main = [*self.denoiser.key_values.values(), *self.tokens.values()]
+    @property
+    def steps_done(self) -> int:
+        """Optimiser steps taken."""
+        return len(self.losses)
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Return every trained tensor by name, in the order of the optimiser."""
+        named = {f"key_values.{name}": value for name, value in self.denoiser.key_values.items()}
+        named |= {f"tokens.{name}": value for name, value in self.tokens.items()}
+        named |= {f"contexts.{name}": value for name, value in self.contexts.items()}
+        return {name: value for name, value in named.items() if value.requires_grad and value.numel()}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the trained tensors and their final rates: K and V, [T], and [I] (METHOD section 2)."""
+        settings, trained = self.settings, self.parameters()
+        token_rate = settings.learning_rate if settings.token_learning_rate is None else settings.token_learning_rate
+        rates = {"key_values": settings.learning_rate, "tokens": token_rate, "contexts": settings.context_learning_rate}
         return [
-            {"params": main, "lr": self.settings.learning_rate},
-            {"params": list(self.contexts.values()), "lr": self.settings.context_learning_rate},
+            {"params": [value for name, value in trained.items() if name.startswith(f"{part}.")], "lr": rate}
+            for part, rate in rates.items()
         ]
 
     def step(self) -> float:
         """Take one optimiser step and return its loss.
 
-        Raises:
-            UserInputError: the loss is not finite; the weights are left as they were before the step.
-        """
-        loss = self._draw_loss(self._generator, self._reference_deck, self._regularization_deck)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise UserInputError(
-                f"The training loss became {value}. Lower the learning rate (now {self.settings.learning_rate:g}, "
-                f"contexts {self.settings.context_learning_rate:g}), or check the reference images."
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
-        return value
+        Whatever is raised, the weights and the random numbers to come are as they were before the step.
 
-    @torch.no_grad()
+        Raises:
+            UserInputError: the loss or its gradients are not finite.
+        """
+        random_state = self.generator.get_state()
+        cards = {name: list(deck.cards) for name, deck in self.decks.items()}
+        self.optimizer.zero_grad(set_to_none=True)
+        try:
+            loss = self._accumulate_gradients()
+            self._update()
+        except BaseException:
+            self.generator.set_state(random_state)
+            for name, deck in self.decks.items():
+                deck.cards = cards[name]
+            self.optimizer.zero_grad(set_to_none=True)
+            raise
+        self.losses.append(loss)
+        return loss
+
     def evaluation_loss(self, draws: int = 8, seed: int = 1234) -> float:
-        """Return the loss on the reference images for fixed noise and timesteps, comparable between steps.
+        """Return the plain loss on the reference images for fixed noise and timesteps, comparable between steps.
 
         Args:
             draws: batches averaged; they take the reference images in turn.
             seed: of noise and timesteps, independent of training.
         """
-        generator = torch.Generator().manual_seed(seed)
-        deck = Deck(len(self.references), generator)
-        return sum(self._draw_loss(generator, deck, None).item() for _ in range(draws)) / draws
+        return self._fixed_loss(draws, seed, lambda indices: self._reference_text(indices), self.references)
+
+    def drift_loss(self, draws: int = 8, seed: int = 1234) -> float | None:
+        """Return the same on the class images with their captions: how far the model forgets; None without any."""
+        others = self.regularization
+        return (
+            None
+            if others is None
+            else self._fixed_loss(draws, seed, lambda indices: _rows(others.text, indices), others)
+        )
+
+    @contextmanager
+    def result(self) -> Iterator[None]:
+        """Let tokens, contexts and network be what the concept will be: their moving average, if there is one."""
+        if self.average is None:
+            yield
+        else:
+            with self.average.applied():
+                yield
 
     def key_value_deltas(self) -> dict[str, Tensor]:
         """Return what training added to each K and V weight, on the CPU in float32."""
-        initial = self.denoiser.initial_key_values()
-        return {
-            name: weight.detach().cpu().float() - initial[name].cpu().float()
-            for name, weight in self.denoiser.key_values.items()
-        }
+        return self.denoiser.key_value_deltas()
 
-    def _draw_loss(self, generator: torch.Generator, deck: Deck, regularization_deck: Deck | None) -> Tensor:
-        indices = deck.draw(self.settings.batch_size)
-        latents = self._latents(self.references, indices, generator)
-        text = self._reference_text(indices)
-        if regularization_deck is not None and self.regularization is not None:
-            class_indices = regularization_deck.draw(self.settings.batch_size)
-            latents = torch.cat([latents, self._latents(self.regularization, class_indices, generator)])
-            text = _joined(text, self.regularization.text, class_indices)
-        timesteps = torch.randint(self.sigmas.shape[0], (latents.shape[0],), generator=generator)
-        noise = torch.randn(latents.shape, generator=generator).to(latents)
-        sigma = self.sigmas[timesteps].to(latents)
-        noisy = noised_latents(latents, noise, sigma)
-        predicted = self.denoiser(noisy, timesteps.to(latents.device), text)
-        return denoising_loss(predicted, training_target(self.prediction, latents, noise, sigma))
+    def _accumulate_gradients(self) -> float:
+        total, settings = 0.0, self.settings
+        for _ in range(settings.accumulation_steps):
+            loss = self._draw_loss()
+            total += loss.item() / settings.accumulation_steps
+            if not math.isfinite(total):
+                raise self._diverged("loss", total)
+            self.scaler.scale(loss / settings.accumulation_steps).backward()
+        return total
 
-    def _latents(self, images: ImageSet, indices: Tensor, generator: torch.Generator) -> Tensor:
-        variants = images.latents.shape[1]
-        variant = torch.randint(variants, (len(indices),), generator=generator)
-        return images.latents[indices, variant]
+    def _update(self) -> None:
+        settings = self.settings
+        parameters = list(self.parameters().values())
+        self.scaler.unscale_(self.optimizer)
+        norm = gradient_norm(parameters)
+        if not torch.isfinite(norm) and not (
+            self.scaler.is_enabled() and self.scaler.get_scale() > SMALLEST_LOSS_SCALE
+        ):
+            raise self._diverged("gradient", norm.item())
+        if settings.max_gradient_norm:
+            scale_gradients(parameters, norm, settings.max_gradient_norm)
+        factor = learning_rate_factor(settings.schedule, self.steps_done, settings.steps, settings.warmup_steps)
+        set_learning_rates(self.optimizer, factor)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average is not None:
+            self.average.update()
+
+    def _diverged(self, what: str, value: float) -> UserInputError:
+        settings = self.settings
+        return UserInputError(
+            f"The training {what} became {value} at step {self.steps_done + 1} of {settings.steps}; the checkpoints before "
+            f"it are kept. Lower the learning rate (now {settings.learning_rate:g}, contexts "
+            f"{settings.context_learning_rate:g}), set max_gradient_norm to 1, use precision bf16 or fp32, or check the "
+            "reference images."
+        )
+
+    def _draw_loss(self) -> Tensor:
+        settings = self.settings
+        indices = self.decks["references"].draw(settings.batch_size)
+        rows = self._rows_of(self.references, indices, self.generator)
+        text, weights = self._reference_text(indices), [1.0] * len(rows)
+        if self.regularization is not None:
+            others = self.decks["regularization"].draw(settings.batch_size)
+            rows += self._rows_of(self.regularization, others, self.generator)
+            text = _joined(text, _rows(self.regularization.text, others))
+            weights += [settings.prior_loss_weight] * len(others)
+        weighted = torch.tensor(weights) if settings.prior_loss_weight != 1.0 else None
+        return self._loss(rows, text, self.generator, weighted, settings.noise_offset, settings.min_snr_gamma)
+
+    @torch.no_grad()
+    def _fixed_loss(self, draws: int, seed: int, text: Any, images: ImageSet) -> float:
+        generator = torch.Generator().manual_seed(seed)
+        deck, total = Deck(len(images), generator), 0.0
+        with self.result():
+            for _ in range(draws):
+                indices = deck.draw(self.settings.batch_size)
+                rows = self._rows_of(images, indices, generator)
+                total += self._loss(rows, text(indices), generator).item()
+        return total / draws
+
+    def _loss(
+        self,
+        rows: list[tuple[Tensor, Tensor | None]],
+        text: TextConditioning,
+        generator: torch.Generator,
+        weights: Tensor | None = None,
+        noise_offset: float = 0.0,
+        min_snr_gamma: float = 0.0,
+    ) -> Tensor:
+        """Return the mean loss over latents and masks of any sizes; images of one size go through the network together."""
+        timesteps = torch.randint(self.sigmas.shape[0], (len(rows),), generator=generator)
+        sizes: dict[torch.Size, list[int]] = {}
+        for number, (latents, _) in enumerate(rows):
+            sizes.setdefault(latents.shape, []).append(number)
+        total: Tensor | None = None
+        for numbers in sizes.values():
+            latents = torch.stack([rows[number][0] for number in numbers])  # [B, D, h, w]
+            mask = _stacked([rows[number][1] for number in numbers], latents)
+            noise = torch.randn(latents.shape, generator=generator)
+            if noise_offset:
+                noise += noise_offset * torch.randn(*latents.shape[:2], 1, 1, generator=generator)
+            noise = noise.to(latents)
+            sigma = self.sigmas[timesteps[numbers]].to(latents)
+            group = None if weights is None else weights[numbers].to(latents)
+            if min_snr_gamma:
+                snr = min_snr_weight(self.prediction, sigma, min_snr_gamma)
+                group = snr if group is None else group * snr
+            noisy = noised_latents(latents, noise, sigma)
+            some = text if len(sizes) == 1 else _rows(text, torch.tensor(numbers))
+            predicted = self.denoiser(noisy, timesteps[numbers].to(latents.device), some)
+            loss = denoising_loss(predicted, training_target(self.prediction, latents, noise, sigma), group, mask)
+            share = loss if len(sizes) == 1 else loss * (len(numbers) / len(rows))
+            total = share if total is None else total + share
+        assert total is not None
+        return total
+
+    def _rows_of(
+        self, images: ImageSet, indices: Tensor, generator: torch.Generator
+    ) -> list[tuple[Tensor, Tensor | None]]:
+        """Return latents [D, h, w] and mask [1, h, w] of each drawn image, mirrored or not."""
+        variants = torch.randint(images.latents[0].shape[0], (len(indices),), generator=generator)
+        return [
+            (images.latents[index][variant], None if images.masks is None else images.masks[index][variant])
+            for index, variant in zip(indices.tolist(), variants.tolist())
+        ]
 
     def _reference_text(self, indices: Tensor) -> TextConditioning:
         prompts = {
@@ -230,34 +291,37 @@ class ConceptTraining:
                 words,
                 self.tokens[name],
                 self.contexts[name][indices.to(self.contexts[name].device)],
-                self.settings.scheme,
+                self.settings.prompt_scheme,
             )
             for name, words in self.words.items()
         }
         return self.encoder(prompts, self.end_position)
 
 
-def _joined(text: TextConditioning, others: TextConditioning, indices: Tensor) -> TextConditioning:
-    context = torch.cat([text.context, others.context[indices].to(text.context)])
+def _parameter(value: Tensor, trained: bool) -> nn.Parameter:
+    return nn.Parameter(value.detach().clone(), requires_grad=trained)
+
+
+def _stacked(masks: list[Tensor | None], latents: Tensor) -> Tensor | None:
+    """Return the masks of a batch, [B, 1, h, w], ones for images without; None when no image has one."""
+    if all(mask is None for mask in masks):
+        return None
+    everywhere = torch.ones(1, *latents.shape[2:]).to(latents)
+    return torch.stack([everywhere if mask is None else mask.to(latents) for mask in masks])
+
+
+def _rows(text: TextConditioning, indices: Tensor) -> TextConditioning:
+    indices = indices.to(text.context.device)
+    return TextConditioning(text.context[indices], None if text.pooled is None else text.pooled[indices])
+
+
+def _joined(text: TextConditioning, others: TextConditioning) -> TextConditioning:
+    context = torch.cat([text.context, others.context.to(text.context)])
     if text.pooled is None or others.pooled is None:
         return TextConditioning(context)
-    return TextConditioning(context, torch.cat([text.pooled, others.pooled[indices].to(text.pooled)]))
+    return TextConditioning(context, torch.cat([text.pooled, others.pooled.to(text.pooled)]))
 
 
 def detach_first_token(projected: Tensor) -> Tensor:
     """Block the gradient of position 0 (BOS) of a K or V projection, [B, K, D]; values are unchanged."""
     return torch.cat([projected[:, :1].detach(), projected[:, 1:]], dim=1)
-
-
-def run_training(training: ConceptTraining, on_step: Callable[[int, float], None]) -> list[float]:
-    """Run all steps and return their losses.
-
-    Args:
-        training: a run at its start.
-        on_step: called after each step with its 1-based number and loss; whatever it raises ends the run.
-    """
-    losses = []
-    for number in range(1, training.settings.steps + 1):
-        losses.append(training.step())
-        on_step(number, losses[-1])
-    return losses

@@ -10,13 +10,14 @@ from .concepts import ApplyConcept, LoadConcept, SaveConcept
 from .dci_sampler import DCISampler
 from .host.concept_store import register_folder
 from .ico_trainer import ICOTrainer
+from .image_folder import LoadImageFolder
 from .lambda_sweep import LambdaSweep
 from .mask_visualizer import MaskVisualizer
 from .strength_schedule import StrengthSchedule
 
 NODES: list[type[io.ComfyNode]] = [
     ICOTrainer, SaveConcept, LoadConcept, ApplyConcept, AuxPromptBuilder, DCISampler, ApplyDCI, MaskVisualizer,
-    LambdaSweep, StrengthSchedule,
+    LambdaSweep, StrengthSchedule, LoadImageFolder,
 ]  # fmt: skip
 
 

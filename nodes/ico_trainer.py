@@ -8,12 +8,16 @@ import torch
 from comfy_api.latest import io
 
 from ..dci_core.ico import MOST_VECTORS, ICOScheme
+from ..dci_core.loss_curve import draw_loss_curve
 from ..dci_core.prompts import check_class_noun, check_placeholder
-from ..dci_core.training import TrainingSettings
+from ..dci_core.training_settings import TrainingSettings
+from .host.concept_store import training_root
+from .host.preview import PreviewPlan
 from .host.progress import TrainingProgress
-from .host.trainer import images_from, one_caption_each, train_concept
-from .host.training import TrainingInputs
+from .host.trainer import Storage, images_from, masks_from, one_caption_each, train_concept
+from .host.training import Crop, TrainingInputs
 from .sockets import CATEGORY, LARGEST_SEED, ConceptSocket, LossMap
+from .training_inputs import checkpoint_plan, given_settings, preview_inputs, setting_inputs, storage_inputs
 
 
 class ICOTrainer(io.ComfyNode):
@@ -77,10 +81,19 @@ class ICOTrainer(io.ComfyNode):
                 io.String.Input("regularization_captions", multiline=True, default="", optional=True,
                                 tooltip="A caption per regularization image, one per line, or one for all; empty: "
                                 '"photo of a <class noun>".'),
+                io.Mask.Input("masks", optional=True,
+                              tooltip="A mask per reference image, white where it counts: the rest is not learned."),
+                io.Combo.Input("crop", options=[crop.value for crop in Crop], default=Crop.CENTER.value, optional=True,
+                               advanced=True, tooltip="center: centre squares. buckets: whole images, in the nearest of "
+                               "several proportions with the same area."),
+                *setting_inputs(),
+                *storage_inputs(),
+                *preview_inputs(),
             ],
             outputs=[
                 ConceptSocket.Output(display_name="concept", tooltip="For Save Concept and Apply Concept."),
                 LossMap.Output(display_name="loss_map", tooltip="Loss of every step, for Plot Loss Graph."),
+                io.Image.Output(display_name="loss_curve", tooltip="Loss of the steps and on fixed noise, the best step marked."),
             ],
             hidden=[io.Hidden.unique_id],
         )  # fmt: skip
@@ -89,6 +102,7 @@ class ICOTrainer(io.ComfyNode):
     def execute(
         cls,
         images: list[torch.Tensor],
+        masks: list[torch.Tensor] | None = None,
         regularization_images: list[torch.Tensor] | None = None,
         regularization_captions: list[str] | None = None,
         **single: list[Any],
@@ -104,6 +118,7 @@ class ICOTrainer(io.ComfyNode):
             context_learning_rate=value["context_learning_rate"],
             flip=value["flip"],
             seed=value["seed"],
+            **given_settings(value),
         )
         class_images = images_from(regularization_images)
         inputs = TrainingInputs(
@@ -112,10 +127,16 @@ class ICOTrainer(io.ComfyNode):
             regularization_images=class_images,
             regularization_captions=one_caption_each(regularization_captions, len(class_images), class_noun),
             resolution_px=value["resolution"],
+            masks=masks_from(masks),
+            crop=Crop(value.get("crop", Crop.CENTER)),
         )
         progress = TrainingProgress(settings.steps, cls.hidden.unique_id)
         concept, losses = train_concept(
             value["model"], value["clip"], value["vae"], inputs, settings, progress.on_step,
             placeholder=value["placeholder"], keep_contexts=value["keep_contexts"],
+            storage=Storage(training_root(), checkpoint_plan(value), value.get("reuse", True)),
+            preview=PreviewPlan(value.get("preview_every", 0), value.get("preview_prompt", "")),
+            on_preview=progress.on_preview,
         )  # fmt: skip
-        return io.NodeOutput(concept, {"loss": losses})
+        curve = draw_loss_curve(losses, concept.info.history.get("evaluations", ()))
+        return io.NodeOutput(concept, {"loss": losses}, curve)

@@ -21,6 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
+    sys.path.append(str(ROOT / "tests" / "support"))
     if not config.getoption(CORE_ONLY):
         _put_comfyui_on_path()
     _load(PACK, ROOT)
@@ -38,7 +39,7 @@ def _put_comfyui_on_path() -> None:
     if not folder:
         raise pytest.UsageError("Set COMFYUI_PATH to a ComfyUI folder, or run only the core with --no-host.")
     sys.path.insert(0, folder)
-    sys.path[1:1] = [str(ROOT / "tests" / "support"), str(ROOT / "tests" / "host"), str(ROOT / "tests" / "e2e")]
+    sys.path[1:1] = [str(ROOT / "tests" / "host"), str(ROOT / "tests" / "e2e")]
     import comfy.cli_args
 
     comfy.cli_args.args.cpu = True

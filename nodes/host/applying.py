@@ -8,7 +8,7 @@ from ...dci_core.concept import Concept, check_concept_fits
 from . import LOG
 from .families import family_of
 from .tokenizer import clip_with_concept, encoders_of
-from .weights import base_hash, key_value_weights
+from .weights import base_hash, cross_attention_shapes
 
 
 def apply_concept(model: Any, clip: Any, concept: Concept, strength: float = 1.0) -> tuple[Any, Any]:
@@ -23,10 +23,9 @@ def apply_concept(model: Any, clip: Any, concept: Concept, strength: float = 1.0
     Raises:
         UserInputError: the concept does not fit the model or the CLIP.
     """
-    weights = key_value_weights(model)
     widths = {name: encoder.embedding_size for name, encoder in encoders_of(clip).items()}
     widths = {name: _embedding_width(clip, name, width) for name, width in widths.items()}
-    shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+    shapes = cross_attention_shapes(model)
     warning = check_concept_fits(concept, family_of(model).name, shapes, widths, base_hash(model))
     if warning:
         LOG.warning("%s", warning)

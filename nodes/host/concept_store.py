@@ -21,6 +21,11 @@ def register_folder() -> None:
     Path(default).mkdir(parents=True, exist_ok=True)
 
 
+def training_root() -> Path:
+    """Return the folder below which every training run keeps its checkpoints and its result."""
+    return Path(folder_paths.get_folder_paths(FOLDER)[0]) / "training"
+
+
 def list_concepts() -> list[str]:
     """Return the names of all concept files, with subfolders and ending."""
     return list(folder_paths.get_filename_list(FOLDER))

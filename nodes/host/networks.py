@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -9,35 +10,40 @@ import comfy.clip_model
 import comfy.model_management
 import comfy.ops
 import torch
-from comfy.ldm.modules.attention import attention_pytorch
-from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+import torch.nn.functional as F
+from comfy.ldm.modules.attention import BasicTransformerBlock, attention_pytorch
+from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ...dci_core.clip_text import ClipTextTransformer
 from ...dci_core.errors import UserInputError
-from ...dci_core.training import TextConditioning, detach_first_token
+from ...dci_core.training import detach_first_token
+from ...dci_core.training_data import TextConditioning
+from ...dci_core.training_settings import Precision, TrainingSettings
 from .families import Family
-from .weights import UNET_PREFIX, key_value_weights, patched_weight, patched_weights
+from .weights import UNET_PREFIX, cross_attention_weights, patched_weight, patched_weights
 
+KEY_VALUE_NAMES = (".attn2.to_k", ".attn2.to_v")
+DOWN, UP = ".down", ".up"
 EMBEDDINGS = "text_model.embeddings.token_embedding.weight"
 
 
 class HostDenoiser:
-    """A private, frozen copy of the host's UNet whose cross-attention K and V weights can be trained.
+    """A private, frozen copy of the host's UNet whose cross-attention projections can be trained.
 
     Args:
         model: the host MODEL; its LoRAs are part of the copy.
         device: to train on.
-        size_px: edge of the training images, which SDXL is told.
+        settings: mode, rank, precision, gradient checkpointing and seed are used.
     """
 
-    def __init__(self, model: Any, device: torch.device, size_px: int) -> None:
+    def __init__(self, model: Any, device: torch.device, settings: TrainingSettings) -> None:
         self._model = model
-        self._size_px = size_px
-        self._compute_dtype = _compute_dtype(device)
+        self._rank = settings.rank
+        self._compute_dtype = _compute_dtype(settings.precision, device)
         config = dict(model.model.model_config.unet_config)
-        stored = torch.float32 if device.type == "cpu" else config.get("dtype") or torch.float32
-        config |= {"dtype": stored, "operations": comfy.ops.manual_cast, "device": device}
+        config |= {"dtype": self._compute_dtype, "operations": comfy.ops.manual_cast, "device": device}
         self.unet = UNetModel(**config).eval()
         with torch.no_grad():
             state = self.unet.state_dict()
@@ -47,17 +53,24 @@ class HostDenoiser:
             raise UserInputError(f"The model lacks the weight {next(iter(state))}. Load a complete checkpoint.")
         self.unet.requires_grad_(False)
         self.key_values: dict[str, nn.Parameter] = {}
-        for name in key_value_weights(model):
+        self._modules = cross_attention_weights(model, settings.mode.projections)
+        generator = torch.Generator().manual_seed(settings.seed)
+        entries = model.get_key_patches(UNET_PREFIX)
+        for name in self._modules:
             module = self.unet.get_submodule(name.removeprefix(UNET_PREFIX))
-            module.weight = nn.Parameter(module.weight.detach().float())
-            module.register_forward_hook(lambda _module, _inputs, output: detach_first_token(output))
-            self.key_values[name] = module.weight
+            original = patched_weight(f"{name}.weight", entries[f"{name}.weight"])
+            trained = _low_rank(module, settings.rank, generator) if settings.rank else _whole(module, original)
+            self.key_values |= {f"{name}{part}": parameter for part, parameter in trained.items()}
+            if name.endswith(KEY_VALUE_NAMES):
+                module.register_forward_hook(lambda _module, _inputs, output: detach_first_token(output))
+        if settings.gradient_checkpointing:
+            _recompute_in_backward(self.unet)
 
     def __call__(self, noisy: Tensor, timesteps: Tensor, text: TextConditioning) -> Tensor:
         """Predict from x_t; see ``dci_core.training.Denoiser``."""
         y = None
         if text.pooled is not None:
-            size = {"width": self._size_px, "height": self._size_px, "device": noisy.device}
+            size = {"width": noisy.shape[-1] * 8, "height": noisy.shape[-2] * 8, "device": noisy.device}
             y = self._model.model.encode_adm(pooled_output=text.pooled, **size).to(noisy.device, self._compute_dtype)
         options = {"optimized_attention_override": lambda _chosen, *args, **kwargs: attention_pytorch(*args, **kwargs)}
         predicted = self.unet(
@@ -69,10 +82,16 @@ class HostDenoiser:
         )
         return predicted.float()
 
-    def initial_key_values(self) -> dict[str, Tensor]:
-        """Return the K and V weights the copy started from."""
+    def key_value_deltas(self) -> dict[str, Tensor]:
+        """Return what training added to each weight; see ``dci_core.training.Denoiser``."""
+        trained = {name: parameter.detach().cpu() for name, parameter in self.key_values.items()}
+        if self._rank:
+            return {name: trained[name + UP] @ trained[name + DOWN] for name in self._modules}
         entries = self._model.get_key_patches(UNET_PREFIX)
-        return {name: patched_weight(f"{name}.weight", entries[f"{name}.weight"]) for name in self.key_values}
+        return {
+            name: trained[name] - patched_weight(f"{name}.weight", entries[f"{name}.weight"]).float()
+            for name in self._modules
+        }
 
 
 class HostPromptEncoder:
@@ -117,8 +136,39 @@ def without_vocabulary(encoder: ClipTextTransformer, device: torch.device) -> Cl
     return ClipTextTransformer(weights, encoder.heads, encoder.gelu, encoder.output_layer, encoder.normalize_output)
 
 
-def _compute_dtype(device: torch.device) -> torch.dtype:
-    return torch.bfloat16 if device.type != "cpu" and comfy.model_management.should_use_bf16(device) else torch.float32
+def _whole(module: nn.Module, original: Tensor) -> dict[str, nn.Parameter]:
+    """Make the module's weight trainable in float32, free of the rounding to the network's precision."""
+    module.weight = nn.Parameter(original.float().to(module.weight.device))
+    return {"": module.weight}
+
+
+def _low_rank(module: nn.Module, rank: int, generator: torch.Generator) -> dict[str, nn.Parameter]:
+    """Add up·down to the module's frozen weight; up starts at 0, down uniform in ±1/√in."""
+    out_features, in_features = module.weight.shape
+    device, rank = module.weight.device, min(rank, out_features, in_features)
+    drawn = (torch.rand(rank, in_features, generator=generator) * 2.0 - 1.0) * in_features**-0.5
+    down, up = nn.Parameter(drawn.to(device)), nn.Parameter(torch.zeros(out_features, rank, device=device))
+
+    def add(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return output + F.linear(F.linear(inputs[0], down.to(inputs[0])), up.to(inputs[0]))
+
+    module.register_forward_hook(add)
+    return {DOWN: down, UP: up}
+
+
+def _recompute_in_backward(unet: nn.Module) -> None:
+    for module in unet.modules():
+        if isinstance(module, BasicTransformerBlock | ResBlock):
+            module.forward = functools.partial(
+                checkpoint, module.forward, use_reentrant=False, preserve_rng_state=False
+            )
+
+
+def _compute_dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    if precision is Precision.AUTO:
+        bf16 = device.type != "cpu" and comfy.model_management.should_use_bf16(device)
+        return torch.bfloat16 if bf16 else torch.float32
+    return {Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16, Precision.FP32: torch.float32}[precision]
 
 
 def _unet_weights(model: Any) -> Iterator[tuple[str, Tensor]]:

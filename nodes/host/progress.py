@@ -6,8 +6,12 @@ import time
 
 import comfy.model_management
 import comfy.utils
+import torch
+from PIL import Image
+from torch import Tensor
 
 SECONDS_BETWEEN_TEXTS = 0.25
+LARGEST_PREVIEW_PX = 512
 
 
 class TrainingProgress:
@@ -24,6 +28,7 @@ class TrainingProgress:
         self._bar = comfy.utils.ProgressBar(steps)
         self._told_at = 0.0
         self._recent: list[float] = []
+        self._times: list[tuple[int, float]] = []
 
     def on_step(self, step: int, loss: float) -> None:
         """Report one step; raises the host's interrupt when the user has cancelled."""
@@ -31,13 +36,36 @@ class TrainingProgress:
         self._bar.update_absolute(step, self._steps)
         self._recent = [*self._recent[-19:], loss]
         now = time.monotonic()
+        self._times = [*self._times[-19:], (step, now)]
         if self._node_id is not None and (now - self._told_at >= SECONDS_BETWEEN_TEXTS or step == self._steps):
             self._told_at = now
-            mean = sum(self._recent) / len(self._recent)
-            _send_text(
-                f"step {step} of {self._steps}, loss {loss:.4f} (mean of last {len(self._recent)}: {mean:.4f})",
-                self._node_id,
-            )
+            _send_text(self._text(step, loss), self._node_id)
+
+    def on_preview(self, step: int, picture: Tensor) -> None:
+        """Show a picture [height, width, 3] on the node."""
+        image = Image.fromarray((picture.cpu().numpy() * 255.0).round().astype("uint8"))
+        self._bar.update_absolute(step, self._steps, ("JPEG", image, LARGEST_PREVIEW_PX))
+
+    def _text(self, step: int, loss: float) -> str:
+        mean = sum(self._recent) / len(self._recent)
+        text = f"step {step} of {self._steps}, loss {loss:.4f} (mean of last {len(self._recent)}: {mean:.4f})"
+        (first, then), (last, now) = self._times[0], self._times[-1]
+        if last > first and step < self._steps:
+            text += f", {_duration((self._steps - step) * (now - then) / (last - first))} left"
+        return text + _memory()
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+
+
+def _memory() -> str:
+    """Return the peak of the GPU's memory, where there is one."""
+    if not torch.cuda.is_available() or comfy.model_management.get_torch_device().type != "cuda":
+        return ""
+    return f", peak {torch.cuda.max_memory_allocated() / 1e9:.1f} GB"
 
 
 def _send_text(text: str, node_id: str) -> None:

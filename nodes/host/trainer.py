@@ -1,21 +1,43 @@
-"""Run a training from host objects to a finished concept."""
+"""Run a training from host objects to a finished concept, on disk before it is returned."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import comfy.model_management
 import torch
 from torch import Tensor
 
-from ...dci_core.concept import Concept, ConceptInfo
+from ...dci_core.concept import Concept
 from ...dci_core.errors import UserInputError
-from ...dci_core.training import ConceptTraining, TrainingSettings, run_training
-from ...dci_core.version import VERSION
-from .families import family_of
+from ...dci_core.training_folder import TrainingFolder
+from ...dci_core.training_run import CheckpointPlan, run_training
+from ...dci_core.training_settings import TrainingSettings
+from . import LOG
+from .description import ConceptMaker, key_of
+from .memory import is_out_of_memory, out_of_memory
+from .preview import Previewer, PreviewPlan
 from .training import TrainingInputs, prepare_training
-from .weights import base_hash
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Where and when a run is kept on disk.
+
+    Args:
+        root: folder in which each run gets a folder of its own; None keeps nothing.
+        plan: when checkpoints are written.
+        reuse: go on from checkpoints of the same inputs, and return a finished concept instead of training again;
+            False deletes what the same inputs have left.
+    """
+
+    root: Path | None = None
+    plan: CheckpointPlan = field(default_factory=CheckpointPlan)
+    reuse: bool = True
 
 
 def train_concept(
@@ -27,23 +49,64 @@ def train_concept(
     on_step: Callable[[int, float], None],
     placeholder: str = "V*",
     keep_contexts: bool = False,
+    storage: Storage | None = None,
+    preview: PreviewPlan | None = None,
+    on_preview: Callable[[int, Tensor], None] | None = None,
 ) -> tuple[Concept, list[float]]:
     """Train a concept and return it with the loss of every step.
 
     Call it in a node, inside the executor's inference mode. Model, CLIP and VAE are not changed, and
-    whatever ``on_step`` raises leaves them as they are.
+    whatever ``on_step`` raises leaves them as they are. ``on_preview`` gets the step and a picture [height, width, 3];
+    previews change nothing that is learned.
 
     Raises:
-        UserInputError: an input cannot be used, or the loss stopped being a number.
+        UserInputError: an input cannot be used, the loss stopped being a number, or memory ran out.
     """
-    training = prepare_training(model, clip, vae, inputs, settings)
+    storage = storage or Storage()
+    folder = None
+    key = ""
+    if storage.root is not None:
+        key = key_of(model, clip, vae, inputs, settings, placeholder, keep_contexts)
+        folder = TrainingFolder(storage.root / folder_name(inputs.class_noun, key), key)
+        if not storage.reuse:
+            folder.clear()
+        with torch.inference_mode(False):
+            finished = folder.finished()
+        if finished is not None:
+            LOG.info("These inputs were trained before; the concept in %s is returned.", folder.path)
+            return finished, list(finished.info.history["loss"])
     try:
+        previewer = None
+        if preview is not None and preview.every and on_preview is not None:
+            previewer = Previewer(model, clip, vae, preview, inputs.class_noun, placeholder, inputs.resolution_px)
+        training = prepare_training(model, clip, vae, inputs, settings)
+
+        def after_step(step: int, loss: float) -> None:
+            on_step(step, loss)
+            if previewer is not None and on_preview is not None and previewer.is_due(step):
+                picture = previewer.draw(training)
+                if picture is not None:
+                    on_preview(step, picture)
+
+        make_concept = ConceptMaker(model, inputs, settings, placeholder, keep_contexts, key)
         with torch.inference_mode(False), torch.enable_grad():
-            losses = run_training(training, on_step)
-            return _finished(model, training, inputs, placeholder, keep_contexts), losses
+            losses = run_training(training, after_step, folder, storage.plan, make_concept)
+            concept = make_concept(training)
+            if folder is not None:
+                folder.finish(concept)
+        return concept, losses
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise out_of_memory(error, settings) from error
+        raise
     finally:
-        del training
+        training = None  # the private copies are freed before the cache is emptied
         comfy.model_management.soft_empty_cache()
+
+
+def folder_name(class_noun: str, key: str) -> str:
+    """Return the name of a run's folder: the class noun in letters any system allows, and the start of the key."""
+    return f"{re.sub(r'[^a-z0-9]+', '-', class_noun.lower()).strip('-')[:40] or 'concept'}-{key[:12]}"
 
 
 def images_from(batches: Sequence[Tensor] | None) -> list[Tensor]:
@@ -51,48 +114,26 @@ def images_from(batches: Sequence[Tensor] | None) -> list[Tensor]:
     return [image for batch in batches or [] for image in batch]
 
 
+def masks_from(batches: Sequence[Tensor] | None) -> list[Tensor]:
+    """Return the single masks [height, width] of a list of MASK batches; none when all are white everywhere."""
+    masks = [mask for batch in batches or [] for mask in batch.reshape(-1, *batch.shape[-2:])]
+    return masks if any((mask != 1.0).any() for mask in masks) else []
+
+
 def one_caption_each(texts: Sequence[str] | None, images: int, class_noun: str) -> list[str]:
-    """Return a caption per class image: a line each, the only line for all, or "photo of a <noun>" without any.
+    """Return a caption per class image: a text or a line each, the only line for all, "photo of a <noun>" without any.
 
     Raises:
         UserInputError: captions without images.
     """
-    lines = [line.strip() for text in texts or [] for line in text.splitlines() if line.strip()]
+    texts, usual = list(texts or []), f"photo of a {class_noun}"
+    if len(texts) > 1 and len(texts) == images:  # a list, as Load Image Folder gives it: a text each, or none
+        return [" ".join(text.split()) or usual for text in texts]
+    lines = [line.strip() for text in texts for line in text.splitlines() if line.strip()]
     if lines and not images:
         raise UserInputError(
             "There are regularization captions but no regularization images. Connect images or clear the text."
         )
     if len(lines) <= 1:
-        return (lines or [f"photo of a {class_noun}"]) * images
+        return (lines or [usual]) * images
     return lines
-
-
-def _finished(
-    model: Any, training: ConceptTraining, inputs: TrainingInputs, placeholder: str, keep_contexts: bool
-) -> Concept:
-    settings = training.settings
-    info = ConceptInfo(
-        family=family_of(model).name,
-        class_noun=inputs.class_noun,
-        placeholder=placeholder,
-        prefix=settings.scheme.prefix,
-        suffix=settings.scheme.suffix,
-        concept_vectors=settings.scheme.concept_vectors,
-        steps=settings.steps,
-        seed=settings.seed,
-        base_hash=base_hash(model),
-        settings={
-            "batch_size": settings.batch_size,
-            "learning_rate": settings.learning_rate,
-            "context_learning_rate": settings.context_learning_rate,
-            "flip": settings.flip,
-            "resolution": inputs.resolution_px or family_of(model).native_size_px,
-            "images": len(inputs.images),
-            "regularization_images": len(inputs.regularization_images),
-        },
-        package_version=VERSION,
-    )
-    tokens = {name: vectors.detach().cpu().clone() for name, vectors in training.tokens.items()}
-    contexts = {name: vectors.detach().cpu().clone() for name, vectors in training.contexts.items()}
-    keep = keep_contexts and settings.scheme.contexts > 0
-    return Concept(training.key_value_deltas(), tokens, info, contexts if keep else None)

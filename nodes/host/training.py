@@ -6,8 +6,9 @@ it. Nothing of the host is changed: its weights are read, never written.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import comfy.clip_model
@@ -24,25 +25,29 @@ from ...dci_core.ico import (
     CONCEPT_INITIAL_IDS,
     PREFIX_WORDS,
     SUFFIX_WORDS,
+    TEMPLATE_WORDS,
     ICOScheme,
     PromptWords,
     end_position,
     initial_concept,
     initial_contexts,
 )
-from ...dci_core.images import center_square
-from ...dci_core.training import (
-    ConceptTraining,
-    ImageSet,
-    RegularizationSet,
-    TextConditioning,
-    TrainingSettings,
-)
+from ...dci_core.images import BUCKET_STEP_PX, bucket_of, center_crop, latent_mask
+from ...dci_core.training import ConceptTraining
+from ...dci_core.training_data import ImageSet, RegularizationSet, TextConditioning
+from ...dci_core.training_settings import TrainingSettings
 from .families import Family, family_of
 from .networks import EMBEDDINGS, HostDenoiser, HostPromptEncoder, text_encoder, without_vocabulary
 from .tokenizer import encoders_of, noun_ids, real_tokens
 
 MOST_IMAGES = 200
+
+
+class Crop(str, Enum):
+    """How images are brought to a size: their centre square, or buckets of several proportions."""
+
+    CENTER = "center"
+    BUCKETS = "buckets"
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,8 @@ class TrainingInputs:
         regularization_images: class images, or empty.
         regularization_captions: one per class image.
         resolution_px: edge of the training images, a multiple of 8; 0 is the family's native size.
+        masks: where each reference image counts, [height, width] as the image, values 0 … 1; empty is everywhere.
+        crop: centre squares, or the nearest aspect-ratio bucket of the same area.
     """
 
     images: Sequence[Tensor]
@@ -62,6 +69,8 @@ class TrainingInputs:
     regularization_images: Sequence[Tensor] = ()
     regularization_captions: Sequence[str] = ()
     resolution_px: int = 0
+    masks: Sequence[Tensor] = ()
+    crop: Crop = Crop.CENTER
 
 
 def check_trainable(model: Any, clip: Any) -> Family:
@@ -113,12 +122,13 @@ def prepare_training(
         UserInputError: images, captions, model or CLIP cannot be used.
     """
     family = check_trainable(model, clip)
-    _check_inputs(clip, family, inputs, settings.scheme)
+    _check_inputs(clip, family, inputs, settings.prompt_scheme)
     size = inputs.resolution_px or family.native_size_px
     prediction = prediction_of(model)
-    latents = _encode_images(model, vae, inputs.images, size, settings.flip)
-    class_latents = _encode_images(model, vae, inputs.regularization_images, size, settings.flip)
-    class_text = _encode_captions(clip, inputs.regularization_captions)
+    masks = _latent_masks(inputs, size, settings.flip)
+    latents = _encode_images(model, vae, inputs.images, size, inputs.crop, settings.flip)
+    class_latents = _encode_images(model, vae, inputs.regularization_images, size, inputs.crop, settings.flip)
+    class_text = _encode_captions(clip, inputs.regularization_captions, "clip_g" in family.text_encoders)
     device = comfy.model_management.get_torch_device()
     comfy.model_management.unload_all_models()
     comfy.model_management.soft_empty_cache()
@@ -131,16 +141,16 @@ def prepare_training(
             n: initial_concept(_rows(e, CONCEPT_INITIAL_IDS), settings.scheme, generator) for n, e in encoders.items()
         }
         contexts = {
-            name: _initial_contexts(clip, name, encoder, len(inputs.images), settings.scheme, generator)
+            name: _initial_contexts(clip, name, encoder, len(inputs.images), settings, generator)
             for name, encoder in encoders.items()
         }
         regularization = None
-        if class_latents is not None and class_text is not None:
-            regularization = RegularizationSet(_own(class_latents, device), _own_text(class_text, device))
-        assert latents is not None
+        if class_text is not None:
+            regularization = RegularizationSet(_own_images(class_latents, device), text=_own_text(class_text, device))
+        own_masks = [_own(mask, device) for mask in masks] or None
         return ConceptTraining(
             settings=settings,
-            denoiser=HostDenoiser(model, device, size),
+            denoiser=HostDenoiser(model, device, settings),
             encoder=HostPromptEncoder({n: without_vocabulary(e, device) for n, e in encoders.items()}, family),
             sigmas=model.get_model_object("model_sampling").sigmas.detach().cpu().clone(),
             prediction=prediction,
@@ -149,7 +159,7 @@ def prepare_training(
             },
             tokens={n: t.float().to(device) for n, t in tokens.items()},
             contexts={n: c.float().to(device) for n, c in contexts.items()},
-            references=ImageSet(_own(latents, device)),
+            references=ImageSet(_own_images(latents, device), own_masks),
             regularization=regularization,
         )
 
@@ -169,6 +179,9 @@ def _check_inputs(clip: Any, family: Family, inputs: TrainingInputs, scheme: ICO
         raise UserInputError(
             f"The resolution must be 0 (the model's own) or a multiple of 8 from 64 to 2048, but got {inputs.resolution_px}."
         )
+    if inputs.crop is Crop.BUCKETS and inputs.resolution_px % BUCKET_STEP_PX:
+        raise UserInputError(f"With buckets the resolution must be a multiple of 64, but got {inputs.resolution_px}.")
+    _check_masks(inputs)
     for name in family.text_encoders:
         ids = noun_ids(clip, name, inputs.class_noun)
         if not ids:
@@ -184,18 +197,43 @@ def _check_inputs(clip: Any, family: Family, inputs: TrainingInputs, scheme: ICO
             raise UserInputError(f"The regularization caption {caption!r} is longer than 75 tokens. Shorten it.")
 
 
-def _encode_images(model: Any, vae: Any, images: Sequence[Tensor], size: int, flip: bool) -> Tensor | None:
-    """Return scaled latents [n, F, D, h, w], the mirrored image behind when ``flip``; None without images."""
+def _check_masks(inputs: TrainingInputs) -> None:
+    if inputs.masks and len(inputs.masks) != len(inputs.images):
+        raise UserInputError(
+            f"There are {len(inputs.images)} reference images and {len(inputs.masks)} masks. Give one mask per image, or none."
+        )
+    for number, (image, mask) in enumerate(zip(inputs.images, inputs.masks), 1):
+        if mask.shape != image.shape[:2]:
+            raise UserInputError(
+                f"Mask {number} is {tuple(mask.shape)}, its image is {tuple(image.shape[:2])} (height, width). Make them the "
+                "same size."
+            )
+
+
+def _encode_images(model: Any, vae: Any, images: Sequence[Tensor], size: int, crop: Crop, flip: bool) -> list[Tensor]:
+    """Return scaled latents of each image, [F, D, h, w], the mirrored one behind when ``flip``."""
     encoded = []
     for image in images:
         comfy.model_management.throw_exception_if_processing_interrupted()
-        square = center_square(image, size)
-        variants = torch.stack([square, square.flip(1)] if flip else [square])
+        cropped = center_crop(image, *_size_of(image, size, crop))
+        variants = torch.stack([cropped, cropped.flip(1)] if flip else [cropped])
         encoded.append(model.model.process_latent_in(vae.encode(variants)).float())
-    return torch.stack(encoded) if encoded else None
+    return encoded
 
 
-def _encode_captions(clip: Any, captions: Sequence[str]) -> TextConditioning | None:
+def _latent_masks(inputs: TrainingInputs, size: int, flip: bool) -> list[Tensor]:
+    """Return each mask at the size of its latents, [F, 1, h, w], the mirrored one behind when ``flip``."""
+    small = [latent_mask(mask, *_size_of(image, size, inputs.crop)) for image, mask in zip(inputs.images, inputs.masks)]
+    return [torch.stack([mask, mask.flip(-1)] if flip else [mask]) for mask in small]
+
+
+def _size_of(image: Tensor, size: int, crop: Crop) -> tuple[int, int]:
+    if crop is Crop.CENTER or image.ndim != 3:
+        return size, size
+    return bucket_of(image.shape[0], image.shape[1], size)
+
+
+def _encode_captions(clip: Any, captions: Sequence[str], with_pooled: bool) -> TextConditioning | None:
     if not captions:
         return None
     contexts, pooled = [], []
@@ -204,7 +242,7 @@ def _encode_captions(clip: Any, captions: Sequence[str]) -> TextConditioning | N
         context, vector = clip.encode_from_tokens(tokens, return_pooled=True)
         contexts.append(context)
         pooled.append(vector)
-    return TextConditioning(torch.cat(contexts), torch.cat(pooled) if pooled[0] is not None else None)
+    return TextConditioning(torch.cat(contexts), torch.cat(pooled) if with_pooled else None)
 
 
 def _rows(encoder: ClipTextTransformer, ids: Sequence[int]) -> Tensor:
@@ -219,17 +257,27 @@ def _prompt_words(clip: Any, name: str, encoder: ClipTextTransformer, class_noun
 
 
 def _initial_contexts(
-    clip: Any, name: str, encoder: ClipTextTransformer, images: int, scheme: ICOScheme, generator: torch.Generator
+    clip: Any,
+    name: str,
+    encoder: ClipTextTransformer,
+    images: int,
+    settings: TrainingSettings,
+    generator: torch.Generator,
 ) -> Tensor:
-    def words(phrases: Mapping[int, tuple[str, ...]], count: int) -> Tensor | None:
-        if count not in phrases:
-            return None
-        return _rows(encoder, [noun_ids(clip, name, word)[0] for word in phrases[count]])
+    def words(phrase: Sequence[str] | None) -> Tensor | None:
+        return None if phrase is None else _rows(encoder, [noun_ids(clip, name, word)[0] for word in phrase])
 
-    width = encoder.weights[EMBEDDINGS].shape[1]
-    return initial_contexts(
-        words(PREFIX_WORDS, scheme.prefix), words(SUFFIX_WORDS, scheme.suffix), images, scheme, width, generator
-    )
+    scheme, width = settings.prompt_scheme, encoder.weights[EMBEDDINGS].shape[1]
+    if not settings.mode.learns_contexts:
+        return initial_contexts(words(TEMPLATE_WORDS), None, images, scheme, width, generator)
+    prefix, suffix = PREFIX_WORDS.get(scheme.prefix), SUFFIX_WORDS.get(scheme.suffix)
+    return initial_contexts(words(prefix), words(suffix), images, scheme, width, generator)
+
+
+def _own_images(latents: list[Tensor], device: torch.device) -> Tensor | list[Tensor]:
+    """Return private copies, in one tensor where all have one size."""
+    own = [_own(latent, device) for latent in latents]
+    return torch.stack(own) if len({latent.shape for latent in own}) == 1 else own
 
 
 def _own(tensor: Tensor, device: torch.device) -> Tensor:

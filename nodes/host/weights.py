@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...dci_core.concept import key_value_hash
+from ...dci_core.fingerprint import tensors_hash
 
 UNET_PREFIX = "diffusion_model."
 _KEY_VALUE = re.compile(r"diffusion_model\..*\.attn2\.to_[kv]\.weight")
@@ -23,6 +24,29 @@ def key_value_weights(model: Any) -> dict[str, Tensor]:
     """
     entries = model.get_key_patches(UNET_PREFIX)
     return {key.removesuffix(".weight"): value[0][0] for key, value in entries.items() if _KEY_VALUE.fullmatch(key)}
+
+
+def cross_attention_weights(model: Any, projections: tuple[str, ...]) -> list[str]:
+    """Return the module names of the given projections ("to_k" …) of all cross-attention layers, in the host's order."""
+    wanted = tuple(f".attn2.{projection}.weight" for projection in projections)
+    return [key.removesuffix(".weight") for key in model.get_key_patches(UNET_PREFIX) if key.endswith(wanted)]
+
+
+def cross_attention_shapes(model: Any) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every cross-attention projection's weight, by module name."""
+    entries = model.get_key_patches(UNET_PREFIX)
+    names = cross_attention_weights(model, ("to_q", "to_k", "to_v", "to_out.0"))
+    return {name: tuple(entries[f"{name}.weight"][0][0].shape) for name in names}
+
+
+def patched_hash(patcher: Any, without: tuple[str, ...] = ()) -> str:
+    """Return the hash of all weights of a patcher, with the patches that lie on them, but for those named in ``without``."""
+    entries = patcher.get_key_patches()
+    return tensors_hash(
+        (key, entry[0][0] if len(entry) == 1 else patched_weight(key, entry))
+        for key, entry in entries.items()
+        if key not in without
+    )
 
 
 def base_hash(model: Any) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from comfyui_dci.dci_core import concept_file
+from comfyui_dci.dci_core import tensor_file
 from comfyui_dci.dci_core.concept import Concept, ConceptInfo
 from comfyui_dci.dci_core.concept_file import load_concept, save_concept
 from comfyui_dci.dci_core.errors import UserInputError
@@ -172,7 +172,26 @@ def test_the_metadata_hold_every_field_as_promised(saved: Path) -> None:
 
 def test_the_metadata_are_named_as_the_fields(saved: Path) -> None:
     _, metadata = contents(saved)
-    assert set(metadata) == set(asdict(small_info())) | {"format", "content_hash"}
+    later = {
+        "training_key",
+        "dataset_hash",
+        "versions",
+        "history",
+        "thumbnail",
+    }  # written where there is something to say
+    assert set(metadata) == set(asdict(small_info())) - later | {"format", "content_hash"}
+
+
+def test_a_run_that_tells_its_history_is_read_back(path: Path) -> None:
+    told = {
+        "training_key": "ab" * 32,
+        "dataset_hash": "cd" * 32,
+        "versions": {"torch": "2.11"},
+        "history": {"loss": [0.1, 1 / 3], "evaluations": [{"step": 2.0, "loss": 0.25}], "best_step": 2},
+        "thumbnail": "data:image/jpeg;base64,AAAA",
+    }
+    save_concept(replace(small_concept(), info=replace(small_info(), **told)), path)
+    assert load_concept(path).info == replace(small_info(), **told)
 
 
 def test_a_missing_folder_is_made(tmp_path: Path) -> None:
@@ -207,7 +226,7 @@ def test_a_failure_while_writing_leaves_the_old_file_and_no_other(
     def fail(*given: Any) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(concept_file.os, failing, fail)
+    monkeypatch.setattr(tensor_file.os, failing, fail)
     with pytest.raises(OSError, match="disk full"):
         save_concept(replace(small_concept(), info=replace(small_info(), steps=9)), path)
     assert {entry: entry.read_bytes() for entry in path.parent.iterdir()} == before
@@ -337,18 +356,18 @@ def test_a_rewritten_file_with_its_own_checksum_is_accepted(saved: Path) -> None
         ({f"{VALUE}.diff": None}, f"{KEY} has no matching {VALUE}"),
         ({f"{KEY}.diff": None}, f"{VALUE} has no matching {KEY}"),
         ({f"{VALUE}.diff": torch.ones(4, 7)}, f"has no matching {LAYERS[0]}.to_"),
-        ({f"{KEY}.diff": torch.ones(4, 6, 1)}, f"{KEY} (4, 6, 1) is not a cross-attention K or V weight"),
+        ({f"{KEY}.diff": torch.ones(4, 6, 1)}, f"{KEY} (4, 6, 1) is not a cross-attention weight"),
         (
             {"diffusion_model.out.2.diff": torch.ones(4, 6)},
-            "diffusion_model.out.2 (4, 6) is not a cross-attention K or V weight",
+            "diffusion_model.out.2 (4, 6) is not a cross-attention weight",
         ),
         (
-            {f"{LAYERS[0]}.to_q.diff": torch.ones(4, 6)},
-            f"{LAYERS[0]}.to_q (4, 6) is not a cross-attention K or V weight",
+            {f"{LAYERS[0]}.to_x.diff": torch.ones(4, 6)},
+            f"{LAYERS[0]}.to_x (4, 6) is not a cross-attention weight",
         ),
         (
             {f"{LAYERS[0].replace('attn2', 'attn1')}.to_k.diff": torch.ones(4, 6)},
-            "attn1.to_k (4, 6) is not a cross-attention K or V weight",
+            "attn1.to_k (4, 6) is not a cross-attention weight",
         ),
         (
             {"clip_l": torch.ones(3, 8)},

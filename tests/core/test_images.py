@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from comfyui_dci.dci_core.errors import UserInputError
-from comfyui_dci.dci_core.images import center_square
+from comfyui_dci.dci_core.images import bucket_of, center_crop, center_square, latent_mask
 
 
 def test_a_square_of_the_right_size_is_returned_unchanged() -> None:
@@ -69,3 +69,42 @@ def test_an_image_with_values_that_are_not_finite_is_refused(value: float) -> No
     image[3, 3, 1] = value
     with pytest.raises(UserInputError, match="not finite. Load it again or leave it out"):
         center_square(image, 16)
+
+
+@pytest.mark.parametrize(
+    "size, expected",
+    [
+        ((512, 512), (512, 512)),
+        ((100, 100), (512, 512)),
+        ((2000, 3000), (384, 640)),
+        ((3000, 2000), (640, 384)),
+        ((1000, 1300), (448, 576)),
+        ((100, 5000), (384, 640)),
+    ],
+)
+def test_the_nearest_bucket_is_chosen(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    height, width = bucket_of(*size, 512)
+    assert height % 64 == width % 64 == 0 and height * width <= 512**2 and max(height, width) <= 2 * min(height, width)
+    assert (height, width) == expected
+
+
+def test_a_bucket_keeps_the_middle_of_the_longer_side() -> None:
+    image = torch.rand(64, 200, 3)
+    assert torch.equal(center_crop(image, 64, 128), image[:, 36:164])
+    assert center_crop(torch.rand(90, 64, 3), 64, 128).shape == (64, 128, 3)
+
+
+def test_a_mask_is_cropped_as_its_image_and_averaged() -> None:
+    mask = torch.zeros(16, 32)
+    mask[:8, 8:12] = 1.0  # half of the first latent of the centre square
+    small = latent_mask(mask, 16, 16)
+    assert small.shape == (1, 2, 2) and small.flatten().tolist() == [0.5, 0.0, 0.0, 0.0]
+
+
+def test_a_mask_that_hides_everything_is_refused() -> None:
+    mask = torch.zeros(16, 32)
+    mask[:, :4] = 1.0  # lost by the crop
+    with pytest.raises(UserInputError, match="black wherever its cropped image is"):
+        latent_mask(mask, 16, 16)
+    with pytest.raises(UserInputError, match="not finite"):
+        latent_mask(mask / 0.0, 16, 16)

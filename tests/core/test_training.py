@@ -1,141 +1,21 @@
-"""ICO training on a toy network: one real cross-attention layer, a fixed text encoder, everything in float64."""
+"""ICO training on a toy network, see ``toy_training``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from comfyui_dci.dci_core.diffusion import Prediction
 from comfyui_dci.dci_core.errors import UserInputError
-from comfyui_dci.dci_core.ico import ICOScheme, PromptWords
-from comfyui_dci.dci_core.training import (
-    ConceptTraining,
-    Deck,
-    ImageSet,
-    RegularizationSet,
-    TextConditioning,
-    TrainingSettings,
-    detach_first_token,
-    run_training,
-)
-from torch import Tensor, nn
-
-WIDTH, LENGTH, CHANNELS, TIMESTEPS = 4, 8, 2, 20
-SCHEME = ICOScheme(1, 1, 2)
-
-
-class ToyDenoiser:
-    """One cross-attention layer; only the weights of its K and V projections are exposed."""
-
-    def __init__(self, text_width: int, draw: Callable[..., Tensor]) -> None:
-        self.to_k, self.to_v = (nn.Linear(text_width, WIDTH, bias=False, dtype=torch.float64) for _ in range(2))
-        self.initial = {"attn2.to_k": draw(WIDTH, text_width), "attn2.to_v": draw(WIDTH, text_width)}
-        self.key_values: Mapping[str, nn.Parameter] = {"attn2.to_k": self.to_k.weight, "attn2.to_v": self.to_v.weight}
-        with torch.no_grad():
-            for name, weight in self.key_values.items():
-                weight.copy_(self.initial[name])
-        self.query, self.out, self.time = draw(WIDTH, CHANNELS), draw(CHANNELS, WIDTH), draw(TIMESTEPS, WIDTH)
-        self.seen: list[tuple[Tensor, Tensor, TextConditioning]] = []
-
-    def __call__(self, noisy: Tensor, timesteps: Tensor, text: TextConditioning) -> Tensor:
-        self.seen.append((noisy.detach(), timesteps, text))
-        pixels = noisy.flatten(2).transpose(1, 2)  # [B, N, D]
-        query = F.linear(pixels, self.query) + self.time[timesteps][:, None]
-        key, value = self.to_k(text.context), self.to_v(text.context)
-        out = F.linear(F.scaled_dot_product_attention(query, key, value), self.out)
-        pooled = 0.0 if text.pooled is None else text.pooled.sum(dim=1).view(-1, 1, 1)
-        return (out + pooled).transpose(1, 2).unflatten(-1, noisy.shape[-2:])
-
-    def initial_key_values(self) -> Mapping[str, Tensor]:
-        return self.initial
-
-
-class ToyEncoder:
-    """Each text encoder lets every token see those before it; their outputs stand side by side as in SDXL."""
-
-    def __init__(self, names: tuple[str, ...], draw: Callable[..., Tensor], pooled: bool) -> None:
-        self.weights = {name: draw(WIDTH, WIDTH) for name in names}
-        self.pooled = pooled
-        self.seen: list[tuple[dict[str, Tensor], int]] = []
-
-    def __call__(self, prompts: Mapping[str, Tensor], end_position: int) -> TextConditioning:
-        self.seen.append(({name: prompt.detach().clone() for name, prompt in prompts.items()}, end_position))
-        order = torch.arange(1, LENGTH + 1, dtype=torch.float64)[:, None]
-        encoded = [torch.tanh(prompts[n] @ w).cumsum(dim=1) / order for n, w in self.weights.items()]
-        context = torch.cat(encoded, dim=-1)
-        return TextConditioning(context, context[:, end_position] if self.pooled else None)
-
-
-def toy(
-    settings: TrainingSettings | None = None,
-    names: tuple[str, ...] = ("clip_l",),
-    images: int = 3,
-    variants: int = 2,
-    class_images: int = 0,
-    pooled: bool = False,
-    prediction: Prediction = Prediction.EPSILON,
-) -> ConceptTraining:
-    """Build the same run each time."""
-    settings = settings or toy_settings()
-    scheme, generator = settings.scheme, torch.Generator().manual_seed(99)
-
-    def draw(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-    text_width = WIDTH * len(names)
-    regularization = None
-    denoiser, encoder = ToyDenoiser(text_width, draw), ToyEncoder(names, draw, pooled)
-    words = {name: PromptWords(draw(WIDTH), draw(1, WIDTH), draw(WIDTH), draw(WIDTH), LENGTH) for name in names}
-    tokens = {name: draw(scheme.concept_vectors, WIDTH) for name in names}
-    contexts = {name: draw(images, scheme.contexts, WIDTH) for name in names}
-    references = ImageSet(draw(images, variants, CHANNELS, 2, 2))
-    if class_images:
-        text = TextConditioning(
-            draw(class_images, LENGTH, text_width), draw(class_images, text_width) if pooled else None
-        )
-        regularization = RegularizationSet(draw(class_images, variants, CHANNELS, 2, 2), text)
-    sigmas = torch.linspace(0.1, 5.0, TIMESTEPS, dtype=torch.float64)
-    return ConceptTraining(
-        settings, denoiser, encoder, sigmas, prediction, words, tokens, contexts, references, regularization
-    )
-
-
-def toy_settings(**changes: Any) -> TrainingSettings:
-    given = {"scheme": SCHEME, "steps": 3, "learning_rate": 1e-3, "context_learning_rate": 1e-2, "seed": 5}
-    return TrainingSettings(**(given | changes))
-
-
-def trained(run: ConceptTraining) -> dict[str, nn.Parameter]:
-    """Everything that may change, by name."""
-    return (
-        dict(run.denoiser.key_values)
-        | {f"[T] {name}": value for name, value in run.tokens.items()}
-        | {f"[I] {name}": value for name, value in run.contexts.items()}
-    )
-
-
-def frozen(run: ConceptTraining) -> dict[str, Tensor]:
-    """Everything that must not change."""
-    tensors = {"query": run.denoiser.query, "out": run.denoiser.out, "time": run.denoiser.time, "sigmas": run.sigmas}
-    tensors |= {f"encoder {name}": value for name, value in run.encoder.weights.items()}
-    tensors |= {f"initial {name}": value for name, value in run.denoiser.initial.items()}
-    for name, words in run.words.items():
-        tensors |= {f"{name} {part}": getattr(words, part) for part in ("start", "noun", "end", "padding")}
-    tensors["latents"] = run.references.latents
-    if run.regularization:
-        tensors |= {"class latents": run.regularization.latents, "captions": run.regularization.text.context}
-    return tensors
-
-
-def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in tensors.items()}
-
-
-def changed(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> set[str]:
-    return {name for name, value in before.items() if not torch.equal(value, after[name])}
+from comfyui_dci.dci_core.ico import ICOScheme
+from comfyui_dci.dci_core.training import ConceptTraining, detach_first_token
+from comfyui_dci.dci_core.training_data import Deck, TextConditioning
+from comfyui_dci.dci_core.training_run import run_training
+from comfyui_dci.dci_core.training_settings import TrainingSettings
+from torch import Tensor
+from toy_training import TIMESTEPS, WIDTH, changed, copies, frozen, toy, toy_settings, trained
 
 
 def finite_difference(make: Callable[[], ConceptTraining], name: str, index: int, step: float = 1e-5) -> float:
@@ -294,14 +174,13 @@ def test_the_first_step_moves_each_group_at_its_own_rate() -> None:
 
 def test_each_trained_tensor_is_in_one_group_without_weight_decay() -> None:
     run = toy(toy_settings(learning_rate=3e-4, context_learning_rate=7e-3), names=("clip_l", "clip_g"))
-    main, contexts = run.optimizer.param_groups
-    assert (main["lr"], contexts["lr"]) == (3e-4, 7e-3)
-    assert main["weight_decay"] == contexts["weight_decay"] == 0.0
-    assert main["betas"] == contexts["betas"] == (0.9, 0.999)
-    expected = {name: value for name, value in trained(run).items() if not name.startswith("[I]")}
-    assert {id(p) for p in main["params"]} == {id(p) for p in expected.values()}
-    assert {id(p) for p in contexts["params"]} == {id(p) for p in run.contexts.values()}
-    assert len(main["params"]) + len(contexts["params"]) == len(trained(run)) == 6
+    run.step()
+    groups = run.optimizer.param_groups
+    assert [group["lr"] for group in groups] == [3e-4, 3e-4, 7e-3]
+    assert all(group["weight_decay"] == 0.0 and group["betas"] == (0.9, 0.999) for group in groups)
+    expected = [run.denoiser.key_values, run.tokens, run.contexts]
+    assert [{id(p) for p in group["params"]} for group in groups] == [{id(p) for p in e.values()} for e in expected]
+    assert sum(len(group["params"]) for group in groups) == len(trained(run)) == 6
 
 
 def test_a_rate_of_zero_changes_nothing_bit_for_bit() -> None:
@@ -437,16 +316,6 @@ def test_a_scheme_without_contexts_trains_like_custom_diffusion() -> None:
     before = copies(trained(run))
     run_training(run, lambda number, loss: None)
     assert changed(before, trained(run)) == {"attn2.to_k", "attn2.to_v", "[T] clip_l"}
-
-
-def test_a_network_that_exposes_no_weights_trains_like_textual_inversion() -> None:
-    run = toy()
-    run.denoiser.key_values = {}
-    run.optimizer = torch.optim.AdamW(run.parameter_groups(), weight_decay=0.0)
-    before = copies(run.denoiser.initial)
-    run.step()
-    assert run.key_value_deltas() == {}
-    assert torch.equal(run.denoiser.to_k.weight, before["attn2.to_k"])
 
 
 def test_the_encoder_is_told_where_the_prompt_ends() -> None:

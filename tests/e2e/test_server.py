@@ -20,7 +20,7 @@ from PIL import Image
 pytestmark = pytest.mark.usefixtures("queue_is_empty")
 NODES = {
     "ICOTrainer", "AuxPromptBuilder", "DCISampler", "MaskVisualizer", "DCISaveConcept", "DCILoadConcept",
-    "DCIApplyConcept", "DCIApply", "DCILambdaSweep", "DCIStrengthSchedule",
+    "DCIApplyConcept", "DCIApply", "DCILambdaSweep", "DCIStrengthSchedule", "DCILoadImageFolder",
 }  # fmt: skip
 
 
@@ -152,7 +152,8 @@ def test_a_lambda_sweep_in_place_of_the_sampler_makes_the_same_image(server: Com
 
 def test_the_same_seed_makes_the_same_bytes_in_a_second_run(server: ComfyServer, whole: Any) -> None:
     forget(server)
-    again = server.run(small("train_and_generate", DCISaveConcept={"name": "again", "precision": "float32"}))
+    anew = {"name": "again", "precision": "float32"}
+    again = server.run(small("train_and_generate", DCISaveConcept=anew, ICOTrainer={"reuse": False}))
     assert np.array_equal(image_of(server, again, "26"), image_of(server, whole[0], "26"))
     folder = server.base / "models" / "dci_concepts"
     one, two = load_concept(folder / "whole.safetensors"), load_concept(folder / "again.safetensors")

@@ -12,7 +12,10 @@ import torch
 from comfyui_dci.dci_core.concept import Concept
 from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.dci_core.ico import ICOScheme
-from comfyui_dci.dci_core.training import ConceptTraining, TextConditioning, TrainingSettings, run_training
+from comfyui_dci.dci_core.training import ConceptTraining
+from comfyui_dci.dci_core.training_data import TextConditioning
+from comfyui_dci.dci_core.training_run import run_training
+from comfyui_dci.dci_core.training_settings import TrainingSettings
 from comfyui_dci.nodes.host.networks import HostDenoiser
 from comfyui_dci.nodes.host.trainer import one_caption_each, train_concept
 from comfyui_dci.nodes.host.training import TrainingInputs, prepare_training
@@ -66,7 +69,7 @@ def test_the_private_network_predicts_what_the_host_predicts(family: str) -> Non
     x, timesteps = torch.randn(2, 4, 8, 8), torch.tensor([10, 900])
     cond, options = s.negative[0]
     with torch.inference_mode(False):
-        denoiser = HostDenoiser(s.base.model, torch.device("cpu"), 64)
+        denoiser = HostDenoiser(s.base.model, torch.device("cpu"), settings())
         pooled = options["pooled_output"].clone().expand(2, -1) if family == "sdxl" else None
         ours = denoiser(x, timesteps, TextConditioning(cond.clone().expand(2, -1, -1), pooled))
     unet = s.base.model.model.diffusion_model
@@ -110,7 +113,7 @@ def test_training_prompts_are_encoded_as_the_host_encodes_them(family: str, clip
 def test_the_first_token_gives_no_gradient(family: str) -> None:
     base = tiny(family)
     with torch.inference_mode(False), torch.enable_grad():
-        denoiser = HostDenoiser(base.model, torch.device("cpu"), 64)
+        denoiser = HostDenoiser(base.model, torch.device("cpu"), settings())
         width = base.model.model.model_config.unet_config["context_dim"]
         context = torch.randn(1, 77, width, requires_grad=True)
         pooled = torch.randn(1, 96) if family == "sdxl" else None
@@ -185,11 +188,11 @@ def test_training_lowers_the_loss_on_fixed_noise(v_prediction: bool) -> None:
 def test_a_lora_on_the_model_is_part_of_what_is_trained() -> None:
     s = scene()
     with torch.inference_mode(False):
-        plain = HostDenoiser(s.base.model, torch.device("cpu"), 64)
-        patched = HostDenoiser(s.model, torch.device("cpu"), 64)
+        plain = HostDenoiser(s.base.model, torch.device("cpu"), settings())
+        patched = HostDenoiser(s.model, torch.device("cpu"), settings())
         for name, delta in s.concept.key_value_deltas.items():
             assert torch.allclose(patched.key_values[name], plain.key_values[name] + delta, atol=1e-6)
-            assert torch.equal(patched.initial_key_values()[name], patched.key_values[name])
+            assert not patched.key_value_deltas()[name].any()
 
 
 def test_a_finished_concept_describes_itself_and_applies() -> None:

@@ -29,13 +29,13 @@ def trained(**inputs: Any) -> Any:
 
 
 def test_a_concept_goes_through_every_node(concepts: Path) -> None:
-    base, (concept, losses) = trained(
+    base, (concept, losses, curve) = trained(
         class_noun="tortoise plushy",
         regularization_images=[torch.rand(2, 64, 64, 3)],
         regularization_captions="photo of a plushy",
         keep_contexts=True,
     )
-    assert set(losses) == {"loss"} and len(losses["loss"]) == 2
+    assert set(losses) == {"loss"} and len(losses["loss"]) == 2 and curve.shape == (1, 520, 840, 3)
     assert concept.info.settings["images"] == 3 and concept.info.settings["regularization_images"] == 2
     saved = run(SaveConcept, concept=concept, name="pets/tom", precision="float32")
     assert saved[1] == "pets/tom.safetensors" and (concepts / "pets" / "tom.safetensors").is_file()
@@ -136,9 +136,28 @@ def test_a_name_out_of_the_folder_is_refused_before_anything_runs() -> None:
 
 
 def test_a_changed_concept_file_is_read_again(concepts: Path) -> None:
-    _, (concept, _) = trained()
+    _, (concept, *_) = trained()
     run(SaveConcept, concept=concept, name="tom")
     first = LoadConcept.fingerprint_inputs(name="tom.safetensors")
     assert LoadConcept.fingerprint_inputs(name="tom.safetensors") == first
     run(SaveConcept, concept=concept, name="tom", precision="float32", overwrite=True)
     assert LoadConcept.fingerprint_inputs(name="tom.safetensors") != first
+
+
+def test_a_folder_of_images_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import folder_paths
+    from comfyui_dci.nodes.image_folder import LoadImageFolder
+    from PIL import Image
+
+    monkeypatch.setattr(folder_paths, "input_directory", str(tmp_path / "input"))
+    (tmp_path / "input" / "tom").mkdir(parents=True)
+    for index, size in enumerate([(64, 64), (128, 64)]):
+        Image.new("RGBA", size, (200, 40 * index, 10, 128)).save(tmp_path / "input" / "tom" / f"{index}.png")
+    images, masks, captions = run(LoadImageFolder, folder="tom").result
+    assert [tuple(image.shape) for image in images] == [(1, 64, 64, 3), (1, 64, 128, 3)] and captions == ["", ""]
+    base = tiny("sd1")
+    concept, *_ = run(
+        ICOTrainer, model=base.model, clip=base.clip, vae=base.vae, images=images, masks=masks, crop="buckets",
+        regularization_images=images, regularization_captions=captions, steps=2, resolution=64,
+    )  # fmt: skip
+    assert concept.info.settings["masks"] == 2 and concept.info.settings["regularization_images"] == 2

@@ -27,7 +27,7 @@ def described() -> dict[str, Any]:
             facts = {"type": entry.io_type, "optional": entry.optional}
             for name in ("default", "min", "max", "options"):
                 value = getattr(entry, name, None)
-                host_list = name == "options" and entry.id in ("sampler_name", "scheduler", "name")
+                host_list = name == "options" and entry.id in ("sampler_name", "scheduler", "name", "folder")
                 if value is not None and not host_list:
                     facts[name] = value
             inputs[entry.id] = facts

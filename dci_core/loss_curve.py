@@ -1,0 +1,78 @@
+"""The loss of a run as a picture: each step, their running mean, and the evaluations on fixed noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+WIDTH_PX, HEIGHT_PX, MARGIN_PX = 840, 520, 56
+INK, FAINT, MEAN, EVALUATED, DRIFT, BEST = "#333333", "#c3cbd6", "#3566b8", "#d9822b", "#8a56ac", "#2e9e5b"
+
+
+def running_mean(values: Sequence[float], window: int) -> list[float]:
+    """Return the mean of each value and those before it, ``window`` at most."""
+    return [sum(values[max(0, i + 1 - window) : i + 1]) / min(window, i + 1) for i in range(len(values))]
+
+
+def draw_loss_curve(losses: Sequence[float], evaluations: Sequence[Mapping[str, float]] = ()) -> Tensor:
+    """Draw a run's losses.
+
+    Args:
+        losses: of every step, one at least, finite.
+        evaluations: "step", "loss" and perhaps "drift" of each.
+
+    Returns:
+        [1, 520, 840, 3], float32, values 0 … 1.
+    """
+    curves: list[tuple[str, str, list[tuple[float, float]]]] = [
+        (FAINT, "each step", list(enumerate(losses, 1))),
+        (MEAN, "mean of 20", list(enumerate(running_mean(losses, 20), 1))),
+        (EVALUATED, "fixed noise", [(entry["step"], entry["loss"]) for entry in evaluations]),
+        (DRIFT, "drift (class images)", [(entry["step"], entry["drift"]) for entry in evaluations if "drift" in entry]),
+    ]
+    values = [value for _, _, points in curves for _, value in points]
+    low, high = _limits(min(values), max(values))
+    picture = Image.new("RGB", (WIDTH_PX, HEIGHT_PX), "white")
+    draw = ImageDraw.Draw(picture)
+
+    def place(step: float, value: float) -> tuple[float, float]:
+        x = MARGIN_PX + (step - 1) / max(len(losses) - 1, 1) * (WIDTH_PX - 2 * MARGIN_PX)
+        return x, HEIGHT_PX - MARGIN_PX - (value - low) / (high - low) * (HEIGHT_PX - 2 * MARGIN_PX)
+
+    for part in range(5):
+        value = low + (high - low) * part / 4
+        y = place(1, value)[1]
+        draw.line([(MARGIN_PX, y), (WIDTH_PX - MARGIN_PX, y)], "#eeeeee")
+        draw.text((6, y - 6), f"{value:.3g}", INK)
+    draw.text((MARGIN_PX, HEIGHT_PX - MARGIN_PX + 12), "step 1", INK)
+    draw.text((WIDTH_PX - MARGIN_PX - 24, HEIGHT_PX - MARGIN_PX + 12), str(len(losses)), INK)
+    left = MARGIN_PX
+    for color, name, points in curves:
+        if points:
+            _draw_curve(draw, color, [place(*point) for point in points], dots=color in (EVALUATED, DRIFT))
+            draw.line([(left, 24), (left + 18, 24)], color, 4)
+            draw.text((left + 24, 18), name, INK)
+            left += 170
+    best = min(evaluations, key=lambda entry: entry["loss"], default=None)
+    if best is not None:
+        x, y = place(best["step"], best["loss"])
+        draw.ellipse([(x - 7, y - 7), (x + 7, y + 7)], outline=BEST, width=3)
+        draw.text((left, 18), f"best: step {best['step']:.0f}", BEST)
+    return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255.0)[None]
+
+
+def _draw_curve(draw: ImageDraw.ImageDraw, color: str, points: list[tuple[float, float]], dots: bool) -> None:
+    draw.line(points, color, 2)
+    if dots or len(points) == 1:
+        for x, y in points:
+            draw.ellipse([(x - 3, y - 3), (x + 3, y + 3)], color)
+
+
+def _limits(low: float, high: float) -> tuple[float, float]:
+    """Return limits a little outside the values, apart from each other."""
+    margin = 0.05 * max(high - low, abs(high) * 0.1, 1e-6)
+    return low - margin, high + margin

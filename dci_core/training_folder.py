@@ -1,0 +1,98 @@
+"""The folder of one run: checkpoints, the best evaluated concept and the finished one. Files appear whole or not at all.
+
+``step_000100.safetensors`` is a concept like any other; ``step_000100.resume`` beside it, written first, is what
+the run needs to go on from there.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from .concept import Concept
+from .concept_file import load_concept, save_concept
+from .errors import UserInputError
+from .training_state import TrainingState, load_state, save_state
+
+LOG = logging.getLogger("comfyui_dci")
+FINISHED = "finished.safetensors"
+BEST = "best.safetensors"
+_CHECKPOINT = re.compile(r"step_(\d{6})\.safetensors")
+
+
+class TrainingFolder:
+    """Keep what a run has reached.
+
+    Args:
+        path: a folder of this run's own; made when something is written.
+        key: of the run; files of another key are not used.
+    """
+
+    def __init__(self, path: Path, key: str) -> None:
+        self.path = path
+        self.key = key
+
+    def save_checkpoint(self, concept: Concept, state: TrainingState) -> Path:
+        """Write the concept of a step and the state after it; return the concept's path."""
+        path = self.path / f"step_{concept.info.steps:06d}.safetensors"
+        save_state(state, path.with_suffix(".resume"), self.key)
+        save_concept(concept, path)
+        return path
+
+    def save_best(self, concept: Concept) -> None:
+        """Write the concept with the lowest evaluation loss so far."""
+        save_concept(concept, self.path / BEST)
+
+    def finish(self, concept: Concept) -> None:
+        """Write the finished concept exactly, and drop what was needed to resume."""
+        save_concept(concept, self.path / FINISHED, "float32")
+        for file in self.path.glob("*.resume"):
+            file.unlink()
+
+    def checkpoints(self) -> dict[int, Path]:
+        """Return the concept of each checkpoint by its step, ascending."""
+        found = {
+            int(match[1]): file for file in self.path.glob("step_*") if (match := _CHECKPOINT.fullmatch(file.name))
+        }
+        return dict(sorted(found.items()))
+
+    def latest_state(self) -> TrainingState | None:
+        """Return the newest state that can be read, or None; damaged ones are passed over with a warning."""
+        for file in reversed(self.checkpoints().values()):
+            resume = file.with_suffix(".resume")
+            if resume.is_file():
+                try:
+                    return load_state(resume, self.key)
+                except UserInputError as error:
+                    LOG.warning("%s Going back to the checkpoint before it.", error)
+        return None
+
+    def finished(self) -> Concept | None:
+        """Return the finished concept, or None when there is none that can be read."""
+        path = self.path / FINISHED
+        if not path.is_file():
+            return None
+        try:
+            concept = load_concept(path)
+        except UserInputError as error:
+            LOG.warning("%s Training again.", error)
+            return None
+        return concept if concept.info.training_key == self.key else None
+
+    def prune(self, keep: int, always: Sequence[int] = ()) -> None:
+        """Delete all but the newest ``keep`` checkpoints; of those in ``always`` the concept stays."""
+        found = self.checkpoints()
+        newest = list(found)[-keep:] if keep else []
+        for step, file in found.items():
+            if step not in newest:
+                if step not in always:
+                    file.unlink()
+                file.with_suffix(".resume").unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Delete every file of the run."""
+        for pattern in ("step_*.safetensors", "*.resume", BEST, FINISHED):
+            for file in self.path.glob(pattern):
+                file.unlink()

@@ -1,0 +1,33 @@
+"""Folders inside the host's input folder, and nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import folder_paths
+
+from ...dci_core.errors import UserInputError
+
+
+def list_input_folders() -> list[str]:
+    """Return the folders inside the host's input folder, with "/" between their parts."""
+    return sorted(folder_paths.get_input_subfolders())
+
+
+def find_input_folder(name: str) -> Path:
+    """Return the path of a folder of the list.
+
+    Raises:
+        UserInputError: there is none of that name, or it leads out of the input folder.
+    """
+    root = Path(folder_paths.get_input_directory()).resolve()
+    folder = (root / name).resolve()
+    if not folder.is_relative_to(root) or not folder.is_dir():
+        raise UserInputError(f"There is no folder {name!r} in ComfyUI's input folder. Choose one of the list.")
+    return folder
+
+
+def fingerprint(folder: Path) -> str:
+    """Return what changes when a file of the folder does."""
+    stats = {file.name: file.stat() for file in sorted(folder.iterdir()) if file.is_file()}
+    return "|".join(f"{name}-{stat.st_mtime_ns}-{stat.st_size}" for name, stat in stats.items())

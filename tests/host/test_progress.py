@@ -1,0 +1,25 @@
+"""What the node says while it trains."""
+
+from __future__ import annotations
+
+import pytest
+from comfyui_dci.nodes.host import progress
+from comfyui_dci.nodes.host.progress import TrainingProgress
+
+
+def test_loss_and_time_left_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    now = [100.0]
+    monkeypatch.setattr(progress, "_send_text", lambda text, node: told.append(text))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    bar = TrainingProgress(200, "7")
+    for step, loss in ((101, 0.5), (102, 0.25)):  # as after resuming
+        bar.on_step(step, loss)
+        now[0] += 2.0
+    assert told[0] == "step 101 of 200, loss 0.5000 (mean of last 1: 0.5000)"
+    assert told[1] == "step 102 of 200, loss 0.2500 (mean of last 2: 0.3750), 3 min 16 s left"
+
+
+@pytest.mark.parametrize("seconds, text", [(4.4, "4 s"), (61.0, "1 min 01 s"), (7325.0, "2 h 02 min")])
+def test_durations_are_read_easily(seconds: float, text: str) -> None:
+    assert progress._duration(seconds) == text

@@ -1,0 +1,190 @@
+"""Modes, low rank, precision and gradient checkpointing on the host's own UNet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from comfyui_dci.dci_core.concept_file import load_concept, save_concept
+from comfyui_dci.dci_core.errors import UserInputError
+from comfyui_dci.dci_core.training_run import run_training
+from comfyui_dci.nodes.host.applying import apply_concept
+from comfyui_dci.nodes.host.networks import HostDenoiser
+from comfyui_dci.nodes.host.weights import key_value_weights
+from scenes import encode
+from test_training import inputs, outside_inference, prepared, settings, train
+from tiny import Tiny, tiny
+
+FAMILIES = ["sd1", "sd2", "sdxl"]
+
+
+def changed_weights(base: Tiny, **changes: Any) -> tuple[set[str], dict[str, torch.Tensor]]:
+    """Return the names of the UNet's weights that three steps changed, and the deltas the run reports."""
+    training = prepared(base, **changes)
+    denoiser = training.denoiser
+    assert isinstance(denoiser, HostDenoiser)
+    before = {name: tensor.detach().clone() for name, tensor in denoiser.unet.state_dict().items()}
+    outside_inference(lambda: run_training(training, lambda step, loss: None))
+    after = denoiser.unet.state_dict()
+    return {f"diffusion_model.{n}" for n in after if not torch.equal(after[n], before[n])}, denoiser.key_value_deltas()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "mode, projections",
+    [
+        ("custom_diffusion", ("to_k", "to_v")),
+        ("textual_inversion", ()),
+        ("key_value", ("to_k", "to_v")),
+        ("cross_attention", ("to_q", "to_k", "to_v", "to_out.0")),
+    ],
+)
+def test_each_mode_changes_its_weights_and_applies(
+    family: str, mode: str, projections: tuple[str, ...], tmp_path: Any
+) -> None:
+    base = tiny(family)
+    layers = {name.rpartition(".attn2.")[0] for name in key_value_weights(base.model)}
+    expected = {f"{layer}.attn2.{projection}" for layer in layers for projection in projections}
+    changed, deltas = changed_weights(base, mode=mode)
+    assert changed == {f"{name}.weight" for name in expected} and set(deltas) == expected
+    concept, _ = train(base, mode=mode)
+    assert set(concept.key_value_deltas) == expected and concept.info.settings["mode"] == mode
+    save_concept(concept, tmp_path / "concept.safetensors", "float32")
+    read = load_concept(tmp_path / "concept.safetensors")
+    with torch.inference_mode():
+        model, clip = apply_concept(base.model, base.clip, read)
+        encode(clip, "a V* cat")
+    assert set(model.patches) == {f"{name}.weight" for name in expected}
+    if mode != "cross_attention":
+        assert (read.info.prefix, read.info.suffix, read.contexts) == (0, 0, None)
+
+
+def test_template_modes_train_on_photo_of_a() -> None:
+    base = tiny("sd1")
+    training = prepared(base, mode="custom_diffusion")
+    with torch.inference_mode(False), torch.no_grad():
+        ours = training._reference_text(torch.tensor([0]))
+    with torch.inference_mode():
+        tokens = base.clip.tokenize("photo of a dog dog dog cat")
+        for index, vector in enumerate(training.tokens["clip_l"].detach()):
+            tokens["l"][0][4 + index] = (vector, 1.0)
+        theirs, _ = base.clip.encode_from_tokens(tokens, return_pooled=True)
+    assert torch.allclose(ours.context, theirs, atol=2e-5, rtol=1e-4)
+
+
+def test_a_frozen_token_stays_the_rare_word_it_starts_from() -> None:
+    base = tiny("sd1")
+    concept, _ = train(base, mode="key_value")
+    assert torch.equal(concept.tokens["clip_l"], prepared(base, mode="key_value").tokens["clip_l"].detach())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_low_rank_deltas_have_their_rank_and_are_what_the_network_computes(family: str) -> None:
+    base = tiny(family)
+    training = prepared(base, rank=2, learning_rate=1e-2)
+    denoiser = training.denoiser
+    assert isinstance(denoiser, HostDenoiser)
+    text = outside_inference(lambda: training._reference_text(torch.tensor([0])))
+    noisy, timesteps = torch.randn(1, 4, 8, 8), torch.tensor([500])
+    untouched = outside_inference(lambda: denoiser(noisy, timesteps, text))
+    before = {name: tensor.detach().clone() for name, tensor in denoiser.unet.state_dict().items()}
+    outside_inference(lambda: run_training(training, lambda step, loss: None))
+    after = denoiser.unet.state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    deltas = denoiser.key_value_deltas()
+    assert set(deltas) == set(key_value_weights(base.model))
+    assert {torch.linalg.matrix_rank(delta).item() for delta in deltas.values()} <= {1, 2}
+    plain = prepared(base)
+    with torch.inference_mode(False), torch.no_grad():
+        learned = denoiser(noisy, timesteps, text)
+        assert isinstance(plain.denoiser, HostDenoiser)
+        for name, delta in deltas.items():
+            plain.denoiser.key_values[name].add_(delta)
+        assert torch.allclose(plain.denoiser(noisy, timesteps, text), learned, atol=1e-4)
+    assert not torch.allclose(untouched, learned, atol=1e-3)
+
+
+def test_low_rank_trains_few_numbers_and_starts_at_nothing() -> None:
+    base = tiny("sd1")
+    whole, low = prepared(base), prepared(base, rank=2)
+    count = [sum(p.numel() for p in training.denoiser.key_values.values()) for training in (whole, low)]
+    assert count[1] < 0.15 * count[0]
+    assert not any(delta.any() for delta in low.denoiser.key_value_deltas().values())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gradient_checkpointing_gives_the_same_bits_and_recomputes(family: str) -> None:
+    base = tiny(family)
+    plain, losses = train(base, inputs(regularized=True))
+    saving, same = train(base, inputs(regularized=True), gradient_checkpointing=True)
+    assert losses == same
+    assert all(torch.equal(plain.key_value_deltas[name], delta) for name, delta in saving.key_value_deltas.items())
+    assert all(torch.equal(plain.tokens[name], vectors) for name, vectors in saving.tokens.items())
+
+
+def saved_bytes(base: Tiny, **changes: Any) -> int:
+    """Return how much autograd keeps for the backward pass of one step."""
+    training = prepared(base, **changes)
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+        return tensor
+
+    def measure() -> None:
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            training._draw_loss()
+
+    outside_inference(measure)
+    return sum(kept.values())
+
+
+def test_gradient_checkpointing_keeps_less_for_the_backward_pass() -> None:
+    base = tiny("sd1")
+    assert saved_bytes(base, gradient_checkpointing=True) < 0.6 * saved_bytes(base)
+
+
+def test_bf16_keeps_the_frozen_network_in_bf16_and_masters_in_float32() -> None:
+    base = tiny("sd1")
+    training = prepared(base, precision="bf16")
+    assert isinstance(training.denoiser, HostDenoiser)
+    dtypes = {name: tensor.dtype for name, tensor in training.denoiser.unet.state_dict().items()}
+    trained = {f"{name.removeprefix('diffusion_model.')}.weight" for name in training.denoiser.key_values}
+    assert {dtype for name, dtype in dtypes.items() if name not in trained} == {torch.bfloat16}
+    assert {dtypes[name] for name in trained} == {torch.float32}
+    exact, _ = train(base, learning_rate=1e-3)
+    rough, losses = train(base, precision="bf16", learning_rate=1e-3)
+    assert all(torch.isfinite(torch.tensor(losses)))
+    name = next(iter(exact.key_value_deltas))
+    cosine = torch.cosine_similarity(exact.key_value_deltas[name].flatten(), rough.key_value_deltas[name].flatten(), 0)
+    assert cosine > 0.8, "deltas of three Adam steps in bf16 must point where those in fp32 point"
+
+
+def test_fp16_trains_with_loss_scaling() -> None:
+    training = prepared(tiny("sd1"), precision="fp16")
+    before = {name: value.detach().clone() for name, value in training.parameters().items()}
+    assert training.scaler.is_enabled() and training.scaler.get_scale() > 1
+    outside_inference(lambda: run_training(training, lambda step, loss: None))
+    assert all(torch.isfinite(value).all() for value in training.parameters().values())
+    assert any(not torch.equal(value, before[name]) for name, value in training.parameters().items())
+
+
+def test_regularization_is_evaluated_as_drift() -> None:
+    concept, _ = train(tiny("sd1"), inputs(regularized=True), evaluate_every=2)
+    history = concept.info.history
+    assert [entry["step"] for entry in history["evaluations"]] == [2.0, 3.0]
+    assert all(entry["drift"] > 0 for entry in history["evaluations"]) and history["best_step"] in (2, 3)
+
+
+def test_an_unknown_optimizer_library_is_told_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(UserInputError, match="pip install bitsandbytes"):
+        train(tiny("sd1"), inputs(), **{**settings_of_8bit()})
+
+
+def settings_of_8bit() -> dict[str, Any]:
+    assert settings(optimizer="adamw_8bit").optimizer.value == "adamw_8bit"
+    return {"optimizer": "adamw_8bit"}

@@ -1,0 +1,207 @@
+"""What a run leaves on disk, and when it is used again: the key covers everything that shapes the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import pytest
+import torch
+from comfyui_dci.dci_core.concept import Concept
+from comfyui_dci.dci_core.concept_file import load_concept
+from comfyui_dci.dci_core.errors import UserInputError
+from comfyui_dci.dci_core.training_run import CheckpointPlan
+from comfyui_dci.nodes.host import description
+from comfyui_dci.nodes.host.applying import apply_concept
+from comfyui_dci.nodes.host.description import key_of
+from comfyui_dci.nodes.host.trainer import Storage, folder_name, train_concept
+from comfyui_dci.nodes.host.training import TrainingInputs
+from scenes import random_concept
+from test_training import inputs, pictures, settings
+from tiny import Tiny, tiny
+
+
+def train(
+    base: Tiny, root: Path, on_step: Callable[[int, float], None] | None = None, every: int = 1, reuse: bool = True,
+    given: TrainingInputs | None = None, **changes: Any,
+) -> tuple[Concept, list[int]]:  # fmt: skip
+    """Return the concept and the steps that were really taken."""
+    steps: list[int] = []
+
+    def count(step: int, loss: float) -> None:
+        steps.append(step)
+        if on_step is not None:
+            on_step(step, loss)
+
+    with torch.inference_mode():
+        concept, _ = train_concept(
+            base.model, base.clip, base.vae, given or inputs(), settings(**changes), count, keep_contexts=True,
+            storage=Storage(root, CheckpointPlan(every=every), reuse),
+        )  # fmt: skip
+    return concept, steps
+
+
+def assert_same(one: Concept, other: Concept) -> None:
+    assert one.info == other.info
+    assert one.contexts is not None and other.contexts is not None
+    for ours, theirs in (
+        (one.key_value_deltas, other.key_value_deltas), (one.tokens, other.tokens), (one.contexts, other.contexts),
+    ):  # fmt: skip
+        assert set(ours) == set(theirs) and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.fixture(scope="module")
+def base() -> Tiny:
+    return tiny("sd1")
+
+
+def test_the_finished_concept_is_on_disk_before_it_is_returned_and_reused(base: Tiny, tmp_path: Path) -> None:
+    first, steps = train(base, tmp_path)
+    (folder,) = tmp_path.iterdir()
+    assert folder.name.startswith("cat-") and steps == [1, 2, 3]
+    assert_same(load_concept(folder / "finished.safetensors"), first)
+    again, none = train(base, tmp_path)
+    assert none == [] and not again.tokens["clip_l"].is_inference()
+    assert_same(again, first)
+    anew, all_steps = train(base, tmp_path, reuse=False)
+    assert all_steps == [1, 2, 3]
+    assert_same(anew, first)
+
+
+@pytest.mark.parametrize("error", [comfy.model_management.InterruptProcessingException, KeyboardInterrupt, ValueError])
+def test_an_interrupted_run_goes_on_and_ends_as_if_it_had_not_been(
+    base: Tiny, tmp_path: Path, error: type[BaseException]
+) -> None:
+    def stop(step: int, loss: float) -> None:
+        if step == 2:
+            raise error
+
+    whole, _ = train(base, tmp_path / "whole", steps=4)
+    with pytest.raises(error):
+        train(base, tmp_path / "cut", stop, every=0, steps=4)
+    (folder,) = (tmp_path / "cut").iterdir()
+    checkpoint = load_concept(folder / "step_000002.safetensors")
+    with torch.inference_mode():
+        apply_concept(base.model, base.clip, checkpoint)
+    assert checkpoint.info.steps == 2 and checkpoint.info.history["loss"] == whole.info.history["loss"][:2]
+    resumed, steps = train(base, tmp_path / "cut", steps=4)
+    assert steps == [3, 4]
+    assert_same(resumed, whole)
+
+
+def test_the_interrupt_inside_a_step_keeps_the_step_before(base: Tiny, tmp_path: Path) -> None:
+    """The host may interrupt within any of its layers, after random numbers were drawn."""
+    whole, _ = train(base, tmp_path / "whole")
+
+    def interrupt(step: int, loss: float) -> None:
+        if step == 2:
+            comfy.model_management.interrupt_current_processing()
+
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        train(base, tmp_path / "cut", interrupt, every=0)
+    resumed, steps = train(base, tmp_path / "cut")
+    assert steps == [3]
+    assert_same(resumed, whole)
+
+
+def test_running_out_of_memory_keeps_the_work_and_says_what_lowers_it(base: Tiny, tmp_path: Path) -> None:
+    def explode(step: int, loss: float) -> None:
+        if step == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has …")
+
+    with pytest.raises(UserInputError) as told:
+        train(base, tmp_path, explode, every=0)
+    message = str(told.value)
+    assert "Memory ran out while asking for 20.00 MiB more. What was reached is kept" in message
+    assert "gradient_checkpointing on; batch_size 1 (now 2); rank 16" in message and "smaller resolution" in message
+    assert train(base, tmp_path)[1] == [3]
+
+
+def variants() -> dict[str, Callable[[dict[str, Any]], Any]]:
+    """Changes to what a run is given, by what they change; each must change the key."""
+
+    def picture(call: dict[str, Any]) -> None:
+        changed = [image.clone() for image in pictures()]
+        changed[1][5, 6, 0] += 1 / 255
+        call["inputs"] = replace(inputs(), images=changed)
+
+    def lora(call: dict[str, Any]) -> None:
+        concept = random_concept(call["base"])
+        with torch.inference_mode():
+            model, _ = apply_concept(call["base"].model, call["base"].clip, concept, 0.5)
+        call["base"] = Tiny(model, call["base"].clip, call["base"].vae)
+
+    def clip_skip(call: dict[str, Any]) -> None:
+        clip = call["base"].clip.clone()
+        clip.clip_layer(-2)
+        call["base"] = Tiny(call["base"].model, clip, call["base"].vae)
+
+    return {
+        "picture": picture,
+        "order": lambda call: call.update(inputs=replace(inputs(), images=pictures()[::-1])),
+        "noun": lambda call: call.update(inputs=inputs("dog")),
+        "regularization": lambda call: call.update(inputs=inputs(regularized=True)),
+        "caption": lambda call: call.update(
+            inputs=replace(inputs(regularized=True), regularization_captions=["a", "b"])
+        ),
+        "resolution": lambda call: call.update(inputs=replace(inputs(), resolution_px=128)),
+        "seed": lambda call: call.update(settings=settings(seed=6)),
+        "steps": lambda call: call.update(settings=settings(steps=4)),
+        "mode": lambda call: call.update(settings=settings(mode="key_value")),
+        "rate": lambda call: call.update(settings=settings(token_learning_rate=1e-4)),
+        "placeholder": lambda call: call.update(placeholder="my-cat*"),
+        "contexts": lambda call: call.update(keep_contexts=True),
+        "model": lambda call: call.update(base=Tiny(tiny("sd1", seed=1).model, call["base"].clip, call["base"].vae)),
+        "clip": lambda call: call.update(base=Tiny(call["base"].model, tiny("sd1", seed=1).clip, call["base"].vae)),
+        "vae": lambda call: call.update(base=Tiny(call["base"].model, call["base"].clip, tiny("sd1", seed=1).vae)),
+        "prediction": lambda call: call.update(
+            base=Tiny(tiny("sd1", v_prediction=True).model, call["base"].clip, call["base"].vae)
+        ),
+        "lora": lora,
+        "clip skip": clip_skip,
+    }
+
+
+def key(base: Tiny, change: Callable[[dict[str, Any]], Any] | None = None) -> str:
+    call: dict[str, Any] = {
+        "base": base, "inputs": inputs(), "settings": settings(), "placeholder": "V*", "keep_contexts": False,
+    }  # fmt: skip
+    if change is not None:
+        change(call)
+    used = call.pop("base")
+    return key_of(used.model, used.clip, used.vae, *call.values())
+
+
+@pytest.mark.parametrize("name", list(variants()))
+def test_the_key_covers(base: Tiny, name: str) -> None:
+    assert key(base, variants()[name]) != key(base)
+
+
+def test_the_key_covers_the_code_and_nothing_that_does_not_matter(base: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = key(base)
+    with torch.inference_mode():
+        comfy.model_management.load_models_gpu([base.model])
+    assert key(tiny("sd1")) == key(base) == before
+    monkeypatch.setattr(description, "VERSION", "9.9.9")
+    assert key(base) != before
+
+
+def test_the_key_leaves_out_what_the_host_leaves_uninitialised(base: Tiny) -> None:
+    """SD1 checkpoints have no text projection; its memory differs from process to process."""
+    before, other = key(base), tiny("sd1")
+    with torch.no_grad():
+        other.clip.cond_stage_model.clip_l.transformer.text_projection.weight.fill_(float("nan"))
+    assert key(other) == before
+    xl = tiny("sdxl")
+    whole = key(xl)
+    with torch.no_grad():
+        xl.clip.cond_stage_model.clip_g.transformer.text_projection.weight.add_(1.0)
+    assert key(xl) != whole
+
+
+def test_a_folder_name_is_one_any_system_allows() -> None:
+    assert folder_name("Tortoise  Plüshy/..", "0123456789abcdef") == "tortoise-pl-shy-0123456789ab"
+    assert folder_name("猫", "0123456789abcdef") == "concept-0123456789ab"
