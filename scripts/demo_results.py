@@ -9,8 +9,6 @@ from typing import Any
 
 from comfy_install import ROOT
 
-PLOT_SIZE = (840, 520)  # of the host's loss graph, which it only previews
-
 
 def collect(base: Path, output: Path, graph: dict[str, Any], seconds: float) -> None:
     """Copy the results of a server's run and write summary.txt.
@@ -29,7 +27,7 @@ def collect(base: Path, output: Path, graph: dict[str, Any], seconds: float) -> 
         "sweep": sorted(made.glob("dci_sweep_*.png")),
         "image": sorted(made.glob("dci_0*.png")),
         "masks": sorted(made.glob("dci_masks_*.png")),
-        "loss": [file for file in sorted((base / "temp").glob("*.png")) if _size_of(file) == PLOT_SIZE],
+        "loss": sorted(made.glob("dci_loss_*.png")),
     }
     lines = []
     for name, files in found.items():
@@ -69,10 +67,3 @@ def scores(images: list[Path], graph: dict[str, Any]) -> list[str]:
         values = [float(score[column :: len(labels)].mean()) for score in (likeness, obedience)]
         lines.append(f"{label:8}  {values[0]:8.2f}  {values[1]:9.2f}")
     return lines
-
-
-def _size_of(file: Path) -> tuple[int, int]:
-    from PIL import Image
-
-    with Image.open(file) as picture:
-        return picture.size

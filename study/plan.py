@@ -11,6 +11,9 @@ from demo_world.vocabulary import COLOURS, CONTEXTS, NOUNS, STYLES, with_article
 PLACEHOLDER = "V*"
 SEED = 1
 PICTURES = 3  # of every prompt, a batch: the host draws their noises one after the other from SEED
+BATCH = 4
+LEARNING_RATE = 1e-3  # of K, V and [T]; the demo model is small
+CONTEXT_LEARNING_RATE = 1e-2
 CHECKPOINTS = (50, 100, 200, 400)  # optimiser steps
 EDITED_AT = 400  # the checkpoint that the two-branch settings repair: late, so that it has something to repair
 STRENGTHS = (-2.0, -1.0, 0.0, 1.0, 2.0)

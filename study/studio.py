@@ -10,8 +10,21 @@ import torch
 from torch import Tensor
 
 from demo_world.concepts import Concept
+from study.cells import model_hash
 from study.pack import NAME, load_pack
-from study.plan import PICTURES, SEED, Prompt, Sampling, auxiliary_noun_for
+from study.plan import (
+    BATCH,
+    CHECKPOINTS,
+    CONTEXT_LEARNING_RATE,
+    LEARNING_RATE,
+    PICTURES,
+    PLACEHOLDER,
+    SEED,
+    Method,
+    Prompt,
+    Sampling,
+    auxiliary_noun_for,
+)  # fmt: skip
 
 SIZE_PX = 128
 STEPS = 20
@@ -34,9 +47,43 @@ class Studio:
         self.sampling = import_module(f"{NAME}.nodes.host.sampling")
         self.settings = import_module(f"{NAME}.dci_core.settings")
         self.concept_file = import_module(f"{NAME}.dci_core.concept_file")
+        self.training_settings = import_module(f"{NAME}.dci_core.training_settings")
+        self.training_run = import_module(f"{NAME}.dci_core.training_run")
+        self.ico = import_module(f"{NAME}.dci_core.ico")
+        self.training = import_module(f"{NAME}.nodes.host.training")
+        self.trainer = import_module(f"{NAME}.nodes.host.trainer")
+        self.version: str = import_module(f"{NAME}.dci_core.version").VERSION
         self.nodes = import_module("nodes")  # the host's
         with torch.inference_mode():
             self.model, self.clip, self.vae = self.demo.load_demo_model()
+
+    def fine_tune(self, concept: Concept, method: Method, steps: int) -> Path:
+        """Return the concept file of a checkpoint, training the whole run first if it is not there."""
+        run = self.folder / f"{concept.name}, {method.name}, {model_hash()[:12]}"
+        pattern = f"*/step_{steps:06d}.safetensors"
+        if not list(run.glob(pattern)):
+            self._train(concept, method, run)
+        return next(run.glob(pattern))
+
+    def _train(self, concept: Concept, method: Method, run: Path) -> None:
+        subject = self.demo.find_subject(concept.name)
+        settings = self.training_settings.TrainingSettings(
+            scheme=self.ico.ICOScheme(*method.scheme),
+            mode=method.mode,
+            steps=max(CHECKPOINTS),
+            batch_size=BATCH,
+            learning_rate=LEARNING_RATE,
+            context_learning_rate=CONTEXT_LEARNING_RATE,
+            seed=SEED,
+        )
+        with torch.inference_mode():
+            inputs = self.training.TrainingInputs(
+                images=list(self.demo.subject_images(subject)), class_noun=subject.class_noun, resolution_px=SIZE_PX
+            )
+            storage = self.trainer.Storage(run, self.training_run.CheckpointPlan(steps=CHECKPOINTS))
+            self.trainer.train_concept(
+                self.model, self.clip, self.vae, inputs, settings, lambda step, loss: None, PLACEHOLDER, storage=storage
+            )
 
     @torch.inference_mode()
     def draw(self, concept_file: Path, concept: Concept, prompt: Prompt, how: Sampling) -> Tensor:

@@ -1,0 +1,86 @@
+"""One small cell of the study, from fine-tuning to the report, on the demo model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import study.cells
+import study.pack
+import study.report
+import study.studio
+from demo_world.classifier import load_judge
+from study.cells import Cell, read_rows, rows_of, write_rows
+from study.plan import EDITED, FIGURES, STUDIED, Sampling, prompts_for
+from study.report import write_report
+from study.scoring import Score, score
+from study.studio import Studio
+
+CHECKPOINTS = (1, 2)
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Studio:
+    return Studio(tmp_path_factory.mktemp("concepts"))
+
+
+def test_the_pack_is_loaded_once() -> None:
+    assert study.pack.load_pack() is study.pack.load_pack()
+
+
+def test_a_run_keeps_every_checkpoint_and_runs_once(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study.studio, "CHECKPOINTS", CHECKPOINTS)
+    first, second = (studio.fine_tune(STUDIED[0], EDITED, steps) for steps in CHECKPOINTS)
+    assert first != second and first.is_file() and second.is_file()
+    written = second.stat().st_mtime_ns
+    assert studio.fine_tune(STUDIED[0], EDITED, 2) == second and second.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        Sampling("plain"),
+        Sampling("weaker", strength=0.5),
+        Sampling("noun first", noun_until=0.3),
+        Sampling("dci", dci={"injection_strength": 1.0, "mask_preset": "resolution_normalized"}),
+        Sampling("alone", dci={"injection_strength": 1.0}, entire_prompt=False, auxiliary_noun="umbrella"),
+    ],
+    ids=lambda how: how.name,
+)
+def test_every_way_to_sample_draws_and_is_judged(
+    studio: Studio, how: Sampling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study.studio, "CHECKPOINTS", CHECKPOINTS)
+    monkeypatch.setattr(study.studio, "STEPS", 4)
+    concept, prompt = STUDIED[0], prompts_for(STUDIED[0])[0]
+    images = studio.draw(studio.fine_tune(concept, EDITED, 2), concept, prompt, how)
+    assert images.shape == (study.plan.PICTURES, 128, 128, 3)
+    rows = rows_of(prompt, score(load_judge(), images, concept, prompt))
+    assert all(0 <= row.score.fidelity <= 1 and 0 <= row.score.editability <= 1 for row in rows)
+    path = Cell(concept, EDITED, 2, how).path(tmp_path, studio.version)
+    write_rows(path, rows)
+    assert read_rows(path) == rows
+
+
+def test_the_report_says_what_is_missing_and_draws_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study.report, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(study.report, "PAGE", tmp_path / "results.md")
+    figure = FIGURES[0]
+    for number, concept in enumerate(STUDIED):
+        for method in figure.methods:
+            for steps in figure.steps:
+                rows = [
+                    row
+                    for prompt in prompts_for(concept)
+                    for row in rows_of(prompt, [Score(steps / 1000 + number / 100, True, 1 - steps / 500, True)])
+                ]
+                write_rows(Cell(concept, method, steps, figure.samplings[0]).path(tmp_path, "0"), rows)
+    write_report(tmp_path, "0")
+    page = (tmp_path / "results.md").read_text()
+    assert "missing" in page and "ICO (1,1,3) | 50 | plain | 0.0" in page
+    assert (tmp_path / "results" / "curves.png").read_bytes().startswith(b"\x89PNG")
+    table = (tmp_path / "results" / "finetuning.csv").read_text().splitlines()
+    assert len(table) == 1 + len(figure.methods) * len(figure.steps) and "0.90" in table[1]
