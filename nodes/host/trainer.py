@@ -21,7 +21,7 @@ from . import LOG
 from .description import ConceptMaker, key_of
 from .memory import is_out_of_memory, out_of_memory
 from .preview import Previewer, PreviewPlan
-from .training import TrainingInputs, prepare_training
+from .training import TrainingInputs, check_run, prepare_training
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ def train_concept(
     Raises:
         UserInputError: an input cannot be used, the loss stopped being a number, or memory ran out.
     """
+    check_run(model, clip, inputs, settings)
     storage = storage or Storage()
     folder = None
     key = ""

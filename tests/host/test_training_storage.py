@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from comfyui_dci.dci_core.concept import Concept
 from comfyui_dci.dci_core.concept_file import load_concept
 from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.dci_core.training_run import CheckpointPlan
-from comfyui_dci.nodes.host import description
+from comfyui_dci.nodes.host import description, trainer
 from comfyui_dci.nodes.host.applying import apply_concept
 from comfyui_dci.nodes.host.description import key_of
 from comfyui_dci.nodes.host.trainer import Storage, folder_name, train_concept
@@ -200,6 +201,27 @@ def test_the_key_leaves_out_what_the_host_leaves_uninitialised(base: Tiny) -> No
     with torch.no_grad():
         xl.clip.cond_stage_model.clip_g.transformer.text_projection.weight.add_(1.0)
     assert key(xl) != whole
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"given": TrainingInputs([], "cat")}, "0 reference images"),
+        ({"given": TrainingInputs(pictures(), "cat " * 80)}, "training prompt needs"),
+        ({"optimizer": "adamw_8bit"}, "pip install bitsandbytes"),
+    ],
+)
+def test_unusable_inputs_are_refused_before_anything_is_hashed_or_written(
+    base: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], message: str
+) -> None:
+    def must_not_run(*given: Any) -> None:
+        raise AssertionError("hashed before the inputs were checked")
+
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    monkeypatch.setattr(trainer, "key_of", must_not_run)
+    with pytest.raises(UserInputError, match=message):
+        train(base, tmp_path, **change)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_name_is_one_any_system_allows() -> None:
