@@ -160,10 +160,12 @@ def prepare_training(
         if class_text is not None:
             regularization = RegularizationSet(_own_images(class_latents, device), text=_own_text(class_text, device))
         own_masks = [_own(mask, device) for mask in masks] or None
+        recompute = settings.gradient_checkpointing
+        text = {name: without_vocabulary(encoder, device, recompute) for name, encoder in encoders.items()}
         return ConceptTraining(
             settings=settings,
             denoiser=HostDenoiser(model, device, settings),
-            encoder=HostPromptEncoder({n: without_vocabulary(e, device) for n, e in encoders.items()}, family),
+            encoder=HostPromptEncoder(text, family),
             sigmas=model.get_model_object("model_sampling").sigmas.detach().cpu().clone(),
             prediction=prediction,
             words={
