@@ -121,6 +121,18 @@ def test_running_out_of_memory_keeps_the_work_and_says_what_lowers_it(base: Tiny
     assert train(base, tmp_path)[1] == [3]
 
 
+def test_a_full_disk_does_not_cost_the_concept(
+    base: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*given: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("comfyui_dci.dci_core.tensor_file.save_file", full)
+    concept, steps = train(base, tmp_path)
+    assert concept.info.steps == 3 and steps == [1, 2, 3]
+    assert "The finished concept could not be written" in caplog.text
+
+
 def variants() -> dict[str, Callable[[dict[str, Any]], Any]]:
     """Changes to what a run is given, by what they change; each must change the key."""
 
