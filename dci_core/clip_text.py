@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class ClipTextTransformer:
         output_layer: index of the layer whose output is the conditioning, negative from the end; None is
             the last layer, normalised ("clip skip" lives here).
         normalize_output: whether the final layer norm is also applied to ``output_layer``'s output.
+        recompute: keep no activations for the backward pass but each layer's input, and compute them again there.
     """
 
     weights: Mapping[str, Tensor]
@@ -32,6 +34,7 @@ class ClipTextTransformer:
     gelu: str
     output_layer: int | None = None
     normalize_output: bool = True
+    recompute: bool = False
 
     @property
     def layers(self) -> int:
@@ -56,7 +59,11 @@ class ClipTextTransformer:
         wanted = count - 1 if self.output_layer is None else self.output_layer % count
         output = x
         for index in range(count if with_pooled else wanted + 1):
-            x = self._layer(x, f"encoder.layers.{index}")
+            name = f"encoder.layers.{index}"
+            if self.recompute:
+                x = checkpoint(self._layer, x, name, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x = self._layer(x, name)
             if index == wanted:
                 output = x
         if self.output_layer is None or self.normalize_output:

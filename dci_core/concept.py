@@ -36,6 +36,7 @@ class ConceptInfo:
         dataset_hash: SHA-256 of the reference and class images; "" when unknown.
         versions: of the programs that trained it, by name.
         history: "loss" of every step, "evaluations" and "best_step", where there are any.
+        prediction: what the base predicts, "epsilon" or "v"; "" when unknown.
         thumbnail: a small picture of the first reference image as a data URL, or "".
     """
 
@@ -55,6 +56,7 @@ class ConceptInfo:
     dataset_hash: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     history: Mapping[str, Any] = field(default_factory=dict)
+    prediction: str = ""
     thumbnail: str = ""
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from .errors import UserInputError
@@ -67,6 +70,14 @@ def latent_mask(mask: Tensor, height_px: int, width_px: int, factor: int = 8) ->
             "A mask is black wherever its cropped image is. Paint the subject white, or leave the mask out."
         )
     return small[0]
+
+
+def thumbnail_of(image: Tensor, edge_px: int = 256) -> str:
+    """Return the centre square of an image [height, width, 3] as a small JPEG in a data URL."""
+    square = (center_square(image, edge_px) * 255.0).round().to(torch.uint8).cpu().numpy()
+    file = io.BytesIO()
+    Image.fromarray(square).save(file, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def bucket_of(height: int, width: int, size_px: int) -> tuple[int, int]:

@@ -35,24 +35,37 @@ def learning_rate_factor(schedule: Schedule, step: int, steps: int, warmup_steps
     return 1.0 - passed if schedule is Schedule.LINEAR else 0.5 * (1.0 + math.cos(math.pi * passed))
 
 
+def check_optimizer(kind: OptimizerKind) -> None:
+    """Check that an optimiser is installed.
+
+    Raises:
+        UserInputError: the 8-bit optimiser is wanted, but bitsandbytes cannot be imported.
+    """
+    if kind is OptimizerKind.ADAMW_8BIT:
+        _bitsandbytes()
+
+
 def make_optimizer(kind: OptimizerKind, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     """Return an optimiser without weight decay; each group's "lr" is kept as its "final_lr".
 
     Raises:
-        UserInputError: the 8-bit optimiser is wanted, but bitsandbytes is not installed.
+        UserInputError: see ``check_optimizer``.
     """
     groups = [{**group, "final_lr": group["lr"]} for group in groups if group["params"]]
     if kind is OptimizerKind.ADAMW:
         return torch.optim.AdamW(groups, weight_decay=0.0)
+    optimizer: torch.optim.Optimizer = _bitsandbytes().optim.AdamW8bit(groups, weight_decay=0.0)
+    return optimizer
+
+
+def _bitsandbytes() -> Any:
     try:
-        bitsandbytes = importlib.import_module("bitsandbytes")
+        return importlib.import_module("bitsandbytes")
     except ImportError as error:
         raise UserInputError(
             f"The optimizer adamw_8bit needs bitsandbytes, which cannot be imported ({error}). Install it in ComfyUI's "
             "environment (pip install bitsandbytes), or choose adamw."
         ) from error
-    optimizer: torch.optim.Optimizer = bitsandbytes.optim.AdamW8bit(groups, weight_decay=0.0)
-    return optimizer
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from safetensors import SafetensorError
+
 from .concept import Concept
 from .errors import UserInputError
 from .training import ConceptTraining
-from .training_folder import TrainingFolder
+from .training_folder import LOG, TrainingFolder
 from .training_state import restore_state, state_of
 
 
@@ -113,16 +115,25 @@ class _Keeper:
     def after_step(self, improved: bool) -> None:
         step = self._training.steps_done
         if improved:
-            self._folder.save_best(self._make_concept(self._training))
+            self._save_best()
         if self._plan.is_due(step):
             self.save_now()
+
+    def _save_best(self) -> None:
+        try:
+            self._folder.save_best(self._make_concept(self._training))
+        except (OSError, SafetensorError) as error:
+            LOG.warning("The best concept could not be written: %s. Training goes on.", error)
 
     def save_now(self) -> None:
         if self._training.steps_done == self._saved:
             return
-        self._folder.save_checkpoint(self._make_concept(self._training), state_of(self._training))
+        try:
+            self._folder.save_checkpoint(self._make_concept(self._training), state_of(self._training))
+            self._folder.prune(self._plan.keep, self._plan.steps)
+        except (OSError, SafetensorError) as error:
+            LOG.warning("No checkpoint after step %d: %s. Training goes on.", self._training.steps_done, error)
         self._saved = self._training.steps_done
-        self._folder.prune(self._plan.keep, self._plan.steps)
 
 
 def _evaluate(training: ConceptTraining) -> bool:

@@ -38,6 +38,11 @@ class SaveConcept(io.ComfyNode):
                     "overwrite", default=False,
                     tooltip="Off: an existing file is kept and a number is added to the name.", advanced=True,
                 ),
+                io.Int.Input(
+                    "rank", default=0, min=0, max=1024, optional=True, advanced=True,
+                    tooltip="0 keeps the weight changes whole. 32 makes the file about six times smaller at an error that is told; "
+                    "a concept trained at a rank loses nothing at that rank.",
+                ),
             ],
             outputs=[
                 ConceptSocket.Output(display_name="concept", tooltip="The same concept."),
@@ -55,11 +60,14 @@ class SaveConcept(io.ComfyNode):
         return True
 
     @classmethod
-    def execute(cls, concept: Concept, name: str, precision: str, overwrite: bool) -> io.NodeOutput:
+    def execute(cls, concept: Concept, name: str, precision: str, overwrite: bool, rank: int = 0) -> io.NodeOutput:
         path = free_path(name, overwrite)
-        save_concept(concept, path, precision)
+        error = save_concept(concept, path, precision, rank)
         name = name_of(path)
-        return io.NodeOutput(concept, name, ui=ui.PreviewText(f"saved {name}, {path.stat().st_size / 1e6:.1f} MB"))
+        told = f"saved {name}, {path.stat().st_size / 1e6:.1f} MB" + (
+            f", rank {rank}: error {error:.2%}" if rank else ""
+        )
+        return io.NodeOutput(concept, name, ui=ui.PreviewText(told))
 
 
 class LoadConcept(io.ComfyNode):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...dci_core.concept import Concept, ConceptInfo
 from ...dci_core.fingerprint import run_key, tensors_hash
+from ...dci_core.images import thumbnail_of
 from ...dci_core.training import ConceptTraining
 from ...dci_core.training_run import best_evaluation
 from ...dci_core.training_settings import TrainingSettings
@@ -58,6 +59,8 @@ class ConceptMaker:
             "package_version": VERSION,
             "training_key": key,
             "dataset_hash": dataset_hash(inputs),
+            "prediction": prediction_of(model).value,
+            "thumbnail": thumbnail_of(inputs.images[0]),
             "versions": {"torch": torch.__version__, "comfyui": _host_version()},
         }
 

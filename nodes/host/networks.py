@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import comfy.clip_model
@@ -130,10 +131,14 @@ def text_encoder(clip: Any, name: str) -> ClipTextTransformer:
     )
 
 
-def without_vocabulary(encoder: ClipTextTransformer, device: torch.device) -> ClipTextTransformer:
-    """Return the encoder on a device, without its large table of word embeddings."""
-    weights = {name: weight.to(device) for name, weight in encoder.weights.items() if name != EMBEDDINGS}
-    return ClipTextTransformer(weights, encoder.heads, encoder.gelu, encoder.output_layer, encoder.normalize_output)
+def without_vocabulary(encoder: ClipTextTransformer, device: torch.device, recompute: bool) -> ClipTextTransformer:
+    """Return the encoder on a device, without its large table of word embeddings.
+
+    On a CPU the weights become float32 once, instead of in every step.
+    """
+    dtype = torch.float32 if device.type == "cpu" else None
+    weights = {name: weight.to(device, dtype) for name, weight in encoder.weights.items() if name != EMBEDDINGS}
+    return replace(encoder, weights=weights, recompute=recompute)
 
 
 def _whole(module: nn.Module, original: Tensor) -> dict[str, nn.Parameter]:

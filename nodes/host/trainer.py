@@ -10,6 +10,7 @@ from typing import Any
 
 import comfy.model_management
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from ...dci_core.concept import Concept
@@ -21,7 +22,7 @@ from . import LOG
 from .description import ConceptMaker, key_of
 from .memory import is_out_of_memory, out_of_memory
 from .preview import Previewer, PreviewPlan
-from .training import TrainingInputs, prepare_training
+from .training import TrainingInputs, check_run, prepare_training
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ def train_concept(
     Raises:
         UserInputError: an input cannot be used, the loss stopped being a number, or memory ran out.
     """
+    check_run(model, clip, inputs, settings)
     storage = storage or Storage()
     folder = None
     key = ""
@@ -93,7 +95,7 @@ def train_concept(
             losses = run_training(training, after_step, folder, storage.plan, make_concept)
             concept = make_concept(training)
             if folder is not None:
-                folder.finish(concept)
+                _write(folder, concept)
         return concept, losses
     except Exception as error:
         if is_out_of_memory(error):
@@ -102,6 +104,13 @@ def train_concept(
     finally:
         training = None  # the private copies are freed before the cache is emptied
         comfy.model_management.soft_empty_cache()
+
+
+def _write(folder: TrainingFolder, concept: Concept) -> None:
+    try:
+        folder.finish(concept)
+    except (OSError, SafetensorError) as error:
+        LOG.warning("The finished concept could not be written to %s: %s. Save it elsewhere now.", folder.path, error)
 
 
 def folder_name(class_noun: str, key: str) -> str:

@@ -33,6 +33,7 @@ from ...dci_core.ico import (
     initial_contexts,
 )
 from ...dci_core.images import BUCKET_STEP_PX, bucket_of, center_crop, latent_mask
+from ...dci_core.optimization import check_optimizer
 from ...dci_core.training import ConceptTraining
 from ...dci_core.training_data import ImageSet, RegularizationSet, TextConditioning
 from ...dci_core.training_settings import TrainingSettings
@@ -113,6 +114,18 @@ def prediction_of(model: Any) -> Prediction:
     return Prediction.V if isinstance(sampling, comfy.model_sampling.V_PREDICTION) else Prediction.EPSILON
 
 
+def check_run(model: Any, clip: Any, inputs: TrainingInputs, settings: TrainingSettings) -> Family:
+    """Return the model's family; everything that can be wrong without looking into images is found here, at no cost.
+
+    Raises:
+        UserInputError: images, captions, model or CLIP cannot be used, or the optimizer is not installed.
+    """
+    family = check_trainable(model, clip)
+    _check_inputs(clip, family, inputs, settings.prompt_scheme)
+    check_optimizer(settings.optimizer)
+    return family
+
+
 def prepare_training(
     model: Any, clip: Any, vae: Any, inputs: TrainingInputs, settings: TrainingSettings
 ) -> ConceptTraining:
@@ -121,8 +134,7 @@ def prepare_training(
     Raises:
         UserInputError: images, captions, model or CLIP cannot be used.
     """
-    family = check_trainable(model, clip)
-    _check_inputs(clip, family, inputs, settings.prompt_scheme)
+    family = check_run(model, clip, inputs, settings)
     size = inputs.resolution_px or family.native_size_px
     prediction = prediction_of(model)
     masks = _latent_masks(inputs, size, settings.flip)
@@ -148,10 +160,12 @@ def prepare_training(
         if class_text is not None:
             regularization = RegularizationSet(_own_images(class_latents, device), text=_own_text(class_text, device))
         own_masks = [_own(mask, device) for mask in masks] or None
+        recompute = settings.gradient_checkpointing
+        text = {name: without_vocabulary(encoder, device, recompute) for name, encoder in encoders.items()}
         return ConceptTraining(
             settings=settings,
             denoiser=HostDenoiser(model, device, settings),
-            encoder=HostPromptEncoder({n: without_vocabulary(e, device) for n, e in encoders.items()}, family),
+            encoder=HostPromptEncoder(text, family),
             sigmas=model.get_model_object("model_sampling").sigmas.detach().cpu().clone(),
             prediction=prediction,
             words={

@@ -166,20 +166,20 @@ def test_the_metadata_hold_every_field_as_promised(saved: Path) -> None:
         "seed": "9223372036854775808",
         "base_hash": "0f" * 32,
         "package_version": "9.8.7",
+        "modelspec.sai_model_spec": "1.0.1",
+        "modelspec.architecture": "stable-diffusion-xl-v1-base/lora",
+        "modelspec.implementation": "https://github.com/comfyanonymous/ComfyUI",
+        "modelspec.title": "<my-tortoise> tortoise plushy",
+        "modelspec.trigger_phrase": "<my-tortoise> tortoise plushy",
         "content_hash": checksum(tensors, metadata | {"settings": settings}),
     }
 
 
 def test_the_metadata_are_named_as_the_fields(saved: Path) -> None:
     _, metadata = contents(saved)
-    later = {
-        "training_key",
-        "dataset_hash",
-        "versions",
-        "history",
-        "thumbnail",
-    }  # written where there is something to say
-    assert set(metadata) == set(asdict(small_info())) - later | {"format", "content_hash"}
+    later = {"training_key", "dataset_hash", "versions", "history", "prediction", "thumbnail"}  # written where known
+    own = {name for name in metadata if not name.startswith("modelspec.")}
+    assert own == set(asdict(small_info())) - later | {"format", "content_hash"}
 
 
 def test_a_run_that_tells_its_history_is_read_back(path: Path) -> None:
@@ -188,10 +188,16 @@ def test_a_run_that_tells_its_history_is_read_back(path: Path) -> None:
         "dataset_hash": "cd" * 32,
         "versions": {"torch": "2.11"},
         "history": {"loss": [0.1, 1 / 3], "evaluations": [{"step": 2.0, "loss": 0.25}], "best_step": 2},
+        "prediction": "v",
         "thumbnail": "data:image/jpeg;base64,AAAA",
+        "settings": {"resolution": 768, "mode": "textual_inversion"},
     }
     save_concept(replace(small_concept(), info=replace(small_info(), **told)), path)
     assert load_concept(path).info == replace(small_info(), **told)
+    shown = contents(path)[1]
+    assert shown["modelspec.architecture"] == "stable-diffusion-xl-v1-base/textual-inversion"
+    assert shown["modelspec.resolution"] == "768x768" and shown["modelspec.prediction_type"] == "v"
+    assert shown["modelspec.thumbnail"] == told["thumbnail"] and "modelspec.date" not in shown
 
 
 def test_a_missing_folder_is_made(tmp_path: Path) -> None:

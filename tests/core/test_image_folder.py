@@ -33,6 +33,12 @@ def test_images_come_in_order_of_names_with_caption_and_an_all_white_mask(tmp_pa
     assert torch.equal(found[2].mask, torch.ones(4, 6))
 
 
+def test_the_order_is_not_the_file_system_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [save(tmp_path, name) for name in ("b.png", "c.png", "a.png")]
+    monkeypatch.setattr(Path, "iterdir", lambda folder: iter(files))
+    assert [entry.name for entry in read_image_folder(tmp_path)] == ["a.png", "b.png", "c.png"]
+
+
 def test_a_photograph_stands_upright(tmp_path: Path) -> None:
     picture = Image.new("RGB", (6, 4), (0, 0, 0))
     picture.putpixel((0, 0), (255, 255, 255))

@@ -76,6 +76,15 @@ def test_training_does_not_notice_previews() -> None:
     assert alone.losses == watched.losses and changed(copies(trained(alone)), trained(watched)) == set()
 
 
+def test_the_moving_average_is_what_is_drawn() -> None:
+    averaged, last = toy(toy_settings(ema_decay=0.9)), toy(toy_settings())
+    for run in (averaged, last):
+        run_training(run, lambda step, loss: None)
+    assert changed(copies(trained(averaged)), trained(last)) == set()
+    given = words(last)
+    assert not torch.equal(preview_latents(averaged, given, 2, 2), preview_latents(last, given, 2, 2))
+
+
 def test_a_prompt_that_is_too_long_is_refused() -> None:
     one = torch.zeros(WIDTH)
     some = PromptWords(one, one[None], one, one, 8)

@@ -196,6 +196,22 @@ def test_a_damaged_state_is_passed_over_for_the_one_before(folder: TrainingFolde
     assert steps[0] == 5
 
 
+def test_a_full_disk_costs_checkpoints_but_not_the_run(
+    folder: TrainingFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = run()
+    run_training(whole, quiet)
+
+    def full(*given: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("comfyui_dci.dci_core.tensor_file.save_file", full)
+        assert_same_run(whole, train(folder))
+    assert "No checkpoint after step 2: [Errno 28] No space left on device. Training goes on." in caplog.text
+    assert list(folder.path.iterdir()) == []
+
+
 def test_a_diverging_run_keeps_the_checkpoint_before_and_names_the_step(folder: TrainingFolder) -> None:
     training = run()
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import comfy.sd
+import comfy.utils
 import pytest
 import torch
 from comfyui_dci.dci_core.concept_file import load_concept, save_concept
-from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.dci_core.training_run import run_training
+from comfyui_dci.dci_core.training_settings import TrainingSettings
 from comfyui_dci.nodes.host.applying import apply_concept
 from comfyui_dci.nodes.host.networks import HostDenoiser
-from comfyui_dci.nodes.host.weights import key_value_weights
+from comfyui_dci.nodes.host.weights import key_value_weights, patched_weight
 from scenes import encode
-from test_training import inputs, outside_inference, prepared, settings, train
+from test_training import inputs, outside_inference, prepared, train
 from tiny import Tiny, tiny
 
 FAMILIES = ["sd1", "sd2", "sdxl"]
@@ -177,14 +179,45 @@ def test_regularization_is_evaluated_as_drift() -> None:
     assert all(entry["drift"] > 0 for entry in history["evaluations"]) and history["best_step"] in (2, 3)
 
 
-def test_an_unknown_optimizer_library_is_told_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
+def test_a_low_rank_file_is_a_lora_for_the_stock_loader(tmp_path: Any) -> None:
+    base = tiny("sd1")
+    concept, _ = train(base, rank=2, learning_rate=1e-2)
+    path = tmp_path / "concept.safetensors"
+    assert save_concept(concept, path, "float32", rank=2) < 1e-4
+    with torch.inference_mode():
+        stock, _ = comfy.sd.load_lora_for_models(base.model, None, comfy.utils.load_torch_file(str(path)), 1.0, 0.0)
+        ours, _ = apply_concept(base.model, base.clip, load_concept(path))
+        merged = [
+            {k: patched_weight(k, entry) for k, entry in model.get_key_patches("diffusion_model.").items()}
+            for model in (stock, ours)
+        ]
+    changed = [name for name in merged[0] if not torch.equal(merged[0][name], merged[1][name])]
+    assert all(torch.allclose(merged[0][name], merged[1][name], atol=1e-6) for name in changed)
+    name = next(iter(concept.key_value_deltas)) + ".weight"
+    assert len(stock.patches) == len(ours.patches) == len(concept.key_value_deltas)
+    assert not torch.equal(merged[0][name], base.model.model.state_dict()[name])
 
-    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    with pytest.raises(UserInputError, match="pip install bitsandbytes"):
-        train(tiny("sd1"), inputs(), **{**settings_of_8bit()})
+
+def test_a_zero_terminal_snr_model_trains_by_its_own_noise_levels() -> None:
+    """As the host's ModelSamplingDiscrete node sets it: v-prediction, the last level about pure noise."""
+    import comfy_extras.nodes_model_advanced as host_nodes
+
+    base = tiny("sd1", v_prediction=True)
+    with torch.inference_mode():
+        (model,) = host_nodes.ModelSamplingDiscrete().patch(base.model, "v_prediction", True)
+    training = prepared(Tiny(model, base.clip, base.vae))
+    assert training.sigmas[-1] > 1000 > base.model.get_model_object("model_sampling").sigmas[-1]
+    assert training.prediction.value == "v"
+    training.sigmas = training.sigmas[-1:].expand(1000)  # nothing but the last level
+    losses = outside_inference(lambda: run_training(training, lambda step, loss: None))
+    assert torch.isfinite(torch.tensor(losses)).all()
 
 
-def settings_of_8bit() -> dict[str, Any]:
-    assert settings(optimizer="adamw_8bit").optimizer.value == "adamw_8bit"
-    return {"optimizer": "adamw_8bit"}
+def test_metadata_name_what_was_trained_and_on_what() -> None:
+    concept, _ = train(tiny("sd2", v_prediction=True), inputs(regularized=True), rank=2, schedule="cosine")
+    info = concept.info
+    assert info.prediction == "v" and info.thumbnail.startswith("data:image/jpeg;base64,")
+    assert info.settings["rank"] == 2 and info.settings["schedule"] == "cosine"
+    assert set(info.versions) == {"torch", "comfyui"} and len(info.dataset_hash) == 64
+    fields = set(TrainingSettings.__dataclass_fields__) - {"scheme", "seed", "steps"}
+    assert fields <= set(info.settings) and len(info.history["loss"]) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from comfyui_dci.dci_core.concept import Concept
 from comfyui_dci.dci_core.concept_file import load_concept
 from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.dci_core.training_run import CheckpointPlan
-from comfyui_dci.nodes.host import description
+from comfyui_dci.nodes.host import description, trainer
 from comfyui_dci.nodes.host.applying import apply_concept
 from comfyui_dci.nodes.host.description import key_of
 from comfyui_dci.nodes.host.trainer import Storage, folder_name, train_concept
@@ -120,6 +121,18 @@ def test_running_out_of_memory_keeps_the_work_and_says_what_lowers_it(base: Tiny
     assert train(base, tmp_path)[1] == [3]
 
 
+def test_a_full_disk_does_not_cost_the_concept(
+    base: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*given: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("comfyui_dci.dci_core.tensor_file.save_file", full)
+    concept, steps = train(base, tmp_path)
+    assert concept.info.steps == 3 and steps == [1, 2, 3]
+    assert "The finished concept could not be written" in caplog.text
+
+
 def variants() -> dict[str, Callable[[dict[str, Any]], Any]]:
     """Changes to what a run is given, by what they change; each must change the key."""
 
@@ -200,6 +213,27 @@ def test_the_key_leaves_out_what_the_host_leaves_uninitialised(base: Tiny) -> No
     with torch.no_grad():
         xl.clip.cond_stage_model.clip_g.transformer.text_projection.weight.add_(1.0)
     assert key(xl) != whole
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"given": TrainingInputs([], "cat")}, "0 reference images"),
+        ({"given": TrainingInputs(pictures(), "cat " * 80)}, "training prompt needs"),
+        ({"optimizer": "adamw_8bit"}, "pip install bitsandbytes"),
+    ],
+)
+def test_unusable_inputs_are_refused_before_anything_is_hashed_or_written(
+    base: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], message: str
+) -> None:
+    def must_not_run(*given: Any) -> None:
+        raise AssertionError("hashed before the inputs were checked")
+
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    monkeypatch.setattr(trainer, "key_of", must_not_run)
+    with pytest.raises(UserInputError, match=message):
+        train(base, tmp_path, **change)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_name_is_one_any_system_allows() -> None:

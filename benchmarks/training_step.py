@@ -1,0 +1,175 @@
+"""What one training step costs against one no-grad forward of the same batch, measured in turns in one run.
+
+COMFYUI_PATH=… python benchmarks/training_step.py [--layout small|sd15] [--latent 64] [--batch 2] [--rounds 5] [--cpu]
+
+Prints ratios as JSON; seconds mean nothing on another machine. "small" has SD1.5's layers at a fifth of their width and says
+only that the script works: narrow layers make other ratios. The text encoder's share is stated beside the UNet's step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pack import LAYOUTS, load_pack, make_base
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--layout", choices=list(LAYOUTS), default="small", help="sd15 is SD1.5's true size")
+    parser.add_argument(
+        "--latent", type=int, default=64, help="edge of the latent (default: 64, an image of 512 pixels)"
+    )
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5, help="each thing is timed once per round; the median counts")
+    parser.add_argument("--cpu", action="store_true")
+    given = parser.parse_args()
+    load_pack(given.cpu)
+    sys.stdout.write(json.dumps(measure(given), indent=1) + "\n")
+
+
+def measure(given: argparse.Namespace) -> dict[str, Any]:
+    """Return the ratios and what they were measured on."""
+    import torch
+    from comfyui_dci.dci_core.training_settings import TrainingSettings
+    from comfyui_dci.nodes.host.description import key_of
+    from comfyui_dci.nodes.host.training import TrainingInputs, prepare_training
+
+    base = make_base(given.layout)
+    generator = torch.Generator().manual_seed(1)
+    images = [torch.rand(given.latent * 8, given.latent * 8, 3, generator=generator) for _ in range(given.batch)]
+    inputs = TrainingInputs(images, "cat", resolution_px=given.latent * 8)
+    variants = {
+        "plain": TrainingSettings(batch_size=given.batch, flip=False),
+        "checkpointing": TrainingSettings(batch_size=given.batch, flip=False, gradient_checkpointing=True),
+        "low_rank": TrainingSettings(batch_size=given.batch, flip=False, rank=16),
+    }
+    with torch.inference_mode():
+        encoding = _seconds(lambda: base[2].encode(torch.stack(images)))
+        hashing = _seconds(lambda: key_of(*base, inputs, variants["plain"], "V*", False))
+        started = time.perf_counter()
+        runs = {"plain": prepare_training(*base, inputs, variants["plain"])}
+        preparing = time.perf_counter() - started - encoding
+        runs |= {name: prepare_training(*base, inputs, some) for name, some in variants.items() if name != "plain"}
+    times = _times(runs, given.rounds)
+    forward = times.pop("forward")
+    text = {name: times.pop(f"text {name}") for name in runs}
+    return {
+        "device": _device(),
+        "torch": torch.__version__,
+        "layout": given.layout,
+        "latent": given.latent,
+        "batch": given.batch,
+        "forward_seconds": round(forward, 4),
+        "unet_step_over_forward": {name: round((times[name] - text[name]) / forward, 2) for name in runs},
+        "text_encoder_over_forward": {name: round(text[name] / forward, 2) for name in runs},
+        "startup_over_step": round((preparing + hashing) / times["plain"], 2),
+        "of_which_hashing": round(hashing / times["plain"], 2),
+        "peak_gb_beyond_weights": _peaks(runs),
+        "files": _files(runs["plain"]),
+    }
+
+
+def _times(runs: dict[str, Any], rounds: int) -> dict[str, float]:
+    """Return median seconds of a forward, and per run of a step and of its text encoder with its backward pass."""
+    import torch
+
+    plain = runs["plain"]
+    indices = torch.arange(plain.settings.batch_size)
+    latents = torch.stack([plain.references.latents[i][0] for i in indices.tolist()])
+    with torch.no_grad():
+        text = plain._reference_text(indices)
+    timesteps = torch.full((len(indices),), 500, device=latents.device)
+
+    def forward() -> None:
+        with torch.no_grad():
+            plain.denoiser(latents, timesteps, text)
+
+    def encode_text(run: Any) -> None:
+        run._reference_text(indices).context.sum().backward()
+
+    work: dict[str, Callable[[], Any]] = {"forward": forward}
+    work |= {f"text {name}": functools.partial(encode_text, run) for name, run in runs.items()}
+    work |= {name: run.step for name, run in runs.items()}
+    taken: dict[str, list[float]] = {name: [] for name in work}
+    for number in range(rounds + 1):
+        for name, job in work.items():
+            seconds = _seconds(job)
+            if number:  # the first round warms up
+                taken[name].append(seconds)
+    return {name: statistics.median(values) for name, values in taken.items()}
+
+
+def _peaks(runs: dict[str, Any]) -> dict[str, float]:
+    """Return the memory of a step beyond what is there before: CUDA's counter, or what autograd keeps on a CPU."""
+    import torch
+
+    peaks = {}
+    for name, run in runs.items():
+        if torch.cuda.is_available() and _device() != "cpu":
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+            run.step()
+            peaks[name] = torch.cuda.max_memory_allocated() - before
+            continue
+        kept: dict[int, int] = {}
+
+        def keep(tensor: torch.Tensor, kept: dict[int, int] = kept) -> torch.Tensor:
+            kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+            return tensor
+
+        own = {parameter.data_ptr() for parameter in run.denoiser.unet.parameters()}
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            run.step()
+        peaks[name] = sum(size for place, size in kept.items() if place not in own)
+    return {name: round(value / 1e9, 3) for name, value in peaks.items()}
+
+
+def _files(run: Any) -> dict[str, Any]:
+    """Return the size of a concept file, whole and at rank 32, and the error of the latter for what was just trained."""
+    from comfyui_dci.dci_core.concept import Concept, ConceptInfo
+    from comfyui_dci.dci_core.concept_file import save_concept
+
+    scheme = run.settings.scheme
+    info = ConceptInfo("sd1", "cat", "V*", scheme.prefix, scheme.suffix, scheme.concept_vectors, run.steps_done, 0, "")
+    tokens = {name: value.detach().cpu() for name, value in run.tokens.items()}
+    concept = Concept(run.key_value_deltas(), tokens, info)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "concept.safetensors"
+        save_concept(concept, path)
+        whole = path.stat().st_size
+        error = save_concept(concept, path, rank=32)
+        return {
+            "fp16_mb": round(whole / 1e6, 2),
+            "rank_32_mb": round(path.stat().st_size / 1e6, 2),
+            "error": round(error, 3),
+        }
+
+
+def _seconds(job: Callable[[], Any]) -> float:
+    import torch
+
+    started = time.perf_counter()
+    job()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def _device() -> str:
+    import comfy.model_management
+
+    return str(comfy.model_management.get_torch_device())
+
+
+if __name__ == "__main__":
+    main()

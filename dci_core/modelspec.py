@@ -1,0 +1,36 @@
+"""What other programs read about a model file: the fields of Stability AI's ModelSpec 1.0.1.
+
+Its "date" is left out: the same run makes the same file.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .concept import ConceptInfo
+
+_ARCHITECTURES = {
+    "sd1": "stable-diffusion-v1",
+    "sd2": "stable-diffusion-v2",
+    "sdxl": "stable-diffusion-xl-v1-base",
+}
+
+
+def modelspec_of(info: ConceptInfo) -> dict[str, str]:
+    """Return the fields for a concept: architecture, title, trigger phrase, size, prediction, picture."""
+    kind = "textual-inversion" if info.settings.get("mode") == "textual_inversion" else "lora"
+    fields = {
+        "sai_model_spec": "1.0.1",
+        "architecture": f"{_ARCHITECTURES.get(info.family, info.family)}/{kind}",
+        "implementation": "https://github.com/comfyanonymous/ComfyUI",
+        "title": f"{info.placeholder} {info.class_noun}",
+        "trigger_phrase": f"{info.placeholder} {info.class_noun}",
+    }
+    if "resolution" in info.settings:
+        fields["resolution"] = "{0}x{0}".format(info.settings["resolution"])
+    if info.prediction:
+        fields["prediction_type"] = info.prediction
+    if info.thumbnail:
+        fields["thumbnail"] = info.thumbnail
+    return {f"modelspec.{name}": value for name, value in fields.items()}
