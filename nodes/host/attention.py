@@ -177,7 +177,7 @@ class DualBranchAttention:
     ) -> Tensor:
         auxiliary = record.output.to(out)
         height, width = extra["activations_shape"][-2:]
-        region = None if self.region is None else region_of_map(self.region, (height, width), rows.area)
+        region = self._region((height, width), rows, extra)
         if self.settings.blend is not Blend.MASKS:
             return add_outputs(out, auxiliary, self.settings.blend is Blend.MEAN, region)
         weight = limit_weight(self._weight(record, q, k, rows, extra), region)
@@ -187,6 +187,13 @@ class DualBranchAttention:
         if whole and height * width == weight.shape[-1]:
             self.masks.add(weight, (height, width))
         return blend_outputs(out, auxiliary, weight)
+
+    def _region(self, size: tuple[int, int], rows: BranchRows, extra: dict[str, Any]) -> Tensor | None:
+        if self.region is None:
+            return None
+        window = extra.get("context_window")  # the host also puts a frame before most windows
+        region = self.region if window is None else window.get_tensor(self.region, self.region.device, dim=0)
+        return region_of_map(region, size, rows.area)
 
     def _weight(self, record: LayerRecord, q: Tensor, k: Tensor, rows: BranchRows, extra: dict[str, Any]) -> Tensor:
         forced = self.settings.forced_auxiliary_weight
