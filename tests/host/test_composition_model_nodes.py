@@ -131,7 +131,7 @@ def compiled(model: Any) -> Any:
 
 
 def test_a_compiled_model_samples_as_the_plain_one_and_stays_compiled_after_the_active_part() -> None:
-    s = scene()
+    s = scene("mini")
     torch.compiler.reset()
     stock = ksample(compiled(s.model), s.positive, s.negative)
     for settings in ({"forced_auxiliary_weight": 0.0}, {"injection_strength": 1.0}, {"layers": "last"}):
