@@ -177,7 +177,7 @@ class DualBranchAttention:
     ) -> Tensor:
         auxiliary = record.output.to(out)
         height, width = extra["activations_shape"][-2:]
-        region = self._region((height, width), rows, extra)
+        region = None if self.region is None else region_of_map(_seen(self.region, extra), (height, width), rows.area)
         if self.settings.blend is not Blend.MASKS:
             return add_outputs(out, auxiliary, self.settings.blend is Blend.MEAN, region)
         weight = limit_weight(self._weight(record, q, k, rows, extra), region)
@@ -187,13 +187,6 @@ class DualBranchAttention:
         if whole and height * width == weight.shape[-1]:
             self.masks.add(weight, (height, width))
         return blend_outputs(out, auxiliary, weight)
-
-    def _region(self, size: tuple[int, int], rows: BranchRows, extra: dict[str, Any]) -> Tensor | None:
-        if self.region is None:
-            return None
-        window = extra.get("context_window")  # the host also puts a frame before most windows
-        region = self.region if window is None else window.get_tensor(self.region, self.region.device, dim=0)
-        return region_of_map(region, size, rows.area)
 
     def _weight(self, record: LayerRecord, q: Tensor, k: Tensor, rows: BranchRows, extra: dict[str, Any]) -> Tensor:
         forced = self.settings.forced_auxiliary_weight
@@ -235,6 +228,12 @@ def _window(extra: dict[str, Any]) -> Window:
     """Return which frames the host's context windows have cut out for this forward, None for all."""
     window = extra.get("context_window")
     return None if window is None else tuple(window.index_list)
+
+
+def _seen(region: Tensor, extra: dict[str, Any]) -> Tensor:
+    """Return the part of a region [B, h, w] that lies in the forward's context window."""
+    window = extra.get("context_window")
+    return region if window is None else window.get_tensor(region[:, None])[:, 0]
 
 
 def _host_attention(q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any]) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+import comfy.controlnet
+
 from ...dci_core.dbim import TokenSet
 from ...dci_core.region import Area
 from .attention import BranchRows
@@ -14,9 +16,10 @@ Rows = dict[Any, BranchRows]
 
 
 class OwnControls:
-    """The auxiliary branch's copies of ControlNets and adapters.
+    """The auxiliary branch's copies of T2I-Adapters and of what is stacked with them.
 
-    They remember the image prepared for the number of rows they last saw, which differs between the branches.
+    An adapter keeps its features for the number of rows it first saw, which differs between the branches. ControlNets
+    keep nothing of the kind and are shared: a copy of a Control-LoRA would cost a network of its own.
     """
 
     def __init__(self) -> None:
@@ -27,8 +30,8 @@ class OwnControls:
         return [{**c, "control": self._known(c["control"])} if "control" in c else c for c in conds]
 
     def copy(self, control: Any) -> Any:
-        """Return the control's copy, always the same for the same control; its model is shared, not copied."""
-        if control is None or getattr(control, "multigpu_clones", None):
+        """Return the control's copy, always the same for the same control, or itself; models are shared, not copied."""
+        if not _has_adapter(control) or getattr(control, "multigpu_clones", None):
             return control
         if id(control) not in self._copies:
             own = control.copy()
@@ -38,6 +41,12 @@ class OwnControls:
 
     def _known(self, control: Any) -> Any:
         return self._copies.get(id(control), (control, control))[1]
+
+
+def _has_adapter(control: Any) -> bool:
+    return control is not None and (
+        isinstance(control, comfy.controlnet.T2IAdapter) or _has_adapter(control.previous_controlnet)
+    )
 
 
 def auxiliary_twin(cond: dict[str, Any], controls: OwnControls) -> dict[str, Any]:

@@ -263,7 +263,8 @@ class _Run:
 
     def _share_guidance(self, shared: SharedPredictions, timestep: Tensor, model_options: dict[str, Any]) -> None:
         options = shared.answering(model_options, self.view["positive"], self.conditional)
-        denoised = guide(self.guider, self.view, self.model_input, timestep, options)
+        with _untouched_random_state(self.model_input.device):
+            denoised = guide(self.guider, self.view, self.model_input, timestep, options)
         self.uses_shared_guidance = shared.were_used
         self.denoised = composite(denoised, self.latent_image, self.call_mask)
 

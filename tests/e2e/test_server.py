@@ -150,6 +150,38 @@ def test_a_lambda_sweep_in_place_of_the_sampler_makes_the_same_image(server: Com
         server.run(graph)
 
 
+def plain(graph: dict[str, Any]) -> dict[str, Any]:
+    """Return the graph with the stock KSampler in place of DCISampler, and no masks."""
+    graph = {name: node for name, node in copy.deepcopy(graph).items() if name not in ("27", "28")}
+    known = "model seed steps cfg sampler_name scheduler positive negative latent_image denoise".split()
+    graph["24"] = {"class_type": "KSampler", "inputs": {name: graph["24"]["inputs"][name] for name in known}}
+    return graph
+
+
+def test_cancelling_a_run_leaves_the_next_plain_image_as_it_was(server: ComfyServer, whole: Any) -> None:
+    forget(server)
+    graph = small("generate", DCILoadConcept={"name": "whole.safetensors"})
+    before = image_of(server, server.run(plain(graph)), "26")
+    long = small(
+        "generate",
+        DCILoadConcept={"name": "whole.safetensors"},
+        DCISampler={"steps": 400, "active_fraction": 1.0, "seed": 5},
+    )
+
+    def cancel(kind: str, data: dict[str, Any]) -> None:
+        if kind == "progress" and data.get("node") == "24" and data["value"] == 5:
+            server.post("/interrupt", {})
+
+    entry = server.run_to_any_end(long, cancel)
+    assert [kind for kind, _ in entry["status"]["messages"]][-1] == "execution_interrupted"
+    graph["23"]["inputs"]["batch_size"] = 2  # so that the sampler runs again, on the models still loaded
+    both = server.run(plain(graph))["outputs"]["26"]["images"]
+    graph["23"]["inputs"]["batch_size"] = 1
+    assert np.abs(picture(server, both[0]).astype(int) - before).max() <= 1  # batches round differently
+    forget(server)
+    assert np.array_equal(image_of(server, server.run(plain(graph)), "26"), before)
+
+
 def test_the_same_seed_makes_the_same_bytes_in_a_second_run(server: ComfyServer, whole: Any) -> None:
     forget(server)
     anew = {"name": "again", "precision": "float32"}

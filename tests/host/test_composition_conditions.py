@@ -251,6 +251,36 @@ def test_context_windows_over_independent_images_change_nothing(share_guidance: 
     assert relative_difference(ksample(cut, s.positive, s.negative, batch=5), plain) < ROUNDING
 
 
+@pytest.mark.parametrize("share_guidance", [True, False])
+def test_windows_over_the_height_of_one_image(share_guidance: bool) -> None:
+    s = scene()
+    model = windowed(s.model, context_length=5, context_overlap=2, dim=2)
+    stock = ksample(model, s.positive, s.negative)
+    assert relative_difference(stock, ksample(s.model, s.positive, s.negative)) > 1e-4
+    forced = dci(model, forced_auxiliary_weight=0.0, share_guidance=share_guidance)
+    assert torch.equal(ksample(forced, s.positive, s.negative), stock)
+    assert relative_difference(ksample(dci(model), s.positive, s.negative), stock) > 1e-4
+
+
+def test_a_users_mask_is_cut_with_the_windows() -> None:
+    """Of five images in windows of three, each with a mask of its own: as without windows."""
+    s = scene()
+    mask = torch.zeros(5, 8, 8)
+    for row in range(5):
+        mask[row, :, : row + 2] = 1.0
+    plain = ksample(dci(s.model, auxiliary_mask=mask), s.positive, s.negative, batch=5)
+    cut = ksample(dci(windowed(s.model), auxiliary_mask=mask), s.positive, s.negative, batch=5)
+    assert relative_difference(cut, plain) < ROUNDING
+    tall = windowed(s.model, context_length=5, context_overlap=2, dim=2)
+    silent = dci(tall, auxiliary_mask=torch.zeros(1, 8, 8))
+    assert torch.equal(ksample(silent, s.positive, s.negative), ksample(tall, s.positive, s.negative))
+    upper = torch.zeros(1, 8, 8)
+    upper[:, :4] = 1.0
+    assert not torch.equal(
+        ksample(dci(tall, auxiliary_mask=upper), s.positive, s.negative), ksample(silent, s.positive, s.negative)
+    )
+
+
 def test_masks_of_context_windows_are_not_recorded_but_their_mean_is_reported() -> None:
     s = scene()
     told: list[str] = []

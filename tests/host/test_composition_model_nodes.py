@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import comfy.ldm.modules.attention as host_attention
+import comfy.samplers
 import comfy_api.torch_helpers.torch_compile as torch_compile
 import comfy_extras.nodes_freelunch as freelunch
 import comfy_extras.nodes_hypertile as hypertile
@@ -45,6 +46,19 @@ def model_function_wrapper(model: Any) -> Any:
 
     clone = model.clone()
     clone.set_model_unet_function_wrapper(one_by_one)
+    return clone
+
+
+def own_batching(model: Any) -> Any:
+    """A calc_cond_batch function that asks for each condition alone, in lists of its own."""
+
+    def one_by_one(args: dict[str, Any]) -> list[torch.Tensor]:
+        request = args["input"], args["sigma"], args["model_options"]
+        copies = [None if cond is None else list(cond) for cond in args["conds"]]
+        return [0.9 * comfy.samplers.calc_cond_batch(args["model"], [cond], *request)[0] for cond in copies]
+
+    clone = model.clone()
+    clone.set_model_sampler_calc_cond_batch_function(one_by_one)
     return clone
 
 
@@ -94,6 +108,7 @@ NODES: dict[str, Callable[[Any], Any]] = {
     ),
     "lora": lora,
     "model function wrapper": model_function_wrapper,
+    "calc_cond_batch function": own_batching,
     "attention override": attention_override,
     "attn2 list patch": attn2_list_patch,
     "attn2 output patch": attn2_output_patch,
@@ -131,7 +146,7 @@ def compiled(model: Any) -> Any:
 
 
 def test_a_compiled_model_samples_as_the_plain_one_and_stays_compiled_after_the_active_part() -> None:
-    s = scene()
+    s = scene("mini")
     torch.compiler.reset()
     stock = ksample(compiled(s.model), s.positive, s.negative)
     for settings in ({"forced_auxiliary_weight": 0.0}, {"injection_strength": 1.0}, {"layers": "last"}):
