@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(1, str(ROOT / "scripts"))
+sys.path[1:1] = [str(ROOT / "scripts"), str(ROOT / "tests" / "e2e")]
 
 from comfy_install import cache_folder  # noqa: E402
 from comfy_server import ComfyServer  # noqa: E402

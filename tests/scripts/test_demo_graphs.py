@@ -1,0 +1,65 @@
+"""The demo command puts what was asked for into the shipped graphs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts"))
+
+import demo  # noqa: E402
+import demo_results  # noqa: E402
+
+
+def given(**values: Any) -> argparse.Namespace:
+    nothing = dict.fromkeys(("subject", "place", "checkpoint", "images", "class_noun", "prompt", "steps", "size"))
+    return argparse.Namespace(**{**nothing, **values})
+
+
+def inputs_of(graph: dict[str, Any], kind: str) -> dict[str, Any]:
+    return next(entry["inputs"] for entry in graph.values() if entry["class_type"] == kind)
+
+
+def test_nothing_given_is_the_shipped_demo() -> None:
+    assert demo.demo_graph(given()) == demo.json.loads((demo.GRAPHS / "demo.json").read_text())
+
+
+@pytest.mark.parametrize(("subject", "noun"), [("teal_fox", "dog"), ("badged_lizard", "turtle")])
+def test_a_subject_brings_its_noun_and_another_auxiliary_noun(subject: str, noun: str) -> None:
+    graph = demo.demo_graph(given(subject=subject, place="in the snow", steps=7))
+    assert inputs_of(graph, "DCIDemoSubject")["subject"] == subject and inputs_of(graph, "ICOTrainer")["steps"] == 7
+    builder = inputs_of(graph, "AuxPromptBuilder")
+    assert builder["prompt"] == f"photo of a V* {noun} in the snow" and builder["auxiliary_noun"] != noun
+
+
+def test_own_images_and_checkpoint_go_into_the_other_graph(tmp_path: Path) -> None:
+    for name in ("b.png", "a.JPG", "notes.txt"):
+        (tmp_path / name).touch()
+    graph = demo.own_graph(
+        given(checkpoint=Path("/models/mine.safetensors"), images=tmp_path, class_noun="mug", size=256)
+    )
+    assert inputs_of(graph, "CheckpointLoaderSimple")["ckpt_name"] == "mine.safetensors"
+    assert [entry["inputs"]["image"] for entry in graph.values() if entry["class_type"] == "LoadImage"] == [
+        "a.JPG",
+        "b.png",
+    ]
+    assert inputs_of(graph, "BatchImagesNode") == {"images.image0": ["image0", 0], "images.image1": ["image1", 0]}
+    assert inputs_of(graph, "ICOTrainer")["class_noun"] == "mug" and inputs_of(graph, "ICOTrainer")["resolution"] == 256
+    assert inputs_of(graph, "AuxPromptBuilder")["prompt"] == "a V* mug in times square"
+    assert demo_results.scores([], graph) == []  # only the demo world has a judge
+
+
+def test_a_folder_without_images_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="no images in"):
+        demo.image_files(tmp_path)
+
+
+def test_half_of_ones_own_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["demo.py", "--checkpoint", "mine.safetensors"])
+    with pytest.raises(SystemExit):
+        demo.main()
+    assert "belong together" in capsys.readouterr().err
