@@ -84,7 +84,7 @@ def decoder_loss(model: Any, pool: Pool, batch: int, whole: bool, rng: np.random
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--encoder-steps", type=int, default=4000)
-    parser.add_argument("--decoder-steps", type=int, default=3000)
+    parser.add_argument("--decoder-steps", type=int, default=2600)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=1.5e-3)
     parser.add_argument("--restart", action="store_true", help="ignore an existing checkpoint")

@@ -58,7 +58,7 @@ def parameter_groups(model: DemoModel, rate: float) -> list[dict[str, object]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=14_000, help="length of the whole run; the last 30 %% anneal")
+    parser.add_argument("--steps", type=int, default=5_900, help="length of the whole run; the last 30 %% anneal")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--checkpoint-seconds", type=float, default=180.0)

@@ -8,6 +8,7 @@ from .apply_dci import ApplyDCI
 from .aux_prompt_builder import AuxPromptBuilder
 from .concepts import ApplyConcept, LoadConcept, SaveConcept
 from .dci_sampler import DCISampler
+from .demo import DemoModel, DemoSubject
 from .host.concept_store import register_folder
 from .ico_trainer import ICOTrainer
 from .image_folder import LoadImageFolder
@@ -17,7 +18,7 @@ from .strength_schedule import StrengthSchedule
 
 NODES: list[type[io.ComfyNode]] = [
     ICOTrainer, SaveConcept, LoadConcept, ApplyConcept, AuxPromptBuilder, DCISampler, ApplyDCI, MaskVisualizer,
-    LambdaSweep, StrengthSchedule, LoadImageFolder,
+    LambdaSweep, StrengthSchedule, LoadImageFolder, DemoModel, DemoSubject,
 ]  # fmt: skip
 
 

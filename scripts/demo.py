@@ -31,7 +31,7 @@ def main() -> int:
     nouns = {entry["name"]: entry["class_noun"] for entry in json.loads(SUBJECTS.read_text())}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--subject", choices=list(nouns), help="bundled subject to learn")
-    parser.add_argument("--place", help='where to put it, in the demo model\'s words, e.g. "in the snow"')
+    parser.add_argument("--scene", help='what is around it, in the demo model\'s words, e.g. "with a ball in the snow"')
     parser.add_argument("--checkpoint", type=Path, help="your own SD1.x, SD2.x or SDXL checkpoint")
     parser.add_argument("--images", type=Path, help="folder with your own reference images, for --checkpoint")
     parser.add_argument("--class-noun", help="what your subject is, for --images")
@@ -85,10 +85,10 @@ def demo_graph(given: argparse.Namespace) -> dict[str, Any]:
     nodes["ICOTrainer"]["steps"] = given.steps or nodes["ICOTrainer"]["steps"]
     noun = {e["name"]: e["class_noun"] for e in json.loads(SUBJECTS.read_text())}[subject["subject"]]
     before, after = builder["prompt"].split("V* ", 1)
-    place = given.place or after.split(" ", 1)[1]
-    builder["prompt"] = f"{before}V* {noun} {place}"
-    if builder["auxiliary_noun"] == noun:
-        builder["auxiliary_noun"] = "cat" if noun != "cat" else "dog"
+    scene = given.scene or after.split(" ", 1)[1]
+    builder["prompt"] = f"{before}V* {noun} {scene}"
+    taken = {noun, *scene.split()}
+    builder["auxiliary_noun"] = next(word for word in (builder["auxiliary_noun"], "dog", "bird") if word not in taken)
     return graph
 
 

@@ -55,15 +55,26 @@ def scores(images: list[Path], graph: dict[str, Any]) -> list[str]:
     from demo_world.classifier import NAMES, load_judge, to_tensor
 
     prompt = nodes["AuxPromptBuilder"]["prompt"]
-    place = next((context for context in NAMES["context"] if context and prompt.endswith(context)), "")
+    head, wanted = _asked(prompt, NAMES)
     pictures = np.stack([np.asarray(Image.open(file).convert("RGB")) for file in images])
     heads = load_judge()(to_tensor(pictures))
     likeness = heads["subject"].softmax(1)[:, NAMES["subject"].index(nodes["DCIDemoSubject"]["subject"])]
-    obedience = heads["context"].softmax(1)[:, NAMES["context"].index(place)]
+    obedience = heads[head].softmax(1)[:, NAMES[head].index(wanted)]
     labels = ["no DCI", *(f"λ {value.strip()}" for value in nodes["DCILambdaSweep"]["injection_strengths"].split(","))]
     lines = [f'"{prompt}", {len(images) // len(labels)} seeds, judged by the demo world\'s classifier:']
-    lines.append(f"{'':8}  likeness  obedience   (is it this very subject; is it {place or 'on a plain backdrop'})")
+    lines.append(
+        f"{'':8}  likeness  obedience   (is it this very subject; is there: {wanted or 'on a plain backdrop'})"
+    )
     for column, label in enumerate(labels):
         values = [float(score[column :: len(labels)].mean()) for score in (likeness, obedience)]
         lines.append(f"{label:8}  {values[0]:8.2f}  {values[1]:9.2f}")
     return lines
+
+
+def _asked(prompt: str, names: dict[str, tuple[str, ...]]) -> tuple[str, str]:
+    """Return which of the judge's heads tells whether a prompt was obeyed, and the class it must name."""
+    words = prompt.split()
+    companion = words[words.index("with") + 2] if "with" in words[:-2] else ""
+    if companion in names["second_noun"] and companion:
+        return "second_noun", companion
+    return "context", next((context for context in names["context"] if context and prompt.endswith(context)), "")

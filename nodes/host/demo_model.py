@@ -22,6 +22,7 @@ import folder_paths
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 
 from ...dci_core.clip_text import complete_vocabulary
 from ...dci_core.errors import UserInputError
@@ -62,7 +63,7 @@ def load_demo_model() -> tuple[Any, Any, Any]:
             rows, tensors["text_token_ids"], VOCABULARY
         )
         return _model(unet, metadata), _clip(text, metadata), _vae(coder, metadata)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserInputError(
             f"The demo model cannot be read from {MODEL_FILE} ({error}). Install this node pack again; with git, "
             "make sure that large files were downloaded."

@@ -16,7 +16,7 @@ import demo_results  # noqa: E402
 
 
 def given(**values: Any) -> argparse.Namespace:
-    nothing = dict.fromkeys(("subject", "place", "checkpoint", "images", "class_noun", "prompt", "steps", "size"))
+    nothing = dict.fromkeys(("subject", "scene", "checkpoint", "images", "class_noun", "prompt", "steps", "size"))
     return argparse.Namespace(**{**nothing, **values})
 
 
@@ -30,10 +30,29 @@ def test_nothing_given_is_the_shipped_demo() -> None:
 
 @pytest.mark.parametrize(("subject", "noun"), [("teal_fox", "dog"), ("badged_lizard", "turtle")])
 def test_a_subject_brings_its_noun_and_another_auxiliary_noun(subject: str, noun: str) -> None:
-    graph = demo.demo_graph(given(subject=subject, place="in the snow", steps=7))
+    graph = demo.demo_graph(given(subject=subject, scene="in the snow", steps=7))
     assert inputs_of(graph, "DCIDemoSubject")["subject"] == subject and inputs_of(graph, "ICOTrainer")["steps"] == 7
     builder = inputs_of(graph, "AuxPromptBuilder")
     assert builder["prompt"] == f"photo of a V* {noun} in the snow" and builder["auxiliary_noun"] != noun
+
+
+def test_the_auxiliary_noun_is_not_in_the_scene() -> None:
+    graph = demo.demo_graph(given(subject="teal_fox", scene="with a cat on sand"))
+    assert inputs_of(graph, "AuxPromptBuilder")["auxiliary_noun"] == "bird"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("photo of a V* car with an umbrella at night", ("second_noun", "umbrella")),
+        ("photo of a V* car on a red carpet", ("context", "on a red carpet")),
+        ("photo of a V* car with", ("context", "")),
+        ("photo of a V* car with a zebra on sand", ("context", "on sand")),
+    ],
+)
+def test_what_obedience_means_follows_from_the_prompt(prompt: str, expected: tuple[str, str]) -> None:
+    names = {"second_noun": ("", "umbrella", "cat"), "context": ("", "on a red carpet", "on sand", "at night")}
+    assert demo_results._asked(prompt, names) == expected
 
 
 def test_own_images_and_checkpoint_go_into_the_other_graph(tmp_path: Path) -> None:
