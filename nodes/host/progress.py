@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from .node_text import send_text
+
 SECONDS_BETWEEN_TEXTS = 0.25
 LARGEST_PREVIEW_PX = 512
 
@@ -39,7 +41,7 @@ class TrainingProgress:
         self._times = [*self._times[-19:], (step, now)]
         if self._node_id is not None and (now - self._told_at >= SECONDS_BETWEEN_TEXTS or step == self._steps):
             self._told_at = now
-            _send_text(self._text(step, loss), self._node_id)
+            send_text(self._text(step, loss), self._node_id)
 
     def on_preview(self, step: int, picture: Tensor) -> None:
         """Show a picture [height, width, 3] on the node."""
@@ -66,11 +68,3 @@ def _memory() -> str:
     if not torch.cuda.is_available() or comfy.model_management.get_torch_device().type != "cuda":
         return ""
     return f", peak {torch.cuda.max_memory_allocated() / 1e9:.1f} GB"
-
-
-def _send_text(text: str, node_id: str) -> None:
-    from server import PromptServer
-
-    server = getattr(PromptServer, "instance", None)
-    if server is not None:
-        server.send_progress_text(text, node_id)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ...dci_core.dbim import TokenSet
 from ...dci_core.settings import Blend, DCISettings, MaskPreset
 from . import LOG
+from .node_text import send_text
 
 Tell = Callable[[str], None]
 
@@ -87,20 +88,12 @@ def tell_inactive(reason: str, tell: Tell | None) -> None:
 
 def text_of_node(node_id: str | None) -> Tell | None:
     """Return a function that shows a text on a node of the graph, or None without one."""
-    return None if node_id is None else lambda text: _send(text, node_id)
+    return None if node_id is None else lambda text: send_text(text, node_id)
 
 
 def _show(text: str, tell: Tell | None) -> None:
     if tell is not None:
         tell(text)
-
-
-def _send(text: str, node_id: str) -> None:
-    from server import PromptServer
-
-    server = getattr(PromptServer, "instance", None)
-    if server is not None:
-        server.send_progress_text(text, node_id)
 
 
 def _share(tokens: TokenSet) -> str:
