@@ -119,21 +119,28 @@ def image_files(folder: Path) -> list[Path]:
 
 
 class _Terminal:
-    """Prints what ComfyUI is doing, with a running line while a node counts its steps."""
+    """Prints a line per node. On a terminal it counts along while the node runs; elsewhere it appears when the node ends."""
 
     def __init__(self, graph: dict[str, Any]) -> None:
         self._graph = graph
         self._node = ""
+        self._status = ""
 
     def __call__(self, kind: str, data: dict[str, Any]) -> None:
         node = data.get("node")
-        if kind == "executing" and node and node != self._node:
-            self._node = node
-            print(f"\n  {self._graph[node]['class_type']}", end="", flush=True)
-        elif kind == "progress" and data["max"] > 1 and (sys.stdout.isatty() or data["value"] == data["max"]):
-            print(f"\r  {self._graph[self._node]['class_type']}  {data['value']} of {data['max']}", end="", flush=True)
+        if kind == "executing" and node != self._node:
+            if self._node:
+                print(f"\r\x1b[K{self._line()}" if sys.stdout.isatty() else self._line(), flush=True)
+            self._node, self._status = node or "", ""
         elif kind == "text":
-            print(f"  {data['text']}", end="", flush=True)
+            self._status = data["text"]
+        elif kind == "progress" and data["max"] > 1 and not self._status.startswith("step "):
+            self._status = f"{data['value']} of {data['max']}"
+        if self._node and sys.stdout.isatty():
+            print(f"\r\x1b[K{self._line()[: shutil.get_terminal_size().columns - 1]}", end="", flush=True)
+
+    def _line(self) -> str:
+        return f"  {self._graph[self._node]['class_type']}  {self._status}".rstrip()
 
 
 def _run_inside_environment() -> int:

@@ -82,3 +82,14 @@ def test_half_of_ones_own_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: py
     with pytest.raises(SystemExit):
         demo.main()
     assert "belong together" in capsys.readouterr().err
+
+
+def test_the_terminal_gets_one_line_a_node(capsys: pytest.CaptureFixture[str]) -> None:
+    show = demo._Terminal({"1": {"class_type": "ICOTrainer"}, "2": {"class_type": "SaveImage"}})
+    show("executing", {"node": "1"})
+    for step in (1, 2):
+        show("progress", {"node": "1", "value": step, "max": 2})
+        show("text", {"text": f"step {step} of 2, loss 0.5"})
+    for node in ("2", None):
+        show("executing", {"node": node})
+    assert capsys.readouterr().out == "  ICOTrainer  step 2 of 2, loss 0.5\n  SaveImage\n"
