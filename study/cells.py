@@ -1,16 +1,34 @@
-"""The study's results on disk: one file per cell, so that a stopped study goes on where it was."""
+"""The study's results on disk: a file per subject, extended cell by cell, so that a stopped study goes on where it was."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from demo_world.concepts import Concept
 from demo_world.storage import RELEASE, write_atomically
-from study.plan import PICTURES, SEED, Method, Prompt, Sampling
+from study.class_images import CLASS_IMAGES
+from study.plan import (
+    BATCH,
+    CHECKPOINTS,
+    CONTEXT_LEARNING_RATE,
+    LEARNING_RATE,
+    PICTURES,
+    TOKEN_LEARNING_RATE,
+    TRAINING_SEED,
+    Method,
+    Prompt,
+    Sampling,
+    prompts_for,
+)  # fmt: skip
 from study.scoring import Score
+
+CELLS = Path(__file__).resolve().parents[1] / "docs" / "results" / "cells"
+DIGITS = 4  # of the probabilities that are kept
 
 
 @dataclass(frozen=True)
@@ -22,23 +40,23 @@ class Cell:
         method: of fine-tuning.
         steps: optimiser steps of the checkpoint.
         sampling: with it.
+        seed: of the noises.
     """
 
     concept: Concept
     method: Method
     steps: int
     sampling: Sampling
+    seed: int
 
-    def path(self, folder: Path, version: str) -> Path:
-        """Where the cell's results lie: named after everything that shapes them.
+    def key(self, version: str) -> str:
+        """Name of the cell's results, made from everything that shapes them.
 
         Args:
-            folder: of all cells.
             version: of the code whose results these are.
         """
-        facts = [asdict(self), SEED, PICTURES, version, model_hash()]
-        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-        return folder / f"{digest[:24]}.json"
+        prompts = [prompt.text for prompt in prompts_for(self.concept)]
+        return digest([asdict(self), PICTURES, prompts, training_digest(), version])
 
 
 @dataclass(frozen=True)
@@ -51,12 +69,20 @@ class Row:
     score: Score
 
 
-def model_hash() -> str:
-    """SHA-256 of the shipped demo model and judge."""
-    digest = hashlib.sha256()
-    for name in ("dci-demo.safetensors", "dci-demo-judge.safetensors"):
-        digest.update((RELEASE / name).read_bytes())
-    return digest.hexdigest()
+def digest(facts: Any) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of plain data."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@cache
+def training_digest() -> str:
+    """Digest of the shipped demo model and judge, and of how the study trains."""
+    files = [
+        hashlib.sha256((RELEASE / name).read_bytes()).hexdigest()
+        for name in ("dci-demo.safetensors", "dci-demo-judge.safetensors")
+    ]
+    rates = [LEARNING_RATE, CONTEXT_LEARNING_RATE, TOKEN_LEARNING_RATE]
+    return digest([*files, *rates, BATCH, CHECKPOINTS, CLASS_IMAGES, TRAINING_SEED])
 
 
 def rows_of(prompt: Prompt, scores: list[Score]) -> list[Row]:
@@ -64,12 +90,52 @@ def rows_of(prompt: Prompt, scores: list[Score]) -> list[Row]:
     return [Row(prompt.text, prompt.kind, number, score) for number, score in enumerate(scores)]
 
 
-def write_rows(path: Path, rows: list[Row]) -> None:
-    """Store a finished cell."""
-    text = json.dumps([asdict(row) for row in rows])
-    write_atomically(path, lambda temporary: temporary.write_text(text))
+class Ledger:
+    """Finished cells of one subject.
 
+    Args:
+        folder: of all subjects.
+        concept: the subject.
+        version: of the code whose results these are; other versions' cells are neither read nor lost.
+    """
 
-def read_rows(path: Path) -> list[Row]:
-    """Read a finished cell."""
-    return [Row(**{**entry, "score": Score(**entry["score"])}) for entry in json.loads(path.read_text())]
+    def __init__(self, folder: Path, concept: Concept, version: str) -> None:
+        self.path = folder / f"{concept.name}.json"
+        self.concept, self.version = concept, version
+        self._cells: dict[str, Any] = json.loads(self.path.read_text()) if self.path.exists() else {}
+
+    def __contains__(self, cell: Cell) -> bool:
+        return cell.key(self.version) in self._cells
+
+    def write(self, cell: Cell, rows: list[Row]) -> None:
+        """Store a finished cell at once: one line of the file."""
+        self._cells[cell.key(self.version)] = {
+            "method": cell.method.name, "steps": cell.steps, "sampling": cell.sampling.name, "seed": cell.seed,
+            "fidelity": [round(row.score.fidelity, DIGITS) for row in rows],
+            "recognised": [int(row.score.recognised) for row in rows],
+            "editability": [round(row.score.editability, DIGITS) for row in rows],
+            "obeyed": [int(row.score.obeyed) for row in rows],
+        }  # fmt: skip
+        lines = [f"{json.dumps(key)}: {json.dumps(entry, separators=(',', ':'))}" for key, entry in self._cells.items()]
+        text = "{\n" + ",\n".join(lines) + "\n}\n"
+        write_atomically(self.path, lambda temporary: temporary.write_text(text))
+
+    def read(self, cell: Cell) -> list[Row]:
+        """Rows of a finished cell, prompt by prompt.
+
+        Raises:
+            KeyError: the cell is not finished.
+        """
+        entry = self._cells[cell.key(self.version)]
+        scores = [
+            Score(fidelity, bool(recognised), editability, bool(obeyed))
+            for fidelity, recognised, editability, obeyed in zip(
+                entry["fidelity"], entry["recognised"], entry["editability"], entry["obeyed"], strict=True
+            )
+        ]
+        prompts = prompts_for(self.concept)
+        return [
+            row
+            for number, prompt in enumerate(prompts)
+            for row in rows_of(prompt, scores[number * PICTURES : (number + 1) * PICTURES])
+        ]

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from demo_world.concepts import CONCEPTS, Concept
 from demo_world.scenes import Scene, caption
 from demo_world.vocabulary import COLOURS, CONTEXTS, NOUNS, STYLES, with_article
 
 PLACEHOLDER = "V*"
-SEED = 1
-PICTURES = 3  # of every prompt, a batch: the host draws their noises one after the other from SEED
-BATCH = 4
-LEARNING_RATE = 1e-3  # of K, V and [T]; the demo model is small
-CONTEXT_LEARNING_RATE = 1e-2
+SEEDS = (1, 2)  # of the noises; the whole study is run with the first, then with the next
+PICTURES = 2  # of every prompt and seed, a batch: the host draws their noises one after the other
+TRAINING_SEED = 1
+BATCH = 2  # references a step; as many class images are added
+LEARNING_RATE = 3e-3  # of K, V and [T]; the demo model is small
+CONTEXT_LEARNING_RATE = 3e-2
+TOKEN_LEARNING_RATE = 3e-2  # of [T] in textual inversion, which has nothing else to learn with
 CHECKPOINTS = (50, 100, 200, 400)  # optimiser steps
 EDITED_AT = 400  # the checkpoint that the two-branch settings repair: late, so that it has something to repair
 STRENGTHS = (-2.0, -1.0, 0.0, 1.0, 2.0)
-FRACTIONS = (0.05, 0.15, 0.3)
+FRACTIONS = (0.05, 0.15, 0.3, 0.5)  # T_a: the paper's range, and what 0.15 of 64 x 64 latents is at 16 x 16
 COMPANIONS = 5  # second nouns per concept
 _STUDIED = (
     "violet_tiger", "badged_panda", "striped_taxi", "blue_castle",
@@ -57,10 +59,13 @@ def prompts_for(concept: Concept) -> list[Prompt]:
     noun = concept.noun
     others = [other for other in NOUNS if other != noun]
     first = CONCEPTS.index(concept) * COMPANIONS  # each concept meets other companions
-    companions = [others[(first + step) % len(others)] for step in range(COMPANIONS)]
+    companions = [
+        (others[(first + step) % len(others)], CONTEXTS[1 + (first + step) % (len(CONTEXTS) - 1)])
+        for step in range(COMPANIONS)
+    ]
     return [
         *(Prompt("context", Scene(noun, context=context)) for context in CONTEXTS if context),
-        *(Prompt("second noun", Scene(noun, second_noun=other, context="on sand")) for other in companions),
+        *(Prompt("second noun", Scene(noun, second_noun=other, context=context)) for other, context in companions),
         *(Prompt("colour", Scene(noun, colour=colour)) for colour in COLOURS if colour),
         *(Prompt("style", Scene(noun, style=style)) for style in STYLES if style != "photo of"),
     ]
@@ -74,15 +79,17 @@ class Method:
         name: for tables and plots.
         mode: of the trainer.
         scheme: M, L, S.
+        regularized: with class images beside the references.
     """
 
     name: str
     mode: str
     scheme: tuple[int, int, int]
+    regularized: bool = True
 
 
 METHODS: tuple[Method, ...] = (
-    Method("textual inversion", "textual_inversion", (0, 0, 1)),
+    Method("textual inversion", "textual_inversion", (0, 0, 1), regularized=False),
     Method("Custom Diffusion", "custom_diffusion", (0, 0, 1)),
     Method("ICO (4,2,2)", "ico", (4, 2, 2)),
     Method("ICO (1,1,3)", "ico", (1, 1, 3)),
@@ -112,6 +119,7 @@ class Sampling:
 
 
 USUAL = {"mask_preset": "resolution_normalized"}  # 16 x 16 latents: the published constants are for 64 x 64
+VARIED = {**USUAL, "injection_strength": 1.0, "active_fraction": 0.5}  # what the ablations change one trait of
 
 
 def dci_name(fraction: float, strength: float) -> str:
@@ -142,47 +150,54 @@ class Figure:
     samplings: tuple[Sampling, ...] = field(default=(Sampling("plain"),))
 
 
+PLAIN = Sampling("plain")
+BASE = Sampling("weight strength 0", strength=0.0)  # the demo model itself, for which V* is nothing
+
 FIGURES: tuple[Figure, ...] = (
-    Figure("finetuning", "Fine-tuning (the paper's figures 6 and 8)", METHODS, CHECKPOINTS),
     Figure(
         "dci",
         "DCI: λ and T_a (figure 6)",
         (EDITED,),
         (EDITED_AT,),
-        tuple(
-            _dci(dci_name(fraction, strength), active_fraction=fraction, injection_strength=strength)
-            for fraction in FRACTIONS
-            for strength in STRENGTHS
+        (
+            BASE,
+            PLAIN,
+            *(
+                _dci(dci_name(fraction, strength), active_fraction=fraction, injection_strength=strength)
+                for fraction in reversed(FRACTIONS)
+                for strength in STRENGTHS
+            ),
         ),
     ),
+    Figure("finetuning", "Fine-tuning (figures 6 and 8)", METHODS, CHECKPOINTS),
     Figure(
         "alternatives",
         "What costs nothing instead",
         (EDITED,),
         (EDITED_AT,),
         (
-            *(Sampling(f"weight strength {strength:g}", strength=strength) for strength in (0.0, 0.25, 0.5, 0.75)),
-            *(Sampling(f"noun until {fraction:g}", noun_until=fraction) for fraction in FRACTIONS),
+            BASE,
+            *(Sampling(f"weight strength {strength:g}", strength=strength) for strength in (0.25, 0.5, 0.75)),
+            *(Sampling(f"noun until {fraction:g}", noun_until=fraction) for fraction in FRACTIONS[1:]),
         ),
     ),
     Figure(
         "ablations",
-        "Ablations and variants at λ = 1 (figure 10)",
+        "Ablations and variants at λ = 1, T_a = 0.5 (figure 10)",
         (EDITED,),
         (EDITED_AT,),
         (
-            _dci("full", injection_strength=1.0),
-            _dci("no mask: sum", injection_strength=1.0, blend="sum"),
-            _dci("no mask: mean", injection_strength=1.0, blend="mean"),
-            replace(_dci("no entire prompt", injection_strength=1.0), entire_prompt=False),
-            _dci("no deep aggregation", injection_strength=1.0, layers="last"),
-            Sampling("published constants, λ 0", dci={"mask_preset": "reference"}),
-            Sampling("published constants, λ 1", dci={"mask_preset": "reference", "injection_strength": 1.0}),
-            Sampling("paper's formulas, λ 1", dci={"mask_preset": "paper", "injection_strength": 1.0}),
-            _dci("exact guidance", injection_strength=1.0, share_guidance=False),
-            _dci("shared noise", injection_strength=1.0, share_noise=True),
-            replace(_dci("another auxiliary noun", injection_strength=1.0), auxiliary_noun="umbrella"),
-            replace(_dci("an unknown auxiliary noun", injection_strength=1.0), auxiliary_noun="quokka"),
+            Sampling(dci_name(0.5, 1.0), dci=VARIED),
+            Sampling("no mask: sum", dci={**VARIED, "blend": "sum"}),
+            Sampling("no mask: mean", dci={**VARIED, "blend": "mean"}),
+            Sampling("no entire prompt", dci=VARIED, entire_prompt=False),
+            Sampling("no deep aggregation", dci={**VARIED, "layers": "last"}),
+            Sampling("published constants", dci={**VARIED, "mask_preset": "reference"}),
+            Sampling("paper's formulas", dci={**VARIED, "mask_preset": "paper"}),
+            Sampling("exact guidance", dci={**VARIED, "share_guidance": False}),
+            Sampling("shared noise", dci={**VARIED, "share_noise": True}),
+            Sampling("another auxiliary noun", dci=VARIED, auxiliary_noun="umbrella"),
+            Sampling("an unknown auxiliary noun", dci=VARIED, auxiliary_noun="quokka"),
         ),
     ),
 )

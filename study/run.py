@@ -1,61 +1,90 @@
 """Reproduce the paper's figures in small, on the demo model: fine-tune, sample, judge, report.
 
-Results are kept cell by cell in the cache folder; a stopped study goes on where it was. Every seed is in study/plan.py
-and in the report. Run from the repository root: python study/run.py
+Results are kept cell by cell in docs/results/cells; a stopped study goes on where it was. Every seed is in
+study/plan.py and in the report. Run from the repository root: python study/run.py
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from demo_world.classifier import load_judge  # noqa: E402
+from demo_world.concepts import Concept  # noqa: E402
 from demo_world.storage import cache_folder, training_log  # noqa: E402
-from study.cells import Cell, rows_of, write_rows  # noqa: E402
-from study.plan import FIGURES, STUDIED, Figure, prompts_for  # noqa: E402
+from study.cells import CELLS, Cell, Ledger, rows_of  # noqa: E402
+from study.pack import NAME, load_pack  # noqa: E402
+from study.plan import FIGURES, SEEDS, STUDIED, prompts_for  # noqa: E402
 from study.report import write_report  # noqa: E402
 from study.scoring import score  # noqa: E402
 from study.studio import Studio  # noqa: E402
 
 
-def cells_of(figure: Figure) -> Iterator[Cell]:
-    """All cells of a figure, concept by concept."""
-    for concept in STUDIED:
-        for method in figure.methods:
-            for steps in figure.steps:
-                for sampling in figure.samplings:
-                    yield Cell(concept, method, steps, sampling)
+def cells_of(concepts: Sequence[Concept]) -> Iterator[Cell]:
+    """All cells: seed by seed, figure by figure, setting by setting, so that a stopped study has whole settings."""
+    seen = set()
+    for seed in SEEDS:
+        for figure in FIGURES:
+            for method in figure.methods:
+                for steps in figure.steps:
+                    for sampling in figure.samplings:
+                        for concept in concepts:
+                            setting = (seed, method.name, steps, sampling.name, concept.name)
+                            if setting not in seen:
+                                seen.add(setting)
+                                yield Cell(concept, method, steps, sampling, seed)
+
+
+def run(concepts: Sequence[Concept]) -> None:
+    """Do the missing cells of some subjects."""
+    log, studio, judge = training_log("study"), Studio(cache_folder() / "study"), load_judge()
+    ledgers = {concept: Ledger(CELLS, concept, studio.version) for concept in concepts}
+    missing = [cell for cell in cells_of(concepts) if cell not in ledgers[cell.concept]]
+    for number, cell in enumerate(missing, start=1):
+        started = time.monotonic()
+        trained = studio.fine_tune(cell.concept, cell.method, cell.steps)
+        rows = []
+        for prompt in prompts_for(cell.concept):
+            images = studio.draw(trained, cell.concept, prompt, cell.sampling, cell.seed)
+            rows += rows_of(prompt, score(judge, images, cell.concept, prompt))
+        ledgers[cell.concept].write(cell, rows)
+        log.info(
+            "%d of %d: %s, %s at %d, %s, seed %d: fidelity %.2f, editability %.2f, %.0f s",
+            number, len(missing), cell.concept.name, cell.method.name, cell.steps, cell.sampling.name, cell.seed,
+            sum(row.score.fidelity for row in rows) / len(rows), sum(row.score.editability for row in rows) / len(rows),
+            time.monotonic() - started,
+        )  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--report", action="store_true", help="only write the report from what is there")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes of one thread each")
+    parser.add_argument("--only", nargs="+", metavar="SUBJECT", help="do the cells of these subjects and no report")
     arguments = parser.parse_args()
-    log, folder = training_log("study"), cache_folder() / "study"
-    studio, judge = Studio(folder / "concepts"), load_judge()
-    wanted = [cell for figure in FIGURES for cell in cells_of(figure)]
-    missing = [cell for cell in wanted if not cell.path(folder, studio.version).exists()]
-    log.info("%d cells, %d to do", len(wanted), 0 if arguments.report else len(missing))
-    for number, cell in enumerate([] if arguments.report else missing, start=1):
-        started = time.monotonic()
-        trained = studio.fine_tune(cell.concept, cell.method, cell.steps)
-        rows = []
-        for prompt in prompts_for(cell.concept):
-            images = studio.draw(trained, cell.concept, prompt, cell.sampling)
-            rows += rows_of(prompt, score(judge, images, cell.concept, prompt))
-        write_rows(cell.path(folder, studio.version), rows)
-        log.info(
-            "%d of %d: %s, %s at %d, %s: fidelity %.2f, editability %.2f, %.0f s",
-            number, len(missing), cell.concept.name, cell.method.name, cell.steps, cell.sampling.name,
-            sum(row.score.fidelity for row in rows) / len(rows), sum(row.score.editability for row in rows) / len(rows),
-            time.monotonic() - started,
-        )  # fmt: skip
-    write_report(folder, studio.version)
+    names = [concept.name for concept in STUDIED]
+    if arguments.only:
+        if strangers := sorted(set(arguments.only) - set(names)):
+            parser.error(f"unknown subjects {strangers}; the study has {names}")
+        run([concept for concept in STUDIED if concept.name in arguments.only])
+        return
+    if not arguments.report:
+        shares = [names[first :: arguments.workers] for first in range(min(arguments.workers, len(names)))]
+        one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # the demo model is too small to share a step
+        workers = [subprocess.Popen([sys.executable, __file__, "--only", *share], env=one_thread) for share in shares]
+        codes = [worker.wait() for worker in workers]
+        if any(codes):
+            sys.exit("A worker failed; its message is above. Run the same command again to go on.")
+    load_pack()
+    write_report(import_module(f"{NAME}.dci_core.version").VERSION)
 
 
 if __name__ == "__main__":

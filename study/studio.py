@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from demo_world.concepts import Concept
-from study.cells import model_hash
+from study.cells import training_digest
+from study.class_images import class_images
 from study.pack import NAME, load_pack
 from study.plan import (
     BATCH,
@@ -19,7 +20,8 @@ from study.plan import (
     LEARNING_RATE,
     PICTURES,
     PLACEHOLDER,
-    SEED,
+    TOKEN_LEARNING_RATE,
+    TRAINING_SEED,
     Method,
     Prompt,
     Sampling,
@@ -54,12 +56,13 @@ class Studio:
         self.trainer = import_module(f"{NAME}.nodes.host.trainer")
         self.version: str = import_module(f"{NAME}.dci_core.version").VERSION
         self.nodes = import_module("nodes")  # the host's
+        import_module("comfy.utils").PROGRESS_BAR_ENABLED = False  # thousands of them
         with torch.inference_mode():
             self.model, self.clip, self.vae = self.demo.load_demo_model()
 
     def fine_tune(self, concept: Concept, method: Method, steps: int) -> Path:
         """Return the concept file of a checkpoint, training the whole run first if it is not there."""
-        run = self.folder / f"{concept.name}, {method.name}, {model_hash()[:12]}"
+        run = self.folder / f"{concept.name}, {method.name}, {training_digest()}"
         pattern = f"*/step_{steps:06d}.safetensors"
         if not list(run.glob(pattern)):
             self._train(concept, method, run)
@@ -74,11 +77,17 @@ class Studio:
             batch_size=BATCH,
             learning_rate=LEARNING_RATE,
             context_learning_rate=CONTEXT_LEARNING_RATE,
-            seed=SEED,
+            token_learning_rate=TOKEN_LEARNING_RATE if method.mode == "textual_inversion" else None,
+            seed=TRAINING_SEED,
         )
+        others, captions = class_images(subject.class_noun) if method.regularized else ([], [])
         with torch.inference_mode():
             inputs = self.training.TrainingInputs(
-                images=list(self.demo.subject_images(subject)), class_noun=subject.class_noun, resolution_px=SIZE_PX
+                images=list(self.demo.subject_images(subject)),
+                class_noun=subject.class_noun,
+                regularization_images=others,
+                regularization_captions=captions,
+                resolution_px=SIZE_PX,
             )
             storage = self.trainer.Storage(run, self.training_run.CheckpointPlan(steps=CHECKPOINTS))
             self.trainer.train_concept(
@@ -86,7 +95,7 @@ class Studio:
             )
 
     @torch.inference_mode()
-    def draw(self, concept_file: Path, concept: Concept, prompt: Prompt, how: Sampling) -> Tensor:
+    def draw(self, concept_file: Path, concept: Concept, prompt: Prompt, how: Sampling, seed: int) -> Tensor:
         """Sample the study's pictures of a prompt, [PICTURES, H, W, 3] in 0 … 1; noise is the same for every setting."""
         trained = self.concept_file.load_concept(concept_file)
         model, clip = self.applying.apply_concept(self.model, self.clip, trained, how.strength)
@@ -96,7 +105,7 @@ class Studio:
             model, _ = self.sampling.apply_dci(model, self.settings.DCISettings(**how.dci))
         latent = {"samples": torch.zeros(PICTURES, 4, SIZE_PX // 8, SIZE_PX // 8)}
         (drawn,) = self.nodes.common_ksampler(
-            model, SEED, STEPS, GUIDANCE, "euler", "normal", positive, negative, latent
+            model, seed, STEPS, GUIDANCE, "euler", "normal", positive, negative, latent
         )
         pictures: Tensor = self.vae.decode(drawn["samples"])
         return pictures

@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 import study.cells
 import study.pack
 import study.report
 import study.studio
 from demo_world.classifier import load_judge
-from study.cells import Cell, read_rows, rows_of, write_rows
-from study.plan import EDITED, FIGURES, STUDIED, Sampling, prompts_for
-from study.report import write_report
+from study.cells import Cell, Ledger, rows_of
+from study.plan import EDITED, FIGURES, PICTURES, SEEDS, STUDIED, Sampling, prompts_for
+from study.report import dci_curve, write_report
 from study.scoring import Score, score
 from study.studio import Studio
 
@@ -49,18 +50,18 @@ def test_a_run_keeps_every_checkpoint_and_runs_once(studio: Studio, monkeypatch:
     ids=lambda how: how.name,
 )
 def test_every_way_to_sample_draws_and_is_judged(
-    studio: Studio, how: Sampling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    studio: Studio, how: Sampling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(study.studio, "CHECKPOINTS", CHECKPOINTS)
     monkeypatch.setattr(study.studio, "STEPS", 4)
     concept, prompt = STUDIED[0], prompts_for(STUDIED[0])[0]
-    images = studio.draw(studio.fine_tune(concept, EDITED, 2), concept, prompt, how)
+    trained = studio.fine_tune(concept, EDITED, 2)
+    images = studio.draw(trained, concept, prompt, how, seed=1)
     assert images.shape == (study.plan.PICTURES, 128, 128, 3)
     rows = rows_of(prompt, score(load_judge(), images, concept, prompt))
     assert all(0 <= row.score.fidelity <= 1 and 0 <= row.score.editability <= 1 for row in rows)
-    path = Cell(concept, EDITED, 2, how).path(tmp_path, studio.version)
-    write_rows(path, rows)
-    assert read_rows(path) == rows
+    assert torch.equal(studio.draw(trained, concept, prompt, how, seed=1), images)
+    assert not torch.equal(studio.draw(trained, concept, prompt, how, seed=2), images)
 
 
 def test_the_report_says_what_is_missing_and_draws_what_is_there(
@@ -68,19 +69,22 @@ def test_the_report_says_what_is_missing_and_draws_what_is_there(
 ) -> None:
     monkeypatch.setattr(study.report, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(study.report, "PAGE", tmp_path / "results.md")
-    figure = FIGURES[0]
+    figure = next(figure for figure in FIGURES if figure.name == "finetuning")
+    settings = [(method, steps, sampling) for method in figure.methods for steps in figure.steps
+                for sampling in figure.samplings]  # fmt: skip
+    settings += dci_curve(0.5)
     for number, concept in enumerate(STUDIED):
-        for method in figure.methods:
-            for steps in figure.steps:
-                rows = [
-                    row
-                    for prompt in prompts_for(concept)
-                    for row in rows_of(prompt, [Score(steps / 1000 + number / 100, True, 1 - steps / 500, True)])
-                ]
-                write_rows(Cell(concept, method, steps, figure.samplings[0]).path(tmp_path, "0"), rows)
-    write_report(tmp_path, "0")
+        ledger = Ledger(tmp_path, concept, "0")
+        for place, (method, steps, sampling) in enumerate(settings):
+            likeness = steps / 1000 + number / 100 + (place / 100 if sampling.dci else 0.0)
+            one = Score(likeness, True, 1 - likeness, True)
+            rows = [row for prompt in prompts_for(concept) for row in rows_of(prompt, [one] * PICTURES)]
+            ledger.write(Cell(concept, method, steps, sampling, SEEDS[0]), rows)
+    write_report("0", tmp_path)
     page = (tmp_path / "results.md").read_text()
-    assert "missing" in page and "ICO (1,1,3) | 50 | plain | 0.0" in page
+    assert "| ICO (1,1,3) | 50 | plain | 1 | 0.0" in page and "| alternatives |" not in page and "missing" in page
+    assert "| 0.5 | +0.010 (+0.010 … +0.010) | -0.010 (-0.010 … -0.010) |" in page  # one place, 0.01, a unit of λ
+    assert "| 0.5 | ICO (1,1,3) over its steps | no fidelity in common |" in page
     assert (tmp_path / "results" / "curves.png").read_bytes().startswith(b"\x89PNG")
     table = (tmp_path / "results" / "finetuning.csv").read_text().splitlines()
-    assert len(table) == 1 + len(figure.methods) * len(figure.steps) and "0.90" in table[1]
+    assert len(table) == 1 + len(figure.methods) * len(figure.steps) and "0.92" in table[1]

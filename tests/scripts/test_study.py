@@ -7,11 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+import study.cells
 from demo_world.concepts import CONCEPTS
 from demo_world.scenes import caption
-from study.cells import Cell, read_rows, rows_of, write_rows
-from study.plan import FIGURES, METHODS, STUDIED, Sampling, auxiliary_noun_for, prompts_for
+from study.cells import Cell, Ledger, rows_of
+from study.class_images import class_images
+from study.plan import FIGURES, METHODS, PICTURES, STUDIED, Sampling, auxiliary_noun_for, dci_name, prompts_for
+from study.run import cells_of
 from study.scoring import Score
 from study.statistics import bootstrap, curve_gap, verdict
 
@@ -32,9 +36,39 @@ def test_at_least_eight_graded_concepts_are_studied() -> None:
     assert len(STUDIED) >= 8 and {concept.difficulty for concept in STUDIED} == {1, 2, 3}
 
 
-def test_setting_names_are_unique() -> None:
-    names = [sampling.name for figure in FIGURES for sampling in figure.samplings]
-    assert len(names) == len(set(names)) and len({figure.name for figure in FIGURES}) == len(FIGURES)
+def test_a_setting_name_means_one_setting() -> None:
+    named: dict[str, Sampling] = {}
+    for sampling in (sampling for figure in FIGURES for sampling in figure.samplings):
+        assert named.setdefault(sampling.name, sampling) == sampling
+    assert len({figure.name for figure in FIGURES}) == len(FIGURES)
+
+
+def test_the_paper_s_sweeps_are_asked_for() -> None:
+    names = {sampling.name for figure in FIGURES for sampling in figure.samplings}
+    assert {dci_name(fraction, strength) for fraction in (0.05, 0.15, 0.3) for strength in (-2, -1, 0, 1, 2)} <= names
+
+
+def test_cells_come_seed_by_seed_and_once() -> None:
+    cells = list(cells_of(STUDIED[:2]))
+    assert [cell.seed for cell in cells] == sorted(cell.seed for cell in cells)
+    keys = [cell.key("1") for cell in cells]
+    assert len(keys) == len(set(keys))
+    asked = {
+        (cell.method.name, cell.steps, cell.sampling.name) for cell in cells if cell.concept == STUDIED[1]
+    }  # fmt: skip
+    assert asked == {
+        (method.name, steps, sampling.name)
+        for figure in FIGURES for method in figure.methods for steps in figure.steps for sampling in figure.samplings
+    }  # fmt: skip
+
+
+def test_class_images_show_the_class_noun_and_are_always_the_same() -> None:
+    images, captions = class_images("cat", 12)
+    again, _ = class_images("cat", 12)
+    assert all(torch.equal(one, other) for one, other in zip(images, again, strict=True))
+    assert all("cat" in text.split() for text in captions) and len(set(captions)) > 6
+    assert all(image.shape == (128, 128, 3) and 0 <= image.min() < image.max() <= 1 for image in images)
+    assert class_images("dog", 12)[1] != captions
 
 
 def test_the_gap_between_curves_by_hand() -> None:
@@ -61,15 +95,37 @@ def test_a_verdict_needs_the_whole_interval_on_one_side() -> None:
     assert [verdict(0.1, 0.2), verdict(-0.2, -0.1), verdict(-0.1, 0.1)] == ["above", "below", "not told apart"]
 
 
-def test_cells_are_kept_by_everything_that_shapes_them(tmp_path: Path) -> None:
-    cell = Cell(CONCEPTS[0], METHODS[0], 100, Sampling("plain"))
+def test_cells_are_kept_by_everything_that_shapes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = Cell(CONCEPTS[0], METHODS[0], 100, Sampling("plain"), 1)
     others = [
         replace(cell, concept=CONCEPTS[1]), replace(cell, method=METHODS[1]), replace(cell, steps=200),
-        replace(cell, sampling=Sampling("plain", strength=0.5)),
+        replace(cell, sampling=Sampling("plain", strength=0.5)), replace(cell, seed=2),
         replace(cell, sampling=Sampling("plain", dci={"injection_strength": 1.0})),
     ]  # fmt: skip
-    paths = {each.path(tmp_path, "1") for each in [cell, *others]} | {cell.path(tmp_path, "2")}
-    assert len(paths) == len(others) + 2 and cell.path(tmp_path, "1") in paths
-    rows = rows_of(prompts_for(CONCEPTS[0])[0], [Score(0.5, True, 0.25, False), Score(0.1, False, 1.0, True)])
-    write_rows(cell.path(tmp_path, "1"), rows)
-    assert read_rows(cell.path(tmp_path, "1")) == rows and [row.picture for row in rows] == [0, 1]
+    keys = {each.key("1") for each in [cell, *others]} | {cell.key("2")}
+    assert len(keys) == len(others) + 2 and cell.key("1") in keys
+    monkeypatch.setattr(study.cells, "prompts_for", lambda concept: prompts_for(concept)[1:])
+    assert cell.key("1") not in keys
+
+
+def test_a_ledger_gives_back_what_was_written_and_keeps_the_rest(tmp_path: Path) -> None:
+    concept = CONCEPTS[0]
+    cell = Cell(concept, METHODS[0], 100, Sampling("plain"), 1)
+    other = replace(cell, steps=200)
+    rng = np.random.default_rng(0)
+    rows = [
+        row
+        for prompt in prompts_for(concept)
+        for row in rows_of(
+            prompt, [Score(round(rng.random(), 4), True, round(rng.random(), 4), False) for _ in range(PICTURES)]
+        )
+    ]
+    ledger = Ledger(tmp_path, concept, "1")
+    assert cell not in ledger
+    with pytest.raises(KeyError):
+        ledger.read(cell)
+    ledger.write(cell, rows)
+    Ledger(tmp_path, concept, "1").write(other, rows)
+    found = Ledger(tmp_path, concept, "1")
+    assert cell in found and other in found and found.read(cell) == rows
+    assert cell not in Ledger(tmp_path, concept, "2")
