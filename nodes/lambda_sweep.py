@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import nodes as host_nodes
@@ -12,6 +13,7 @@ from ..dci_core.errors import UserInputError
 from ..dci_core.settings import DCISettings
 from ..dci_core.sweep import PLAIN_LABEL, draw_sweep, parse_injection_strengths, strength_label
 from .host.auxiliary_memory import AuxiliaryMemory
+from .host.report import Tell, text_of_each, text_of_node
 from .host.sampling import apply_dci
 from .sockets import CATEGORY, LARGEST_SEED, dci_inputs, sampler_inputs
 
@@ -76,7 +78,8 @@ class LambdaSweep(io.ComfyNode):
             )  # fmt: skip
             return latent
 
-        latents = [[sample(patched, row_seed) for patched in _patched(model, cells)] for row_seed in seeds]
+        tell = text_of_each(text_of_node(cls.hidden.unique_id))
+        latents = [[sample(patched, row_seed) for patched in _patched(model, cells, tell)] for row_seed in seeds]
         decoded = [[host_nodes.VAEDecode().decode(vae, latent)[0] for latent in row] for row in latents]
         rows = [images for row in decoded for images in zip(*row)]
         batch = len(rows) // len(seeds)
@@ -87,9 +90,12 @@ class LambdaSweep(io.ComfyNode):
         return io.NodeOutput(grid, images, ui=ui.PreviewImage(grid, cls=cls))
 
 
-def _patched(model: Any, cells: list[DCISettings]) -> list[Any]:
+def _patched(model: Any, cells: list[DCISettings], tell: Callable[[str], Tell | None]) -> list[Any]:
     memory = AuxiliaryMemory()
-    return [model, *(apply_dci(model, settings, memory)[0] for settings in cells)]
+    return [
+        model,
+        *(apply_dci(model, cell, memory, tell(f"λ {cell.injection_strength:g}"))[0] for cell in cells),
+    ]
 
 
 def _described(settings: DCISettings) -> str:

@@ -91,6 +91,21 @@ def text_of_node(node_id: str | None) -> Tell | None:
     return None if node_id is None else lambda text: send_text(text, node_id)
 
 
+def text_of_each(tell: Tell | None) -> Callable[[str], Tell | None]:
+    """Return a function that gives each labelled run a line of its own in one node's text; a later run takes its place."""
+    lines: dict[str, str] = {}
+
+    def labelled(label: str) -> Tell | None:
+        def show(text: str) -> None:
+            lines[label] = f"{label}: {text}"
+            assert tell is not None
+            tell("\n".join(lines.values()))
+
+        return show if tell is not None else None
+
+    return labelled
+
+
 def _show(text: str, tell: Tell | None) -> None:
     if tell is not None:
         tell(text)

@@ -10,6 +10,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.dci_core.settings import DCISettings
+from comfyui_dci.nodes import lambda_sweep
 from comfyui_dci.nodes.dci_sampler import DCISampler
 from comfyui_dci.nodes.host.auxiliary_memory import AuxiliaryMemory
 from comfyui_dci.nodes.host.sampling import apply_dci
@@ -148,3 +149,13 @@ def _failing_at(model: Any, call: int) -> Any:
 
     clone.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, "test", wrapper)
     return clone
+
+
+def test_the_node_says_what_each_run_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(lambda_sweep, "text_of_node", lambda node: told.append)
+    sweep(seed_count=2)
+    lines = told[-1].splitlines()
+    assert [line.split(":")[0] for line in lines] == ["λ -2", "λ 0", "λ 1.5"]
+    assert all("mean auxiliary weight" in line for line in lines) and len(set(lines)) == 3
+    assert len(told) == 2 * len(STRENGTHS)
