@@ -18,6 +18,7 @@ from study.plan import (
     CONTEXT_LEARNING_RATE,
     LEARNING_RATE,
     PICTURES,
+    REVISION,
     TOKEN_LEARNING_RATE,
     TRAINING_SEED,
     Method,
@@ -49,14 +50,11 @@ class Cell:
     sampling: Sampling
     seed: int
 
-    def key(self, version: str) -> str:
-        """Name of the cell's results, made from everything that shapes them.
-
-        Args:
-            version: of the code whose results these are.
-        """
+    @property
+    def key(self) -> str:
+        """Name of the cell's results, made from everything that shapes them."""
         prompts = [prompt.text for prompt in prompts_for(self.concept)]
-        return digest([asdict(self), PICTURES, prompts, training_digest(), version])
+        return digest([asdict(self), PICTURES, prompts, training_digest(), REVISION])
 
 
 @dataclass(frozen=True)
@@ -96,20 +94,19 @@ class Ledger:
     Args:
         folder: of all subjects.
         concept: the subject.
-        version: of the code whose results these are; other versions' cells are neither read nor lost.
     """
 
-    def __init__(self, folder: Path, concept: Concept, version: str) -> None:
+    def __init__(self, folder: Path, concept: Concept) -> None:
         self.path = folder / f"{concept.name}.json"
-        self.concept, self.version = concept, version
+        self.concept = concept
         self._cells: dict[str, Any] = json.loads(self.path.read_text()) if self.path.exists() else {}
 
     def __contains__(self, cell: Cell) -> bool:
-        return cell.key(self.version) in self._cells
+        return cell.key in self._cells
 
     def write(self, cell: Cell, rows: list[Row]) -> None:
         """Store a finished cell at once: one line of the file."""
-        self._cells[cell.key(self.version)] = {
+        self._cells[cell.key] = {
             "method": cell.method.name, "steps": cell.steps, "sampling": cell.sampling.name, "seed": cell.seed,
             "fidelity": [round(row.score.fidelity, DIGITS) for row in rows],
             "recognised": [int(row.score.recognised) for row in rows],
@@ -126,7 +123,7 @@ class Ledger:
         Raises:
             KeyError: the cell is not finished.
         """
-        entry = self._cells[cell.key(self.version)]
+        entry = self._cells[cell.key]
         scores = [
             Score(fidelity, bool(recognised), editability, bool(obeyed))
             for fidelity, recognised, editability, obeyed in zip(

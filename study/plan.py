@@ -9,6 +9,7 @@ from demo_world.scenes import Scene, caption
 from demo_world.vocabulary import COLOURS, CONTEXTS, NOUNS, STYLES, with_article
 
 PLACEHOLDER = "V*"
+REVISION = "0.1.0"  # of the results; change it, and all is computed anew, when training or sampling changes
 SEEDS = (1, 2)  # of the noises; the whole study is run with the first, then with the next
 PICTURES = 2  # of every prompt and seed, a batch: the host draws their noises one after the other
 TRAINING_SEED = 1

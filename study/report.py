@@ -45,11 +45,10 @@ class Results:
 
     Args:
         folder: of the cells.
-        version: of the code that made them.
     """
 
-    def __init__(self, folder: Path, version: str) -> None:
-        self.ledgers = {concept: Ledger(folder, concept, version) for concept in STUDIED}
+    def __init__(self, folder: Path) -> None:
+        self.ledgers = {concept: Ledger(folder, concept) for concept in STUDIED}
 
     def seeds(self, method: Method, steps: int, sampling: Sampling) -> list[int]:
         """The seeds for which every concept's cell is there."""
@@ -86,14 +85,13 @@ class Results:
         )
 
 
-def write_report(version: str, folder: Path = CELLS) -> None:
+def write_report(folder: Path = CELLS) -> None:
     """Write tables (CSV), plots (PNG) and the page; settings with missing cells are named as missing.
 
     Args:
-        version: of the code that made the cells.
         folder: of the cells.
     """
-    results = Results(folder, version)
+    results = Results(folder)
     sections = [_head(), _claims(results), _plots(results)]
     for figure in FIGURES:
         table = _table(results, figure)

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from importlib import import_module
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
@@ -21,7 +20,6 @@ from demo_world.classifier import load_judge  # noqa: E402
 from demo_world.concepts import Concept  # noqa: E402
 from demo_world.storage import cache_folder, training_log  # noqa: E402
 from study.cells import CELLS, Cell, Ledger, rows_of  # noqa: E402
-from study.pack import NAME, load_pack  # noqa: E402
 from study.plan import FIGURES, SEEDS, STUDIED, prompts_for  # noqa: E402
 from study.report import write_report  # noqa: E402
 from study.scoring import score  # noqa: E402
@@ -46,7 +44,7 @@ def cells_of(concepts: Sequence[Concept]) -> Iterator[Cell]:
 def run(concepts: Sequence[Concept]) -> None:
     """Do the missing cells of some subjects."""
     log, studio, judge = training_log("study"), Studio(cache_folder() / "study"), load_judge()
-    ledgers = {concept: Ledger(CELLS, concept, studio.version) for concept in concepts}
+    ledgers = {concept: Ledger(CELLS, concept) for concept in concepts}
     missing = [cell for cell in cells_of(concepts) if cell not in ledgers[cell.concept]]
     for number, cell in enumerate(missing, start=1):
         started = time.monotonic()
@@ -83,8 +81,7 @@ def main() -> None:
         codes = [worker.wait() for worker in workers]
         if any(codes):
             sys.exit("A worker failed; its message is above. Run the same command again to go on.")
-    load_pack()
-    write_report(import_module(f"{NAME}.dci_core.version").VERSION)
+    write_report()
 
 
 if __name__ == "__main__":

@@ -54,7 +54,6 @@ class Studio:
         self.ico = import_module(f"{NAME}.dci_core.ico")
         self.training = import_module(f"{NAME}.nodes.host.training")
         self.trainer = import_module(f"{NAME}.nodes.host.trainer")
-        self.version: str = import_module(f"{NAME}.dci_core.version").VERSION
         self.nodes = import_module("nodes")  # the host's
         import_module("comfy.utils").PROGRESS_BAR_ENABLED = False  # thousands of them
         with torch.inference_mode():

@@ -74,13 +74,13 @@ def test_the_report_says_what_is_missing_and_draws_what_is_there(
                 for sampling in figure.samplings]  # fmt: skip
     settings += dci_curve(0.5)
     for number, concept in enumerate(STUDIED):
-        ledger = Ledger(tmp_path, concept, "0")
+        ledger = Ledger(tmp_path, concept)
         for place, (method, steps, sampling) in enumerate(settings):
             likeness = steps / 1000 + number / 100 + (place / 100 if sampling.dci else 0.0)
             one = Score(likeness, True, 1 - likeness, True)
             rows = [row for prompt in prompts_for(concept) for row in rows_of(prompt, [one] * PICTURES)]
             ledger.write(Cell(concept, method, steps, sampling, SEEDS[0]), rows)
-    write_report("0", tmp_path)
+    write_report(tmp_path)
     page = (tmp_path / "results.md").read_text()
     assert "| ICO (1,1,3) | 50 | plain | 1 | 0.0" in page and "| alternatives |" not in page and "missing" in page
     assert "| 0.5 | +0.010 (+0.010 … +0.010) | -0.010 (-0.010 … -0.010) |" in page  # one place, 0.01, a unit of λ

@@ -51,7 +51,7 @@ def test_the_paper_s_sweeps_are_asked_for() -> None:
 def test_cells_come_seed_by_seed_and_once() -> None:
     cells = list(cells_of(STUDIED[:2]))
     assert [cell.seed for cell in cells] == sorted(cell.seed for cell in cells)
-    keys = [cell.key("1") for cell in cells]
+    keys = [cell.key for cell in cells]
     assert len(keys) == len(set(keys))
     asked = {
         (cell.method.name, cell.steps, cell.sampling.name) for cell in cells if cell.concept == STUDIED[1]
@@ -102,10 +102,13 @@ def test_cells_are_kept_by_everything_that_shapes_them(tmp_path: Path, monkeypat
         replace(cell, sampling=Sampling("plain", strength=0.5)), replace(cell, seed=2),
         replace(cell, sampling=Sampling("plain", dci={"injection_strength": 1.0})),
     ]  # fmt: skip
-    keys = {each.key("1") for each in [cell, *others]} | {cell.key("2")}
-    assert len(keys) == len(others) + 2 and cell.key("1") in keys
+    keys = {each.key for each in [cell, *others]}
+    assert len(keys) == len(others) + 1 and cell.key in keys
     monkeypatch.setattr(study.cells, "prompts_for", lambda concept: prompts_for(concept)[1:])
-    assert cell.key("1") not in keys
+    assert cell.key not in keys
+    monkeypatch.undo()
+    monkeypatch.setattr(study.cells, "REVISION", "another")
+    assert cell.key not in keys
 
 
 def test_a_ledger_gives_back_what_was_written_and_keeps_the_rest(tmp_path: Path) -> None:
@@ -120,12 +123,11 @@ def test_a_ledger_gives_back_what_was_written_and_keeps_the_rest(tmp_path: Path)
             prompt, [Score(round(rng.random(), 4), True, round(rng.random(), 4), False) for _ in range(PICTURES)]
         )
     ]
-    ledger = Ledger(tmp_path, concept, "1")
+    ledger = Ledger(tmp_path, concept)
     assert cell not in ledger
     with pytest.raises(KeyError):
         ledger.read(cell)
     ledger.write(cell, rows)
-    Ledger(tmp_path, concept, "1").write(other, rows)
-    found = Ledger(tmp_path, concept, "1")
+    Ledger(tmp_path, concept).write(other, rows)
+    found = Ledger(tmp_path, concept)
     assert cell in found and other in found and found.read(cell) == rows
-    assert cell not in Ledger(tmp_path, concept, "2")
