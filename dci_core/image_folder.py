@@ -1,7 +1,9 @@
-"""Read a folder of images with their masks and captions, as trainers keep them."""
+"""Read and write images with their masks and captions in a folder, as trainers keep them."""
 
 from __future__ import annotations
 
+import os
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +52,37 @@ def read_image_folder(folder: Path) -> list[FolderImage]:
     if not images:
         raise UserInputError(f"The folder {folder.name!r} holds no image ({', '.join(ENDINGS)}). Put some in.")
     return images
+
+
+def read_image(file: Path) -> FolderImage:
+    """Return one image with the caption and transparency it has.
+
+    Raises:
+        UserInputError: the image or its caption cannot be read; the file is named.
+    """
+    return _read(file, None)
+
+
+def write_image(image: Tensor, caption: str, file: Path) -> None:
+    """Write an image as PNG with its caption beside it, as `read_image` reads them; the PNG appears last, and whole.
+
+    Args:
+        image: [height, width, 3], values 0 … 1; it is rounded to 8 bits.
+        caption: one line.
+        file: ends in ".png"; missing folders are made.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pixels = (image.detach().cpu().clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).numpy()
+    for path, write in (
+        (file.with_suffix(".txt"), lambda part: part.write_text(caption + "\n", encoding="utf-8")),
+        (file, lambda part: Image.fromarray(pixels).save(part, format="PNG")),
+    ):
+        temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}.tmp")
+        try:
+            write(temporary)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _subject(file: Path) -> str | None:

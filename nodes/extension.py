@@ -6,6 +6,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .apply_dci import ApplyDCI
 from .aux_prompt_builder import AuxPromptBuilder
+from .class_images import ClassImages
 from .concepts import ApplyConcept, LoadConcept, SaveConcept
 from .dci_sampler import DCISampler
 from .demo import DemoModel, DemoSubject
@@ -18,7 +19,7 @@ from .strength_schedule import StrengthSchedule
 
 NODES: list[type[io.ComfyNode]] = [
     ICOTrainer, SaveConcept, LoadConcept, ApplyConcept, AuxPromptBuilder, DCISampler, ApplyDCI, MaskVisualizer,
-    LambdaSweep, StrengthSchedule, LoadImageFolder, DemoModel, DemoSubject,
+    LambdaSweep, StrengthSchedule, LoadImageFolder, DemoModel, DemoSubject, ClassImages,
 ]  # fmt: skip
 
 

@@ -26,6 +26,11 @@ def training_root() -> Path:
     return Path(folder_paths.get_folder_paths(FOLDER)[0]) / "training"
 
 
+def class_image_root() -> Path:
+    """Return the folder below which class images drawn by base models are kept."""
+    return Path(folder_paths.get_folder_paths(FOLDER)[0]) / "class_images"
+
+
 def list_concepts() -> list[str]:
     """Return the names of all concept files, with subfolders and ending."""
     return list(folder_paths.get_filename_list(FOLDER))

@@ -98,15 +98,10 @@ def key_of(
     keep_contexts: bool,
 ) -> str:
     """Return the key of a run: everything that shapes its result, down to the weights and the LoRAs on them."""
-    vae_weights = vae.first_stage_model.state_dict().items()
     return run_key(
         {
             "version": VERSION,
-            "model": patched_hash(model),
-            "clip": [patched_hash(clip.patcher, _UNUSED_CLIP_WEIGHTS), clip.layer_idx],
-            "vae": tensors_hash(vae_weights),
-            "prediction": prediction_of(model).value,
-            "sigmas": tensors_hash([("sigmas", model.get_model_object("model_sampling").sigmas)]),
+            **model_facts(model, clip, vae),
             "dataset": dataset_hash(inputs),
             "settings": asdict(settings) | {"placeholder": placeholder, "keep_contexts": keep_contexts},
             "class_noun": inputs.class_noun,
@@ -114,6 +109,17 @@ def key_of(
             "resolution": [inputs.resolution_px, inputs.crop.value],
         }
     )
+
+
+def model_facts(model: Any, clip: Any, vae: Any) -> dict[str, Any]:
+    """Return what tells a checkpoint from others, as JSON values: its weights with the patches on them, and how it predicts."""
+    return {
+        "model": patched_hash(model),
+        "clip": [patched_hash(clip.patcher, _UNUSED_CLIP_WEIGHTS), clip.layer_idx],
+        "vae": tensors_hash(vae.first_stage_model.state_dict().items()),
+        "prediction": prediction_of(model).value,
+        "sigmas": tensors_hash([("sigmas", model.get_model_object("model_sampling").sigmas)]),
+    }
 
 
 def dataset_hash(inputs: TrainingInputs) -> str:

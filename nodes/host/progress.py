@@ -57,6 +57,25 @@ class TrainingProgress:
         return text + _memory()
 
 
+class CountProgress:
+    """Text on the node, and the host's cancel button, for things that are made one after the other.
+
+    Args:
+        count: how many there will be.
+        what: the name of one.
+        node_id: the node that shows the text, or None.
+    """
+
+    def __init__(self, count: int, what: str, node_id: str | None) -> None:
+        self._count, self._what, self._node_id = count, what, node_id
+
+    def on_count(self, number: int) -> None:
+        """Report that so many are there; raises the host's interrupt when the user has cancelled."""
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        if self._node_id is not None:
+            send_text(f"{self._what} {number} of {self._count}", self._node_id)
+
+
 def _duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

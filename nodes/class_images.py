@@ -1,0 +1,65 @@
+"""DCIClassImages: pictures of the class noun, drawn once by the base model, to regularize a training with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..dci_core.prompts import check_class_noun
+from .host.class_images import MOST_CLASS_IMAGES, ClassImagePlan, class_images, prompts_of
+from .host.concept_store import class_image_root
+from .host.progress import CountProgress
+from .sockets import CATEGORY, LARGEST_SEED
+
+
+class ClassImages(io.ComfyNode):
+    """Draw class images, or find them again."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DCIClassImages",
+            display_name="DCI Class Images",
+            category=CATEGORY,
+            description="Lets the base model draw pictures of the class noun, so that training on them beside your photographs "
+            "keeps the model from forgetting the class. Each picture is drawn once and kept in models/dci_concepts/class_images.",
+            search_aliases=["regularization images", "prior preservation", "dreambooth"],
+            inputs=[
+                io.Model.Input("model", tooltip="The model that will be trained."),
+                io.Clip.Input("clip", tooltip="Its CLIP."),
+                io.Vae.Input("vae", tooltip="Its VAE."),
+                io.String.Input("class_noun", default="cat", tooltip="The same as in ICO Trainer."),
+                io.Int.Input("count", default=50, min=1, max=MOST_CLASS_IMAGES,
+                             tooltip="How many. 50 to 200 are usual; a larger count later keeps those that are there."),
+                io.String.Input("prompts", multiline=True, default="",
+                                tooltip="One per line, taken in turn; they become the captions. Different scenes keep more of the "
+                                'model. Empty: "photo of a <class noun>".'),
+                io.Int.Input("seed", default=0, min=0, max=LARGEST_SEED, control_after_generate=False,
+                             tooltip="Of the first picture; each following one has the next seed."),
+                io.Int.Input("steps", default=25, min=1, max=1000, tooltip="Of the sampler (euler, normal).", advanced=True),
+                io.Float.Input("cfg", default=7.0, min=0.0, max=100.0, step=0.1, round=0.01, advanced=True,
+                               tooltip="Scale of guidance; 1 is none."),
+                io.String.Input("negative_prompt", default="", advanced=True, tooltip="What the pictures should not show."),
+                io.Int.Input("resolution", default=0, min=0, max=2048, step=8, advanced=True,
+                             tooltip="Edge in pixels; 0 is the model's own (512, 768 or 1024)."),
+            ],
+            outputs=[
+                io.Image.Output(display_name="images", is_output_list=True, tooltip="For ICO Trainer's regularization_images."),
+                io.String.Output(display_name="captions", is_output_list=True,
+                                 tooltip="A caption per image, for ICO Trainer's regularization_captions."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, model: Any, clip: Any, vae: Any, class_noun: str, count: int, prompts: str, seed: int, steps: int, cfg: float,
+        negative_prompt: str, resolution: int,
+    ) -> io.NodeOutput:  # fmt: skip
+        plan = ClassImagePlan(
+            check_class_noun(class_noun), prompts_of(prompts), count, seed, steps, cfg, negative_prompt, resolution
+        )
+        progress = CountProgress(count, "class image", cls.hidden.unique_id)
+        found = class_images(model, clip, vae, plan, class_image_root(), progress.on_count)
+        return io.NodeOutput([entry.image[None] for entry in found], [entry.caption for entry in found])

@@ -1,0 +1,175 @@
+"""Class images: what the stock sampler draws, drawn once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import nodes as host_nodes
+import pytest
+import torch
+from comfyui_dci.dci_core.errors import UserInputError
+from comfyui_dci.dci_core.fingerprint import tensors_hash
+from comfyui_dci.nodes.class_images import ClassImages
+from comfyui_dci.nodes.host import class_images, progress
+from comfyui_dci.nodes.ico_trainer import ICOTrainer
+from node_runs import run
+from tiny import tiny
+
+SMALL = {"class_noun": "cat", "steps": 2, "resolution": 64}
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Seeds of everything that is sampled."""
+    seeds: list[int] = []
+    sample = host_nodes.common_ksampler
+
+    def counted(model: Any, seed: int, *args: Any, **kwargs: Any) -> Any:
+        seeds.append(seed)
+        return sample(model, seed, *args, **kwargs)
+
+    monkeypatch.setattr(host_nodes, "common_ksampler", counted)
+    return seeds
+
+
+def draw(**changes: Any) -> tuple[list[torch.Tensor], list[str]]:
+    base = tiny("sd1")
+    images, captions = run(
+        ClassImages, **{"model": base.model, "clip": base.clip, "vae": base.vae, **SMALL, **changes}
+    ).result
+    return images, captions
+
+
+def test_they_are_what_the_stock_sampler_draws_rounded_to_eight_bits() -> None:
+    base = tiny("sd1")
+    images, captions = draw(count=3, prompts="photo of a cat\n\n  drawing of  a cat ", seed=5, cfg=3.0)
+    assert captions == ["photo of a cat", "drawing of a cat", "photo of a cat"]
+    for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        with torch.inference_mode():
+            positive, negative = (host_nodes.CLIPTextEncode().encode(base.clip, text)[0] for text in (caption, ""))
+            (latent,) = host_nodes.KSampler().sample(
+                base.model, 5 + number, 2, 3.0, "euler", "normal", positive, negative,
+                {"samples": torch.zeros(1, 4, 8, 8)},
+            )  # fmt: skip
+            expected = base.vae.decode(latent["samples"]).clamp(0, 1)
+        assert image.shape == (1, 64, 64, 3) and torch.equal(image, (expected * 255).round() / 255)
+    assert not torch.equal(images[0], images[2])
+
+
+def test_each_is_drawn_once(drawn: list[int], concepts: Path) -> None:
+    first, _ = draw(count=2)
+    assert drawn == [0, 1]
+    again, captions = draw(count=4)
+    assert drawn == [0, 1, 2, 3] and captions == ["photo of a cat"] * 4
+    assert all(torch.equal(one, other) for one, other in zip(first, again[:2], strict=True))
+    draw(count=2, seed=1)
+    assert len(drawn) == 4
+    draw(count=1, prompts="a cat at night")
+    draw(count=1, cfg=2.0)
+    draw(count=1, steps=3)
+    draw(count=1, resolution=128)
+    draw(count=1, negative_prompt="blurry")
+    assert len(drawn) == 9
+    files = sorted((concepts / "class_images").glob("*/*.png"))
+    assert len(files) == 9 and not list((concepts / "class_images").glob("*/.*"))
+
+
+def test_another_model_draws_its_own(drawn: list[int]) -> None:
+    base = tiny("sd1")
+    draw(count=1)
+    key = next(key for key in base.model.get_key_patches() if key.endswith("attn2.to_k.weight"))
+    patched = base.model.clone()
+    patched.add_patches({key: (torch.ones_like(base.model.get_key_patches()[key][0][0]),)})
+    draw(count=1, model=patched)
+    assert len(drawn) == 2
+
+
+@pytest.mark.parametrize("damage", ["png", "caption", "no caption"])
+def test_a_damaged_one_is_drawn_again(damage: str, drawn: list[int], concepts: Path) -> None:
+    images, _ = draw(count=2)
+    file = sorted((concepts / "class_images").glob("*/*.png"))[1]
+    if damage == "png":
+        file.write_bytes(file.read_bytes()[:40])
+    elif damage == "caption":
+        file.with_suffix(".txt").write_text("photo of a dog\n")
+    else:
+        file.with_suffix(".txt").unlink()
+    again, captions = draw(count=2)
+    assert drawn == [0, 1, 1] and captions == ["photo of a cat"] * 2
+    assert all(torch.equal(one, other) for one, other in zip(images, again, strict=True))
+
+
+def test_a_cancelled_run_keeps_what_it_has_drawn(drawn: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    stop = comfy.model_management.InterruptProcessingException
+
+    def tell(text: str, node: str) -> None:
+        told.append(text)
+        if len(told) == 2:
+            raise stop
+
+    clone = ClassImages.PREPARE_CLASS_CLONE(None)
+    monkeypatch.setattr(progress, "send_text", tell)
+    monkeypatch.setattr(clone.hidden, "unique_id", "7", raising=False)
+    base = tiny("sd1")
+    with pytest.raises(stop), torch.inference_mode():
+        clone.EXECUTE_NORMALIZED(
+            model=base.model,
+            clip=base.clip,
+            vae=base.vae,
+            count=3,
+            prompts="",
+            seed=0,
+            cfg=7.0,
+            negative_prompt="",
+            **SMALL,
+        )
+    assert told == ["class image 1 of 3", "class image 2 of 3"] and drawn == [0, 1]
+    draw(count=3)
+    assert drawn == [0, 1, 2]
+
+
+def test_the_model_is_left_as_it_was_and_training_takes_the_images() -> None:
+    base = tiny("sd1")
+
+    def weights() -> list[str]:
+        clip = base.clip.cond_stage_model.state_dict()
+        vae = base.vae.first_stage_model.state_dict()
+        return [tensors_hash(some.items()) for some in (base.model.model.state_dict(), clip, vae)]
+
+    before = weights()
+    images, captions = draw(count=3, prompts="photo of a cat\na cat on grass")
+    assert weights() == before and not base.model.patches
+    concept, losses, _ = run(
+        ICOTrainer, model=base.model, clip=base.clip, vae=base.vae, images=[torch.rand(2, 64, 64, 3)], class_noun="cat",
+        regularization_images=images, regularization_captions=captions, steps=2, resolution=64,
+    )  # fmt: skip
+    assert len(losses["loss"]) == 2 and concept.info.settings["regularization_images"] == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"count": 0}, "count must be between 1 and 1000, but got 0"),
+        ({"steps": 0}, "steps must be between 1 and 1000, but got 0"),
+        ({"resolution": 60}, "resolution must be 0 or a multiple of 8 between 64 and 2048, but got 60"),
+        ({"class_noun": " "}, "class noun"),
+    ],
+)
+def test_wrong_input_is_refused_before_anything_is_drawn(changes: Any, message: str, drawn: list[int]) -> None:
+    with pytest.raises(UserInputError, match=message):
+        draw(**changes)
+    assert not drawn
+
+
+def test_a_model_that_cannot_be_trained_is_refused(drawn: list[int]) -> None:
+    base = tiny("inpaint")
+    with pytest.raises(UserInputError, match="9 channels"):
+        draw(model=base.model, clip=base.clip)
+    assert not drawn
+
+
+def test_prompts_are_lines_that_say_something() -> None:
+    assert class_images.prompts_of(" a  cat \n\n\t\nb\n") == ("a cat", "b") and class_images.prompts_of(" \n") == ()
