@@ -17,6 +17,9 @@ AUTO = "auto"
 COMMON_NOUNS = (
     "dog", "cat", "horse", "bird", "car", "chair", "cup", "ball", "tree", "house",
     "person", "boat", "book", "bag", "shoe", "flower",
+    "bear", "fish", "frog", "turtle", "butterfly", "apple", "mushroom", "pumpkin", "robot", "umbrella",
+    "rabbit", "cow", "duck", "lion", "bicycle", "train", "airplane", "truck", "table", "lamp", "bottle", "clock",
+    "guitar", "hat", "doll", "statue", "cake", "vase", "box", "bench", "stone", "tent", "kite", "phone",
 )  # fmt: skip
 
 _WEIGHT = r"(?::\s*[-+.\d]+)?"
@@ -173,12 +176,16 @@ def pair_prompts_of_several(
     return PromptPair(prompt, auxiliary, template)
 
 
-def choose_auxiliary_nouns(text: str, words: Sequence[tuple[str, str]]) -> list[str]:
+def choose_auxiliary_nouns(
+    text: str, words: Sequence[tuple[str, str]], choose: Callable[[int, str], str] | None = None
+) -> list[str]:
     """Return an auxiliary noun for each concept of a prompt.
 
     Args:
         text: "auto", a noun, or for several concepts one noun (or "auto") for each with commas between them.
         words: placeholder and class noun of each concept, in the order of the prompt.
+        choose: what "auto" gives, from the number of the concept and the words it must not share; None takes the first
+            common noun.
 
     Raises:
         UserInputError: the number of nouns is not the number of concepts.
@@ -194,8 +201,11 @@ def choose_auxiliary_nouns(text: str, words: Sequence[tuple[str, str]]) -> list[
         )
     taken = [class_noun for _, class_noun in words]
     nouns: list[str] = []
-    for noun in given:
-        nouns.append(first_unrelated_noun(" ".join([*taken, *given, *nouns])) if noun.lower() == AUTO else noun)
+    for number, noun in enumerate(given):
+        if noun.lower() == AUTO:
+            others = " ".join([*taken, *given, *nouns])
+            noun = first_unrelated_noun(others) if choose is None else choose(number, others)
+        nouns.append(noun)
     return nouns
 
 
@@ -222,8 +232,13 @@ def check_auxiliary_noun(auxiliary_noun: str, placeholder: str, class_noun: str)
 
 def first_unrelated_noun(class_noun: str) -> str:
     """Return the first of ``COMMON_NOUNS`` that shares no word with the class noun."""
-    words = set(class_noun.lower().split())
-    return next(noun for noun in COMMON_NOUNS if noun not in words)
+    return unrelated_nouns(class_noun)[0]
+
+
+def unrelated_nouns(text: str) -> list[str]:
+    """Return those of ``COMMON_NOUNS`` that are no word of a text, in singular or plural."""
+    words = set(re.findall(r"\w+", text.lower()))
+    return [noun for noun in COMMON_NOUNS if not words & {noun, f"{noun}s", f"{noun}es"}]
 
 
 def prompt_tokens(chunks: Sequence[Sequence[tuple[Any, float, int]]]) -> list[Token]:

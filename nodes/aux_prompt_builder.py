@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..dci_core.prompts import AUTO
 from .host.conditioning import build_conditioning
+from .host.report import tell_run, text_of_node
 from .sockets import CATEGORY
 
 
@@ -37,7 +38,7 @@ class AuxPromptBuilder(io.ComfyNode):
                     "auxiliary_noun",
                     default=AUTO,
                     tooltip="A common noun to take your subject's place in the auxiliary prompt: anything but the class "
-                    "noun, best something likely in this scene. auto: the first of a fixed list that differs. For several concepts "
+                    "noun, best something likely in this scene. auto: the common noun that the text encoder finds likeliest in it. For several concepts "
                     "one for each, with commas between them.",
                 ),
                 io.Boolean.Input(
@@ -53,9 +54,12 @@ class AuxPromptBuilder(io.ComfyNode):
                 io.String.Output(display_name="concept_text", tooltip="The prompt of the concept branch."),
                 io.String.Output(display_name="auxiliary_text", tooltip="The prompt of the auxiliary branch."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, clip: Any, prompt: str, auxiliary_noun: str, entire_prompt: bool) -> io.NodeOutput:
         built = build_conditioning(clip, prompt, auxiliary_noun, entire_prompt)
+        if built.choices:
+            tell_run("; ".join(choice.text() for choice in built.choices), text_of_node(cls.hidden.unique_id))
         return io.NodeOutput(built.conditioning, built.concept_text, built.auxiliary_text)

@@ -199,6 +199,7 @@ FIGURES: tuple[Figure, ...] = (
             Sampling("shared noise", dci={**VARIED, "share_noise": True}),
             Sampling("another auxiliary noun", dci=VARIED, auxiliary_noun="umbrella"),
             Sampling("an unknown auxiliary noun", dci=VARIED, auxiliary_noun="quokka"),
+            Sampling("the likeliest auxiliary noun (auto)", dci=VARIED, auxiliary_noun="auto"),
         ),
     ),
 )

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...dci_core.auxiliary_noun import NounChoice
 from ...dci_core.dbim import TokenSet
 from ...dci_core.errors import UserInputError
 from ...dci_core.prompts import (
@@ -22,11 +23,14 @@ from ...dci_core.prompts import (
     auxiliary_token_set,
     choose_auxiliary_nouns,
     concept_token_set,
+    merge_concept_phrase,
     pair_prompts,
     pair_prompts_of_several,
     placeholder_pattern,
+    replace_placeholder,
     united,
 )
+from .auxiliary_noun import choose_noun
 from .tokenizer import (
     AuxiliaryNounId,
     KnownConcept,
@@ -85,11 +89,12 @@ class AuxiliaryText:
 
 @dataclass(frozen=True)
 class BuiltConditioning:
-    """A host CONDITIONING and the two texts it stands for."""
+    """A host CONDITIONING, the two texts it stands for, and how "auto" chose its auxiliary nouns."""
 
     conditioning: list[Any]
     concept_text: str
     auxiliary_text: str
+    choices: tuple[NounChoice, ...] = ()
 
 
 def build_conditioning(
@@ -108,7 +113,13 @@ def build_conditioning(
     """
     spoken = _spoken_concepts(clip, prompt)
     words = [(known.info.placeholder, known.info.class_noun) for known in spoken]
-    nouns = choose_auxiliary_nouns(auxiliary_noun, words)
+    choices: list[NounChoice] = []
+
+    def choose(number: int, taken: str) -> str:
+        choices.append(choose_noun(clip, _template(prompt, words, number), words[number][0], taken))
+        return choices[-1].noun
+
+    nouns = choose_auxiliary_nouns(auxiliary_noun, words, choose if entire_prompt else None)
     pair = _prompt_pair(prompt, words, nouns, entire_prompt)
     concept_ids, concept_rows = real_tokens(clip, pair.concept)
     for known in spoken:
@@ -144,7 +155,7 @@ def build_conditioning(
         )}]
         for (cond, options), (other, other_options) in zip(conditioning, auxiliary, strict=True)
     ]  # fmt: skip
-    return BuiltConditioning(carried, pair.concept, pair.auxiliary)
+    return BuiltConditioning(carried, pair.concept, pair.auxiliary, tuple(choices))
 
 
 def _spoken_concepts(clip: Any, prompt: str) -> list[KnownConcept]:
@@ -168,6 +179,16 @@ def _prompt_pair(prompt: str, words: list[tuple[str, str]], nouns: list[str], en
             f"The prompt names {names}. The ablation without the entire prompt works on one concept: turn entire_prompt on, or keep one."
         )
     return pair_prompts_of_several(prompt, words, nouns)
+
+
+def _template(prompt: str, words: list[tuple[str, str]], number: int) -> str:
+    """Return the prompt with one concept's placeholder left, the other concepts as their class nouns."""
+    template = prompt
+    for other, (placeholder, class_noun) in enumerate(words):
+        template = merge_concept_phrase(template, placeholder, class_noun)
+        if other != number:
+            template = replace_placeholder(template, placeholder, class_noun)
+    return template
 
 
 def real_tokens_contain(clip: Any, prompt: str, known: KnownConcept) -> bool:

@@ -15,6 +15,7 @@ from comfyui_dci.dci_core.prompts import (
     check_auxiliary_noun,
     check_class_noun,
     check_placeholder,
+    choose_auxiliary_nouns,
     concept_token_set,
     first_unrelated_noun,
     merge_concept_phrase,
@@ -22,6 +23,7 @@ from comfyui_dci.dci_core.prompts import (
     placeholder_pattern,
     prompt_tokens,
     replace_placeholder,
+    unrelated_nouns,
 )
 
 START, END = 49406, 49407
@@ -289,6 +291,27 @@ def test_the_first_unrelated_noun_shares_no_word_with_the_class_noun() -> None:
     assert first_unrelated_noun("tortoise plushy") == COMMON_NOUNS[0]
     assert first_unrelated_noun("Dog") == COMMON_NOUNS[1]
     assert first_unrelated_noun("dog cat toy") == COMMON_NOUNS[2]
+
+
+def test_unrelated_nouns_leave_out_every_word_of_a_text() -> None:
+    left = unrelated_nouns("two Dogs, boxes and a (horse:1.2) at night")
+    assert set(COMMON_NOUNS) - set(left) == {"dog", "box", "horse"} and left == [n for n in COMMON_NOUNS if n in left]
+    assert len(set(COMMON_NOUNS)) == len(COMMON_NOUNS)
+
+
+def test_auto_asks_for_each_concept_with_what_is_taken() -> None:
+    asked: list[tuple[int, str]] = []
+
+    def choose(number: int, taken: str) -> str:
+        asked.append((number, taken))
+        return "boat"
+
+    words = [("V*", "cat"), ("W*", "mug")]
+    assert choose_auxiliary_nouns("auto, dog", words, choose) == ["boat", "dog"]
+    assert choose_auxiliary_nouns("auto", words, choose) == ["boat", "boat"]
+    assert [number for number, _ in asked] == [0, 0, 1]
+    assert {"cat", "mug", "dog"} <= set(asked[0][1].split()) and "boat" in asked[2][1].split()
+    assert choose_auxiliary_nouns("auto", words) == ["dog", "horse"]
 
 
 def concept_vectors(count: int) -> list[Any]:

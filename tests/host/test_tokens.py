@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from comfyui_dci.dci_core.errors import UserInputError
+from comfyui_dci.dci_core.prompts import COMMON_NOUNS
 from comfyui_dci.nodes.host import tokenizer
 from comfyui_dci.nodes.host.applying import apply_concept
 from comfyui_dci.nodes.host.conditioning import CARRIED_KEY, build_conditioning
@@ -123,12 +124,20 @@ def test_the_stock_encode_knows_the_concept_and_plain_prompts_are_untouched(fami
     assert torch.equal(encode(s.clip, "a V* cat")[0][0], s.base.clip.encode_from_tokens(by_hand))
 
 
-def test_auto_takes_a_noun_that_is_not_the_class_noun(plushy: Scene) -> None:
-    assert build_conditioning(scene().clip, "a V* asleep", "auto").auxiliary_text == "a dog asleep"
+def test_auto_takes_the_noun_that_fits_best_and_never_the_class_noun(plushy: Scene) -> None:
     with torch.inference_mode():
         base = scene().base
         _, clip = apply_concept(base.model, base.clip, random_concept(base, class_noun="toy dog"))
-    assert build_conditioning(clip, "a V* toy dog asleep", "AUTO").auxiliary_text == "a cat asleep"
+        built = build_conditioning(clip, "a V* toy dog asleep beside a horse", "AUTO")
+    (choice,) = built.choices
+    assert choice.noun in set(COMMON_NOUNS) - {"dog", "horse"} and choice.ranking[0][0] == choice.noun
+    assert built.auxiliary_text == f"a {choice.noun} asleep beside a horse"
+    assert build_conditioning(clip, "a V* toy dog asleep", "cat").choices == ()
+
+
+def test_auto_without_a_scene_takes_the_first_noun() -> None:
+    built = build_conditioning(scene().clip, "V* cat", "auto")
+    assert built.auxiliary_text == "dog" and "no scene to choose by" in built.choices[0].text()
 
 
 def test_without_the_entire_prompt_each_branch_sees_its_own_words() -> None:
@@ -189,8 +198,7 @@ def both() -> Any:
             "a dog with a red ball, asleep", ["a", "with", "a", ",", "asleep"],
         ),
         ("a <mug> on a (V* cat:1.2)", "ball, dog", ["*"] * 6 + ["cat"], "a ball on a (dog:1.2)", ["a", "on", "a"]),
-        ("V* <mug> and a dog", "dog,auto", ["*"] * 6, "dog horse and a dog", ["and", "a", "dog"]),
-        ("V* cat and <mug> coffee mug", "auto", ["*", "*", "*", "cat", "*", "*", "*", "coffee", "mug"], "dog and horse", ["and"]),
+        ("V* <mug> and a dog", "dog,horse", ["*"] * 6, "dog horse and a dog", ["and", "a", "dog"]),
     ],
 )  # fmt: skip
 def test_two_concepts_have_each_their_tokens_and_their_noun(
@@ -203,6 +211,20 @@ def test_two_concepts_have_each_their_tokens_and_their_noun(
     assert words_at(both, auxiliary_text, payload.auxiliary_tokens.selected) == context
     assert torch.equal(payload.cross_attn, encode(scene().base.clip, auxiliary_text)[0][0])
     assert torch.equal(built.conditioning[0][0], encode(both, prompt)[0][0])
+
+
+@pytest.mark.parametrize("nouns", ["auto", "chair, auto", "auto,dog"])
+def test_auto_gives_each_concept_a_noun_of_its_own(both: Any, nouns: str) -> None:
+    built = build_conditioning(both, "V* cat and <mug> coffee mug on a chair", nouns)
+    first, second = built.auxiliary_text.removesuffix(" on a chair").split(" and ")
+    assert first != second and {first, second} <= set(COMMON_NOUNS) - {"cat"}
+    given = [noun.strip() for noun in nouns.split(",")] if "," in nouns else ["auto", "auto"]
+    assert [noun for noun in given if noun != "auto"] == [
+        noun for noun, asked in zip((first, second), given, strict=True) if asked != "auto"
+    ]
+    assert [choice.noun for choice in built.choices] == [
+        noun for noun, asked in zip((first, second), given, strict=True) if asked == "auto"
+    ]
 
 
 @pytest.mark.parametrize(

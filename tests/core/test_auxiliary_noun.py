@@ -1,0 +1,39 @@
+"""The score by which "auto" chooses an auxiliary noun."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from comfyui_dci.dci_core.auxiliary_noun import NounChoice, best_noun, context_fit
+
+
+def test_the_fit_by_hand() -> None:
+    context, neutral_context = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 2.0])
+    prompts = torch.tensor([[3.0, 4.0], [1.0, 0.0], [0.0, 5.0]])  # cosines 0.6, 1, 0
+    neutral = torch.tensor([[0.0, 1.0], [1.0, 0.0], [4.0, 3.0]])  # cosines 1, 0, 0.6
+    fit = context_fit(prompts, context, neutral, neutral_context)
+    torch.testing.assert_close(fit, torch.tensor([-0.4, 1.0, -0.6]))
+
+
+def test_the_fit_against_float64() -> None:
+    generator = torch.Generator().manual_seed(0)
+    p, n = (torch.randn(20, 64, generator=generator) for _ in range(2))
+    c, m = (torch.randn(64, generator=generator) for _ in range(2))
+
+    def cosine(rows: torch.Tensor, one: torch.Tensor) -> torch.Tensor:
+        rows, one = rows.double(), one.double()
+        return (rows * one).sum(-1) / (rows.pow(2).sum(-1).sqrt() * one.pow(2).sum().sqrt())
+
+    torch.testing.assert_close(context_fit(p, c, n, m).double(), cosine(p, c) - cosine(n, m), rtol=0, atol=1e-6)
+
+
+def test_a_noun_that_fits_as_anywhere_scores_zero() -> None:
+    vectors = torch.randn(5, 8, generator=torch.Generator().manual_seed(1))
+    assert context_fit(vectors, vectors[0], vectors, vectors[0]).tolist() == [0.0] * 5
+
+
+def test_the_best_noun_is_explained() -> None:
+    choice = best_noun(["dog", "cat", "horse", "bird"], torch.tensor([0.1, 0.5, -0.2, 0.5]))
+    assert choice == NounChoice("cat", (("cat", 0.5), ("bird", 0.5), ("dog", pytest.approx(0.1))))
+    assert choice.text() == "auxiliary noun cat, fits the scene best: cat +0.500, bird +0.500, dog +0.100"
+    assert NounChoice("dog").text() == "auxiliary noun dog: the prompt has no scene to choose by"
