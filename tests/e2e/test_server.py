@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("queue_is_empty")
 NODES = {
     "ICOTrainer", "AuxPromptBuilder", "DCISampler", "MaskVisualizer", "DCISaveConcept", "DCILoadConcept",
     "DCIApplyConcept", "DCIApply", "DCILambdaSweep", "DCIStrengthSchedule", "DCILoadImageFolder",
-    "DCIDemoModel", "DCIDemoSubject",
+    "DCIDemoModel", "DCIDemoSubject", "DCIClassImages",
 }  # fmt: skip
 
 
