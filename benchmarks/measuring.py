@@ -18,6 +18,7 @@ PROMPT, NEGATIVE, NOUN = "a V* toy in times square, at night", "blurry, low qual
 KINDS = {"stock": None, "shared": {"share_guidance": True}, "exact": {"share_guidance": False}}
 HELD = {"record": "record_mb", "all held": "held_mb", "after T_a": "held_after_mb"}
 ACTIVE_FRACTION, CFG, SEED = 0.15, 7.0, 1
+WARM_UP_STEPS = 2
 
 
 def measure(checkpoint: Path, size_px: int, batch: int, steps: int, rounds: int, cpu: bool) -> dict[str, Any]:
@@ -28,13 +29,14 @@ def measure(checkpoint: Path, size_px: int, batch: int, steps: int, rounds: int,
 
     with torch.inference_mode():
         model, positive, negative = _scene(checkpoint)
-        arguments = (positive, negative, torch.zeros(batch, 4, size_px // 8, size_px // 8), steps)
+        scene = (positive, negative, torch.zeros(batch, 4, size_px // 8, size_px // 8))
+        for settings in KINDS.values():
+            _sample(model, settings, *scene, WARM_UP_STEPS)
+        arguments = (*scene, steps)
         clocks = {kind: _Clock() for kind in KINDS}
-        for round_number in range(rounds + 1):
+        for _ in range(rounds):
             for kind, settings in KINDS.items():
-                taken = _sample(model, settings, *arguments)
-                if round_number > 0:  # the first round warms up
-                    clocks[kind].add(*taken)
+                clocks[kind].add(*_sample(model, settings, *arguments))
         with clocks["shared"].watching():  # watching costs time, so what is watched is not among the runs
             _sample(model, KINDS["shared"], *arguments)
     return _summary(

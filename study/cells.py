@@ -14,12 +14,9 @@ from demo_world.storage import RELEASE, write_atomically
 from study.class_images import CLASS_IMAGES
 from study.plan import (
     BATCH,
-    CHECKPOINTS,
-    CONTEXT_LEARNING_RATE,
-    LEARNING_RATE,
+    CONTEXT_RATE_FACTOR,
     PICTURES,
     REVISION,
-    TOKEN_LEARNING_RATE,
     TRAINING_SEED,
     Method,
     Prompt,
@@ -79,8 +76,7 @@ def training_digest() -> str:
         hashlib.sha256((RELEASE / name).read_bytes()).hexdigest()
         for name in ("dci-demo.safetensors", "dci-demo-judge.safetensors")
     ]
-    rates = [LEARNING_RATE, CONTEXT_LEARNING_RATE, TOKEN_LEARNING_RATE]
-    return digest([*files, *rates, BATCH, CHECKPOINTS, CLASS_IMAGES, TRAINING_SEED])
+    return digest([*files, CONTEXT_RATE_FACTOR, BATCH, CLASS_IMAGES, TRAINING_SEED])
 
 
 def rows_of(prompt: Prompt, scores: list[Score]) -> list[Row]:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from demo_world.storage import write_atomically
 from study.cells import CELLS, Cell, Ledger
 from study.plan import (
+    BASE,
     BATCH,
-    CHECKPOINTS,
-    CONTEXT_LEARNING_RATE,
-    EDITED,
-    EDITED_AT,
+    CONTEXT_RATE_FACTOR,
+    DCI_SWEEP,
     FIGURES,
     FRACTIONS,
+    FREE,
+    HIGH_LEARNING_RATE,
     LEARNING_RATE,
-    METHODS,
     PICTURES,
     PLAIN,
     SEEDS,
@@ -27,9 +29,12 @@ from study.plan import (
     STUDIED,
     TOKEN_LEARNING_RATE,
     TRAINING_SEED,
+    TRIALS,
+    USUAL_RATE,
     Figure,
     Method,
     Sampling,
+    Trial,
     dci_name,
     prompts_for,
 )  # fmt: skip
@@ -38,6 +43,9 @@ from study.statistics import Array, bootstrap, curve_gap, verdict
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
 PAGE = RESULTS.with_suffix(".md")
 KINDS = ("context", "second noun", "colour", "style")
+SCENE_KINDS = ("context", "second noun")  # the others change what makes the subject itself, so likeness must fall
+AXES = ("fidelity", "editability")
+Setting = tuple[Method, int, Sampling]
 
 
 class Results:
@@ -58,14 +66,14 @@ class Results:
             if all(Cell(concept, method, steps, sampling, seed) in ledger for concept, ledger in self.ledgers.items())
         ]
 
-    def points(self, method: Method, steps: int, sampling: Sampling, kind: str | None = None) -> Array | None:
+    def points(self, method: Method, steps: int, sampling: Sampling, kinds: Collection[str] = KINDS) -> Array | None:
         """Mean (fidelity, editability) of each concept, [concepts, 2]; None when no seed is complete.
 
         Args:
             method: of fine-tuning.
             steps: checkpoint.
             sampling: with it.
-            kind: of prompts; None takes all.
+            kinds: of the prompts that count.
         """
         seeds = self.seeds(method, steps, sampling)
         if not seeds:
@@ -73,13 +81,13 @@ class Results:
         means = []
         for concept, ledger in self.ledgers.items():
             rows = [row for seed in seeds for row in ledger.read(Cell(concept, method, steps, sampling, seed))]
-            scores = [row.score for row in rows if kind in (None, row.kind)]
+            scores = [row.score for row in rows if row.kind in kinds]
             means.append([np.mean([one.fidelity for one in scores]), np.mean([one.editability for one in scores])])
         return np.array(means)
 
-    def curve(self, settings: list[tuple[Method, int, Sampling]]) -> Array | None:
+    def curve(self, settings: Sequence[Setting], kinds: Collection[str] = KINDS) -> Array | None:
         """Points of several settings, [concepts, settings, 2]; None when one is missing."""
-        found = [self.points(*setting) for setting in settings]
+        found = [self.points(*setting, kinds) for setting in settings]
         return (
             None if any(points is None for points in found) else np.stack([p for p in found if p is not None], axis=1)
         )
@@ -92,7 +100,7 @@ def write_report(folder: Path = CELLS) -> None:
         folder: of the cells.
     """
     results = Results(folder)
-    sections = [_head(), _claims(results), _plots(results)]
+    sections = [_head(), *(_claims(results, trial) for trial in TRIALS), _plots(results)]
     for figure in FIGURES:
         table = _table(results, figure)
         write_atomically(RESULTS / f"{figure.name}.csv", lambda path, table=table: path.write_text(_as_csv(table)))
@@ -110,8 +118,8 @@ Written by `python study/run.py`; no figure was chosen by hand. What it means: [
 {len(STUDIED)} subjects that the demo model has never seen (in brackets: class noun, difficulty 1 … 3): {concepts}.
 {prompts} prompts each ({", ".join(KINDS)}); {PICTURES} pictures a prompt and seed, from the noises that the seeds {SEEDS} give, the
 same for every setting; the column "seeds" says which are finished. Training seed {TRAINING_SEED}, {BATCH} references and as many class
-images a step, rates {LEARNING_RATE:g} (K, V, `[T]`) and {CONTEXT_LEARNING_RATE:g} (`[I]`); textual inversion {TOKEN_LEARNING_RATE:g}. Sampling: 20
-steps of euler, normal schedule, cfg 5, 128 x 128 pixels.
+images a step. Learning rates of K, V and `[T]`: {LEARNING_RATE:g}, and {HIGH_LEARNING_RATE:g} where a method's name says so; textual inversion
+{TOKEN_LEARNING_RATE:g}; `[I]` {CONTEXT_RATE_FACTOR:g} times as much. Sampling: 20 steps of euler, normal schedule, cfg 5, 128 x 128 pixels.
 
 *Fidelity* is the probability, by the demo world's judge, that the main object is this very subject; *editability* that what the
 prompt asked for is there, each averaged over prompts and pictures. "Against plain" is the paired difference from the same model
@@ -119,10 +127,9 @@ sampled plainly. Ranges in brackets are 95 % intervals from drawing subjects wit
 
 
 def _table(results: Results, figure: Figure) -> list[list[str]]:
-    kinds = [f"editability: {kind}" for kind in KINDS]
     lines = [
         ["method", "steps", "sampling", "seeds", "fidelity", "editability", "fidelity against plain",
-         "editability against plain", *kinds]
+         "editability against plain", *(f"{kind}: {axis}" for kind in KINDS for axis in AXES)]
     ]  # fmt: skip
     for method in figure.methods:
         for steps in figure.steps:
@@ -139,8 +146,8 @@ def _table(results: Results, figure: Figure) -> list[list[str]]:
                     "" if sampling == PLAIN else _with_interval(points[:, axis] - plain[:, axis], "+.2f")
                     for axis in (0, 1)
                 ]
-                of_kinds = [results.points(method, steps, sampling, kind) for kind in KINDS]
-                line += [f"{of_kind[:, 1].mean():.2f}" for of_kind in of_kinds if of_kind is not None]
+                of_kinds = [results.points(method, steps, sampling, (kind,)) for kind in KINDS]
+                line += [f"{value:.2f}" for one in of_kinds if one is not None for value in one.mean(axis=0)]
                 lines.append(line)
     return lines
 
@@ -157,88 +164,116 @@ def _as_csv(table: list[list[str]]) -> str:
 
 
 def _as_markdown(table: list[list[str]]) -> str:
+    """Return the table without the fidelity of each kind of prompts, which stays in the CSV file."""
+    shown = [place for place, name in enumerate(table[0]) if not name.endswith(f": {AXES[0]}")]
+    table = [[line[place] for place in shown] for line in table]
     lines = ["| " + " | ".join(line) + " |" for line in table]
     return "\n".join([lines[0], "|" + "---|" * len(table[0]), *lines[1:]])
 
 
-def raw_curve(method: Method) -> list[tuple[Method, int, Sampling]]:
+def raw_curve(method: Method, trial: Trial = USUAL_RATE) -> list[Setting]:
     """A fine-tuning over its checkpoints, sampled plainly."""
-    return [(method, steps, PLAIN) for steps in CHECKPOINTS]
+    return [(method, steps, PLAIN) for steps in trial.checkpoints]
 
 
-def dci_curve(fraction: float) -> list[tuple[Method, int, Sampling]]:
+def dci_curve(fraction: float, trial: Trial = USUAL_RATE) -> list[Setting]:
     """λ swept at one T_a."""
-    by_name = {sampling.name: sampling for figure in FIGURES for sampling in figure.samplings}
-    return [(EDITED, EDITED_AT, by_name[dci_name(fraction, strength)]) for strength in STRENGTHS]
+    by_name = {sampling.name: sampling for sampling in DCI_SWEEP}
+    return [(trial.edited, trial.edited_at, by_name[dci_name(fraction, strength)]) for strength in STRENGTHS]
 
 
-def alternative_curve(start: str) -> list[tuple[Method, int, Sampling]]:
-    """The settings of figure "alternatives" whose names begin with `start`, and the plain model."""
-    figure = next(figure for figure in FIGURES if figure.name == "alternatives")
-    found = [sampling for sampling in figure.samplings if sampling.name.startswith(start)]
-    return [(EDITED, EDITED_AT, sampling) for sampling in [*found, PLAIN]]
+def alternative_curve(start: str, trial: Trial = USUAL_RATE) -> list[Setting]:
+    """The free alternatives whose names begin with `start`, and the plain model."""
+    found = [sampling for sampling in (BASE, *FREE) if sampling.name.startswith(start)]
+    return [(trial.edited, trial.edited_at, sampling) for sampling in [*found, PLAIN]]
 
 
-def references() -> dict[str, list[tuple[Method, int, Sampling]]]:
+def references(trial: Trial = USUAL_RATE) -> dict[str, list[Setting]]:
     """What DCI is measured against: fine-tunings over their steps, and the free alternatives."""
-    curves = {f"{method.name} over its steps": raw_curve(method) for method in METHODS}
-    curves["weight strength 0 … 1"] = alternative_curve("weight")
-    curves["the noun first"] = alternative_curve("noun")
+    curves = {f"{method.name} over its steps": raw_curve(method, trial) for method in trial.methods}
+    curves["weight strength 0 … 1"] = alternative_curve("weight", trial)
+    curves["the noun first"] = alternative_curve("noun", trial)
     return curves
 
 
-def _claims(results: Results) -> str:
-    lines = ["## Does the curve of DCI lie above the others?\n"]
-    lines.append(
-        "Mean difference of editability at equal fidelity, DCI (λ from -2 to 2) minus the other, where both curves reach; the "
-        "other curve is taken as straight between its points.\n"
-    )
-    table = [["T_a", "against", "difference", "DCI is"]]
+def _claims(results: Results, trial: Trial) -> str:
+    return f"""## Does the curve of DCI lie above the others? {trial.edited.name} at {trial.edited_at} steps
+
+Mean difference of editability at equal fidelity, DCI (λ from -2 to 2) minus the other, where both curves reach; the other
+curve is taken as straight between its points. "Scenes" counts the prompts for a context or a second object alone: the
+others ask for another colour or style, so what makes the subject itself must change.
+
+{_as_markdown(_gaps(results, trial))}
+
+### Does λ turn likeness into obedience?
+
+Change per unit of λ, a straight line through the five strengths.
+
+{_as_markdown(_slopes(results, trial))}"""
+
+
+def _gaps(results: Results, trial: Trial) -> list[list[str]]:
+    table = [["T_a", "against", "all prompts", "DCI is", "scenes", "DCI is"]]
     for fraction in FRACTIONS:
-        curve = results.curve(dci_curve(fraction))
-        for name, settings in references().items():
-            reference = results.curve(settings)
-            if curve is None or reference is None:
-                table.append([f"{fraction:g}", name, "missing", ""])
+        for name, reference in references(trial).items():
+            line = [f"{fraction:g}", name]
+            for kinds in (KINDS, SCENE_KINDS):
+                line += _gap(results.curve(dci_curve(fraction, trial), kinds), results.curve(reference, kinds))
+            table.append(line)
+    return table
+
+
+def _gap(curve: Array | None, reference: Array | None) -> list[str]:
+    """How far one curve lies above another, and the verdict."""
+    if curve is None or reference is None:
+        return ["missing", ""]
+    count = curve.shape[1]
+    both = np.concatenate([curve, reference], axis=1)
+    gap, low, high = bootstrap(both, lambda mean: curve_gap(mean[:count], mean[count:]))
+    if not np.isfinite(gap):
+        return ["no fidelity in common", ""]
+    return [f"{gap:+.3f} ({low:+.3f} … {high:+.3f})", verdict(low, high)]
+
+
+def _slopes(results: Results, trial: Trial) -> list[list[str]]:
+    table = [["T_a", *(f"{axis}, {what}" for what in ("all prompts", "scenes") for axis in AXES)]]
+    for fraction in FRACTIONS:
+        line = [f"{fraction:g}"]
+        for kinds in (KINDS, SCENE_KINDS):
+            curve = results.curve(dci_curve(fraction, trial), kinds)
+            if curve is None:
+                line += ["missing"] * len(AXES)
                 continue
-            both = np.concatenate([curve, reference], axis=1)
-            count = curve.shape[1]
-            gap, low, high = bootstrap(both, lambda mean, count=count: curve_gap(mean[:count], mean[count:]))
-            told = [f"{gap:+.3f} ({low:+.3f} … {high:+.3f})", verdict(low, high)]
-            table.append([f"{fraction:g}", name, *(told if np.isfinite(gap) else ["no fidelity in common", ""])])
-    lines.append(_as_markdown(table))
-    lines.append("\n## Does λ turn likeness into obedience?\n")
-    lines.append("Change per unit of λ, a straight line through the five strengths.\n")
-    slopes = [["T_a", "fidelity", "editability"]]
-    for fraction in FRACTIONS:
-        curve = results.curve(dci_curve(fraction))
-        if curve is None:
-            slopes.append([f"{fraction:g}", "missing", "missing"])
-            continue
-        slope = np.array([np.polyfit(STRENGTHS, points, 1)[0] for points in curve])  # [concepts, 2]
-        slopes.append([f"{fraction:g}", *(_with_interval(slope[:, axis], "+.3f") for axis in (0, 1))])
-    return "\n".join([*lines, _as_markdown(slopes)])
+            slope = np.array([np.polyfit(STRENGTHS, points, 1)[0] for points in curve])  # [concepts, 2]
+            line += [_with_interval(slope[:, axis], "+.3f") for axis in (0, 1)]
+        table.append(line)
+    return table
 
 
 def _plots(results: Results) -> str:
     from matplotlib.figure import Figure as Plot
 
-    raw = {method.name: raw_curve(method) for method in METHODS}
-    dci = {f"DCI, T_a {fraction:g}": dci_curve(fraction) for fraction in FRACTIONS}
-    free = {"weight strength": alternative_curve("weight"), "noun first": alternative_curve("noun")}
-    plot = Plot(figsize=(12, 5.5), layout="constrained")
-    for axes, curves in zip(plot.subplots(1, 2), (raw, {EDITED.name: raw_curve(EDITED), **free, **dci}), strict=True):
-        for name, settings in curves.items():
-            curve = results.curve(settings)
-            if curve is not None:
-                mean = curve.mean(axis=0)
-                axes.plot(mean[:, 0], mean[:, 1], "o-" if name.startswith("DCI") else "s--", label=name, markersize=4)
-        axes.set(xlabel="fidelity", ylabel="editability")
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
-    plot.axes[0].set_title("Fine-tuning over its steps")
-    plot.axes[1].set_title(f"{EDITED.name} at {EDITED_AT} steps, repaired")
+    plot = Plot(figsize=(13, 11), layout="constrained")
+    for row, trial in zip(plot.subplots(len(TRIALS), 2), TRIALS, strict=True):
+        raw = {method.name: raw_curve(method, trial) for method in trial.methods}
+        free = {name: alternative_curve(name.split()[0], trial) for name in ("weight strength", "noun first")}
+        dci = {f"DCI, T_a {fraction:g}": dci_curve(fraction, trial) for fraction in FRACTIONS}
+        edited = trial.edited
+        for axes, curves in zip(row, (raw, {edited.name: raw_curve(edited, trial), **free, **dci}), strict=True):
+            _draw(axes, {name: results.curve(settings, SCENE_KINDS) for name, settings in curves.items()})
+        row[0].set_title("Fine-tuning over its steps")
+        row[1].set_title(f"{edited.name} at {trial.edited_at} steps, repaired")
     write_atomically(
-        RESULTS / "curves.png", lambda path: plot.savefig(path, dpi=120, format="png", metadata={"Software": None})
+        RESULTS / "curves.png", lambda path: plot.savefig(path, dpi=110, format="png", metadata={"Software": None})
     )
-    return "![Fidelity against editability](results/curves.png)"
+    return "![Fidelity against editability](results/curves.png)\n\nScenes only, mean of all subjects."
+
+
+def _draw(axes: Any, curves: dict[str, Array | None]) -> None:
+    for name, curve in curves.items():
+        if curve is not None:
+            mean = curve.mean(axis=0)
+            axes.plot(mean[:, 0], mean[:, 1], "o-" if name.startswith("DCI") else "s--", label=name, markersize=4)
+    axes.set(xlabel="fidelity", ylabel="editability")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)

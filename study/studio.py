@@ -15,17 +15,16 @@ from study.class_images import class_images
 from study.pack import NAME, load_pack
 from study.plan import (
     BATCH,
-    CHECKPOINTS,
-    CONTEXT_LEARNING_RATE,
-    LEARNING_RATE,
+    CONTEXT_RATE_FACTOR,
     PICTURES,
     PLACEHOLDER,
-    TOKEN_LEARNING_RATE,
     TRAINING_SEED,
+    USUAL_NOUN,
     Method,
     Prompt,
     Sampling,
     auxiliary_noun_for,
+    checkpoints_of,
 )  # fmt: skip
 
 SIZE_PX = 128
@@ -72,11 +71,10 @@ class Studio:
         settings = self.training_settings.TrainingSettings(
             scheme=self.ico.ICOScheme(*method.scheme),
             mode=method.mode,
-            steps=max(CHECKPOINTS),
+            steps=max(checkpoints_of(method)),
             batch_size=BATCH,
-            learning_rate=LEARNING_RATE,
-            context_learning_rate=CONTEXT_LEARNING_RATE,
-            token_learning_rate=TOKEN_LEARNING_RATE if method.mode == "textual_inversion" else None,
+            learning_rate=method.learning_rate,
+            context_learning_rate=CONTEXT_RATE_FACTOR * method.learning_rate,
             seed=TRAINING_SEED,
         )
         others, captions = class_images(subject.class_noun) if method.regularized else ([], [])
@@ -88,7 +86,7 @@ class Studio:
                 regularization_captions=captions,
                 resolution_px=SIZE_PX,
             )
-            storage = self.trainer.Storage(run, self.training_run.CheckpointPlan(steps=CHECKPOINTS))
+            storage = self.trainer.Storage(run, self.training_run.CheckpointPlan(steps=checkpoints_of(method)))
             self.trainer.train_concept(
                 self.model, self.clip, self.vae, inputs, settings, lambda step, loss: None, PLACEHOLDER, storage=storage
             )
@@ -110,13 +108,16 @@ class Studio:
         return pictures
 
     def _positive(self, clip: Any, concept: Concept, prompt: Prompt, how: Sampling) -> list[Any]:
+        noun = how.auxiliary_noun
+        if noun == USUAL_NOUN or (noun is None and how.dci is not None):
+            noun = auxiliary_noun_for(concept, prompt)
         if how.dci is not None:
-            noun = how.auxiliary_noun or auxiliary_noun_for(concept, prompt)
             return self.conditioning.build_conditioning(clip, prompt.text, noun, how.entire_prompt).conditioning
         concept_text = self._encode(clip, prompt.text)
         if not how.noun_until:
             return concept_text
-        noun_text = self._encode(clip, prompt.plain_text)
+        said_first = prompt.plain_text if noun is None else prompt.text.replace(f"{PLACEHOLDER} {concept.noun}", noun)
+        noun_text = self._encode(clip, said_first)
         limit = self.nodes.ConditioningSetTimestepRange()
         return (
             limit.set_range(noun_text, 0.0, how.noun_until)[0] + limit.set_range(concept_text, how.noun_until, 1.0)[0]
