@@ -55,26 +55,29 @@ def scores(images: list[Path], graph: dict[str, Any]) -> list[str]:
     from demo_world.classifier import NAMES, load_judge, to_tensor
 
     prompt = nodes["AuxPromptBuilder"]["prompt"]
-    head, wanted = _asked(prompt, NAMES)
     pictures = np.stack([np.asarray(Image.open(file).convert("RGB")) for file in images])
     heads = load_judge()(to_tensor(pictures))
-    likeness = heads["subject"].softmax(1)[:, NAMES["subject"].index(nodes["DCIDemoSubject"]["subject"])]
-    obedience = heads[head].softmax(1)[:, NAMES[head].index(wanted)]
+    judged = {"likeness": ("subject", nodes["DCIDemoSubject"]["subject"]), **_asked(prompt, NAMES)}
+    found = [heads[head].softmax(1)[:, NAMES[head].index(wanted)] for head, wanted in judged.values()]
     labels = ["no DCI", *(f"λ {value.strip()}" for value in nodes["DCILambdaSweep"]["injection_strengths"].split(","))]
     lines = [f'"{prompt}", {len(images) // len(labels)} seeds, judged by the demo world\'s classifier:']
-    lines.append(
-        f"{'':8}  likeness  obedience   (is it this very subject; is there: {wanted or 'on a plain backdrop'})"
-    )
+    lines.append(f"{'':8}" + "".join(f"  {title:>8}" for title in judged))
     for column, label in enumerate(labels):
-        values = [float(score[column :: len(labels)].mean()) for score in (likeness, obedience)]
-        lines.append(f"{label:8}  {values[0]:8.2f}  {values[1]:9.2f}")
+        values = [float(score[column :: len(labels)].mean()) for score in found]
+        lines.append(
+            f"{label:8}" + "".join(f"  {value:{max(len(title), 8)}.2f}" for title, value in zip(judged, values))
+        )
+    lines.append("likeness: is it this very subject; the others: is what the prompt asks for there")
     return lines
 
 
-def _asked(prompt: str, names: dict[str, tuple[str, ...]]) -> tuple[str, str]:
-    """Return which of the judge's heads tells whether a prompt was obeyed, and the class it must name."""
-    words = prompt.split()
+def _asked(prompt: str, names: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, str]]:
+    """Return what a prompt asks for beside the subject: its title, the judge's head, and the class it must name."""
+    words, asked = prompt.split(), {}
     companion = words[words.index("with") + 2] if "with" in words[:-2] else ""
-    if companion in names["second_noun"] and companion:
-        return "second_noun", companion
-    return "context", next((context for context in names["context"] if context and prompt.endswith(context)), "")
+    if companion and companion in names["second_noun"]:
+        asked[companion] = ("second_noun", companion)
+    place = next((context for context in names["context"] if context and prompt.endswith(context)), "")
+    if place or not asked:
+        asked[place or "plain backdrop"] = ("context", place)
+    return asked

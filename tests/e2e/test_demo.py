@@ -28,7 +28,8 @@ def test_the_demo_graph_leaves_everything_in_one_folder(server: ComfyServer, tmp
     assert names == {"concept.safetensors", "sweep.png", "masks.png", "loss.png", "summary.txt"}
     summary = (tmp_path / "out" / "summary.txt").read_text()
     assert '"photo of a V* car' in summary and "2 seeds" in summary and "12 s in all" in summary
-    rows = re.findall(r"^(no DCI|λ \S+) +(\d\.\d\d) +(\d\.\d\d)$", summary, re.MULTILINE)
+    assert re.search(r"^ +likeness +umbrella +at night$", summary, re.MULTILINE)
+    rows = re.findall(r"^(no DCI|λ \S+) +(\d\.\d\d) +(\d\.\d\d) +(\d\.\d\d)$", summary, re.MULTILINE)
     strengths = graph["24"]["inputs"]["injection_strengths"].split(",")
     assert [row[0] for row in rows] == ["no DCI", *(f"λ {value.strip()}" for value in strengths)]
     assert all(0 <= float(value) <= 1 for row in rows for value in row[1:])

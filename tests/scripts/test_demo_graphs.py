@@ -44,13 +44,17 @@ def test_the_auxiliary_noun_is_not_in_the_scene() -> None:
 @pytest.mark.parametrize(
     ("prompt", "expected"),
     [
-        ("photo of a V* car with an umbrella at night", ("second_noun", "umbrella")),
-        ("photo of a V* car on a red carpet", ("context", "on a red carpet")),
-        ("photo of a V* car with", ("context", "")),
-        ("photo of a V* car with a zebra on sand", ("context", "on sand")),
+        (
+            "photo of a V* car with an umbrella at night",
+            {"umbrella": ("second_noun", "umbrella"), "at night": ("context", "at night")},
+        ),
+        ("photo of a V* car with an umbrella", {"umbrella": ("second_noun", "umbrella")}),
+        ("photo of a V* car on a red carpet", {"on a red carpet": ("context", "on a red carpet")}),
+        ("photo of a V* car with", {"plain backdrop": ("context", "")}),
+        ("photo of a V* car with a zebra on sand", {"on sand": ("context", "on sand")}),
     ],
 )
-def test_what_obedience_means_follows_from_the_prompt(prompt: str, expected: tuple[str, str]) -> None:
+def test_what_obedience_means_follows_from_the_prompt(prompt: str, expected: dict[str, tuple[str, str]]) -> None:
     names = {"second_noun": ("", "umbrella", "cat"), "context": ("", "on a red carpet", "on sand", "at night")}
     assert demo_results._asked(prompt, names) == expected
 
