@@ -16,6 +16,7 @@ import torch
 from comfy.ldm.modules.attention import BasicTransformerBlock, optimized_attention
 from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.nodes.host.attention import cross_attention_layers
+from comfyui_dci.nodes.host.other_parties import name_parties
 from scenes import dci, encode, ksample, relative_difference, scene
 
 
@@ -203,6 +204,14 @@ def test_a_couple_on_our_own_conditioning_is_refused_by_name() -> None:
     s = scene()
     with pytest.raises(UserInputError, match="rows for .*Acting on this model: enlarge"):
         ksample(dci(s.model), coupled(s.positive), s.negative)
+
+
+def test_a_pack_is_named_by_its_folder() -> None:
+    def theirs() -> None: ...
+
+    for path in ("/home/me/ComfyUI/custom_nodes/their-pack.nodes", r"C:\ComfyUI\custom_nodes\their-pack.nodes"):
+        theirs.__module__ = path
+        assert name_parties({"patches": {"attn2_patch": [theirs]}}, {}).endswith("theirs (their-pack.nodes)")
 
 
 def test_a_pack_that_shortens_the_text_is_refused_by_name() -> None:
