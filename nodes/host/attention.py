@@ -244,6 +244,8 @@ def _host_attention(q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any]) -> T
 
 def _chunks(q: Tensor, extra: dict[str, Any], wanted: Mapping[Any, BranchRows]) -> Iterator[tuple[slice, BranchRows]]:
     uuids, size = extra["uuids"], extra["sigmas"].shape[0]
+    if not any(key in wanted for key in uuids):
+        return  # whatever another pack does to other conditionings
     if q.shape[0] != size * len(uuids):
         conditionings = f"{len(uuids)} conditionings of {size} images each"
         raise _refusal(extra, f"a layer got {q.shape[0]} rows for {conditionings}, so they cannot be told apart")

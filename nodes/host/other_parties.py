@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,4 +37,7 @@ def _name(party: Any) -> str | None:
         return None
     named = party if hasattr(party, "__qualname__") else type(party)
     module = named.__module__ or ""
-    return None if module.startswith(OWN_PACKAGE) else f"{named.__qualname__} ({module})"
+    if module.startswith(OWN_PACKAGE):
+        return None
+    within = re.split(r"[/\\]", module)[-1]  # the host names a pack's modules after the path of its folder
+    return f"{named.__qualname__} ({within})"

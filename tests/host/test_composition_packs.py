@@ -10,12 +10,14 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import comfy.hooks
 import pytest
 import torch
 from comfy.ldm.modules.attention import BasicTransformerBlock, optimized_attention
 from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.nodes.host.attention import cross_attention_layers
-from scenes import dci, ksample, relative_difference, scene
+from comfyui_dci.nodes.host.other_parties import name_parties
+from scenes import dci, encode, ksample, relative_difference, scene
 
 
 class AdapterPatch:
@@ -87,20 +89,32 @@ def heatmaps(model: Any) -> Any:
 heat_maps: list[float] = []
 
 
+def enlarge(q: Any, k: Any, v: Any, extra: dict[str, Any]) -> Any:
+    """A couple's list patch: it runs every row twice."""
+    return tuple(t.repeat_interleave(2, 0) for t in (q, k, v))
+
+
+def merge(out: Any, extra: dict[str, Any]) -> Any:
+    """A couple's output patch: it merges what the list patch doubled, here unequally."""
+    return out.unflatten(0, (-1, 2)).mean(1) + 0.1 * out[::2]
+
+
 def attention_couple(model: Any) -> Any:
-    """The couples': a list patch runs the positive's rows twice, a second one merges them after the layer."""
-
-    def enlarge(q: Any, k: Any, v: Any, extra: dict[str, Any]) -> Any:
-        doubled = [index for index in extra["cond_or_uncond"] for _ in range(2)]
-        return (*(t.repeat_interleave(2, 0) for t in (q, k, v)),) if doubled else (q, k, v)
-
-    def merge(out: Any, extra: dict[str, Any]) -> Any:
-        return out.unflatten(0, (-1, 2)).mean(1)
-
+    """ppm's couple: on the model."""
     clone = model.clone()
     clone.set_model_attn2_patch(enlarge)
     clone.set_model_attn2_output_patch(merge)
     return clone
+
+
+def coupled(cond: Any) -> Any:
+    """prompt-control's couple: on the rows of one conditioning."""
+    hook = comfy.hooks.TransformerOptionsHook(
+        {"patches": {"attn2_patch": [enlarge], "attn2_output_patch": [merge]}}, comfy.hooks.EnumHookScope.HookedOnly
+    )
+    hooks = comfy.hooks.HookGroup()
+    hooks.add(hook)
+    return comfy.hooks.set_hooks_for_conditioning(cond, hooks)
 
 
 def row_splitter(model: Any) -> Any:
@@ -157,7 +171,7 @@ def test_heatmaps_are_drawn_and_change_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("pack", "name"),
-    [(attention_couple, "attention_couple.<locals>.enlarge"), (row_splitter, "row_splitter.<locals>.one")],
+    [(attention_couple, "enlarge"), (row_splitter, "row_splitter.<locals>.one")],
 )
 @pytest.mark.parametrize("batch", [1, 2])
 def test_packs_that_rearrange_rows_are_refused_by_name(pack: Any, name: str, batch: int) -> None:
@@ -170,6 +184,34 @@ def test_packs_that_rearrange_rows_are_refused_by_name(pack: Any, name: str, bat
             ksample(blocked, s.positive, s.negative, batch=batch)
     neutral = dci(pack(s.model), active_fraction=0.0)
     assert torch.equal(ksample(neutral, s.positive, s.negative, batch=batch), stock)
+
+
+@pytest.mark.parametrize("share_guidance", [True, False])
+def test_a_couple_on_another_conditioning_acts_beside_ours(share_guidance: bool) -> None:
+    s = scene()
+    other = encode(s.clip, "a castle")
+    positive, negative = s.positive + coupled(other), coupled(s.negative)
+    stock = ksample(s.model, positive, negative)
+    forced = dci(s.model, forced_auxiliary_weight=0.0, share_guidance=share_guidance)
+    assert torch.equal(ksample(forced, positive, negative), stock)
+    ours = dci(s.model, share_guidance=share_guidance)
+    assert relative_difference(ksample(ours, positive, negative), stock) > 1e-4
+    uncoupled = ksample(ours, s.positive + other, s.negative)
+    assert relative_difference(ksample(ours, positive, negative), uncoupled) > 1e-4
+
+
+def test_a_couple_on_our_own_conditioning_is_refused_by_name() -> None:
+    s = scene()
+    with pytest.raises(UserInputError, match="rows for .*Acting on this model: enlarge"):
+        ksample(dci(s.model), coupled(s.positive), s.negative)
+
+
+def test_a_pack_is_named_by_its_folder() -> None:
+    def theirs() -> None: ...
+
+    for path in ("/home/me/ComfyUI/custom_nodes/their-pack.nodes", r"C:\ComfyUI\custom_nodes\their-pack.nodes"):
+        theirs.__module__ = path
+        assert name_parties({"patches": {"attn2_patch": [theirs]}}, {}).endswith("theirs (their-pack.nodes)")
 
 
 def test_a_pack_that_shortens_the_text_is_refused_by_name() -> None:
