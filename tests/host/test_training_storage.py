@@ -160,6 +160,7 @@ def variants() -> dict[str, Callable[[dict[str, Any]], Any]]:
         "caption": lambda call: call.update(
             inputs=replace(inputs(regularized=True), regularization_captions=["a", "b"])
         ),
+        "image caption": lambda call: call.update(inputs=replace(inputs(), captions=["", "outdoors", ""])),
         "resolution": lambda call: call.update(inputs=replace(inputs(), resolution_px=128)),
         "seed": lambda call: call.update(settings=settings(seed=6)),
         "steps": lambda call: call.update(settings=settings(steps=4)),
@@ -198,6 +199,7 @@ def test_the_key_covers_the_code_and_nothing_that_does_not_matter(base: Tiny, mo
     with torch.inference_mode():
         comfy.model_management.load_models_gpu([base.model])
     assert key(tiny("sd1")) == key(base) == before
+    assert key(base, lambda call: call.update(inputs=replace(inputs(), captions=["", "", ""]))) == before
     monkeypatch.setattr(description, "VERSION", "9.9.9")
     assert key(base) != before
 

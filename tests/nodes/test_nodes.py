@@ -123,11 +123,22 @@ def test_defaults_of_the_sampler_are_neutral_in_nothing_but_the_method() -> None
         ({"placeholder": "Cat"}, "placeholder"),
         ({"learning_rate": 2.0}, "learning_rate must be between 0 and 1, but got 2.0"),
         ({"regularization_captions": "a cat"}, "captions but no regularization images"),
+        ({"captions": "outdoors\nindoors"}, "3 reference images and 2 captions"),
+        ({"captions": "V* cat outdoors"}, 'names the subject.*such as "outdoors"'),
     ],
 )
 def test_the_trainer_refuses_unusable_input(inputs: dict[str, Any], message: str) -> None:
     with pytest.raises(UserInputError, match=message):
         trained(**inputs)
+
+
+def test_captions_reach_the_training_and_none_are_nothing() -> None:
+    losses = []
+    for captions in ("", "\n", "in the sun", "in the sun\non grass\nindoors"):
+        torch.manual_seed(0)
+        losses.append(trained(captions=captions)[1][1]["loss"])
+    assert losses[0] == losses[1]
+    assert len({tuple(some) for some in losses}) == 3
 
 
 def test_a_name_out_of_the_folder_is_refused_before_anything_runs() -> None:
@@ -153,11 +164,17 @@ def test_a_folder_of_images_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "input" / "tom").mkdir(parents=True)
     for index, size in enumerate([(64, 64), (128, 64)]):
         Image.new("RGBA", size, (200, 40 * index, 10, 128)).save(tmp_path / "input" / "tom" / f"{index}.png")
+    (tmp_path / "input" / "tom" / "1.txt").write_text("on grass,\nin the sun\n")
     images, masks, captions = run(LoadImageFolder, folder="tom").result
-    assert [tuple(image.shape) for image in images] == [(1, 64, 64, 3), (1, 64, 128, 3)] and captions == ["", ""]
-    base = tiny("sd1")
+    assert [tuple(image.shape) for image in images] == [(1, 64, 64, 3), (1, 64, 128, 3)] and captions == [
+        "",
+        "on grass,\nin the sun",
+    ]
+    base = tiny("sdxl")
     concept, *_ = run(
         ICOTrainer, model=base.model, clip=base.clip, vae=base.vae, images=images, masks=masks, crop="buckets",
-        regularization_images=images, regularization_captions=captions, steps=2, resolution=64,
+        regularization_images=images, regularization_captions=captions, captions=captions, steps=2, resolution=64,
+        evaluate_every=1, preview_every=1,
     )  # fmt: skip
+    assert concept.info.settings["captions"] == 1 and len(concept.info.history["evaluations"]) == 2
     assert concept.info.settings["masks"] == 2 and concept.info.settings["regularization_images"] == 2
