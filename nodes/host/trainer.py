@@ -79,6 +79,7 @@ def train_concept(
             finished = folder.finished()
         if finished is not None:
             LOG.info("These inputs were trained before; the concept in %s is returned.", folder.path)
+            folder.drop_states()  # the process may have been killed before it did
             return finished, list(finished.info.history["loss"])
     try:
         previewer = None

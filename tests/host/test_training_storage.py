@@ -72,6 +72,18 @@ def test_the_finished_concept_is_on_disk_before_it_is_returned_and_reused(base: 
     assert_same(anew, first)
 
 
+def test_a_finished_run_leaves_concepts_only_also_when_killed_before_it_had_tidied_up(
+    base: Tiny, tmp_path: Path
+) -> None:
+    train(base, tmp_path, steps=4)
+    (folder,) = tmp_path.iterdir()
+    left = {"finished.safetensors", "step_000003.safetensors", "step_000004.safetensors"}
+    assert {file.name for file in folder.iterdir()} == left
+    (folder / "step_000004.resume").write_bytes(b"the optimiser's state")
+    assert train(base, tmp_path, steps=4)[1] == []
+    assert {file.name for file in folder.iterdir()} == left
+
+
 @pytest.mark.parametrize("error", [comfy.model_management.InterruptProcessingException, KeyboardInterrupt, ValueError])
 def test_an_interrupted_run_goes_on_and_ends_as_if_it_had_not_been(
     base: Tiny, tmp_path: Path, error: type[BaseException]
