@@ -17,6 +17,7 @@ from comfyui_dci.dci_core.training import ConceptTraining
 from comfyui_dci.dci_core.training_data import TextConditioning
 from comfyui_dci.dci_core.training_run import run_training
 from comfyui_dci.dci_core.training_settings import TrainingSettings
+from comfyui_dci.nodes.host import networks
 from comfyui_dci.nodes.host.networks import HostDenoiser
 from comfyui_dci.nodes.host.trainer import captions_from, one_caption_each, train_concept
 from comfyui_dci.nodes.host.training import TrainingInputs, prepare_training
@@ -337,3 +338,15 @@ def test_a_concept_for_a_second_training_round_keeps_its_own_base() -> None:
     s = scene()
     concept, _ = train(Tiny(s.model, s.clip, s.base.vae))
     assert concept.info.base_hash == random_concept(s.base).info.base_hash
+
+
+def test_attention_in_training_is_torchs_own_which_has_a_backward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other backends (sage, flash, xformers) have none or part of one; the host's own choice must not be asked."""
+    import comfy.ldm.modules.attention as host_attention
+
+    calls, real = [], networks.attention_pytorch
+    monkeypatch.setattr(networks, "attention_pytorch", lambda *given, **rest: calls.append(1) or real(*given, **rest))
+    training = prepared(tiny("sd1"))
+    outside_inference(training.step)
+    blocks = [m for m in training.denoiser.unet.modules() if isinstance(m, host_attention.BasicTransformerBlock)]
+    assert len(calls) == 2 * len(blocks) > 0

@@ -9,10 +9,15 @@ import nodes as host_nodes
 import pytest
 import torch
 from comfyui_dci.dci_core.errors import UserInputError
+from comfyui_dci.dci_core.ico import ICOScheme
+from comfyui_dci.dci_core.training_run import CheckpointPlan
+from comfyui_dci.dci_core.training_settings import TrainingSettings
+from comfyui_dci.nodes import ico_trainer
 from comfyui_dci.nodes.apply_dci import ApplyDCI
 from comfyui_dci.nodes.aux_prompt_builder import AuxPromptBuilder
 from comfyui_dci.nodes.concepts import ApplyConcept, LoadConcept, SaveConcept
 from comfyui_dci.nodes.dci_sampler import DCISampler
+from comfyui_dci.nodes.host.preview import PreviewPlan
 from comfyui_dci.nodes.ico_trainer import ICOTrainer
 from comfyui_dci.nodes.mask_visualizer import MaskVisualizer
 from node_runs import run
@@ -130,6 +135,44 @@ def test_defaults_of_the_sampler_are_neutral_in_nothing_but_the_method() -> None
 def test_the_trainer_refuses_unusable_input(inputs: dict[str, Any], message: str) -> None:
     with pytest.raises(UserInputError, match=message):
         trained(**inputs)
+
+
+def test_every_input_of_the_trainer_arrives_where_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    changed: dict[str, Any] = {
+        "batch_size": 3, "learning_rate": 1e-3, "context_learning_rate": 1e-2, "flip": False, "seed": 6, "mode": "key_value",
+        "token_learning_rate": 1e-4, "rank": 2, "optimizer": "adamw_8bit", "schedule": "cosine", "warmup_steps": 1,
+        "accumulation_steps": 2, "max_gradient_norm": 1.0, "min_snr_gamma": 5.0, "noise_offset": 0.1, "ema_decay": 0.9,
+        "prior_loss_weight": 0.5, "precision": "bf16", "gradient_checkpointing": True, "evaluate_every": 7, "stop_after": 1,
+    }  # fmt: skip
+    given: dict[str, Any] = {}
+
+    def watch(model: Any, clip: Any, vae: Any, inputs: Any, settings: Any, on_step: Any, **rest: Any) -> Any:
+        given.update(inputs=inputs, settings=settings, **rest)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ico_trainer, "train_concept", watch)
+    with pytest.raises(KeyboardInterrupt):
+        trained(
+            contexts_before=4, contexts_after=2, concept_vectors=1, class_noun="cat", placeholder="my*", keep_contexts=True,
+            checkpoint_every=9, checkpoints_kept=3, checkpoint_steps="5, 7", reuse=False, preview_every=4,
+            preview_prompt="my* cat", crop="buckets", captions="outdoors", masks=[torch.zeros(2, 64, 80), torch.ones(1, 96, 64)],
+            **changed,
+        )  # fmt: skip
+    settings, inputs = given["settings"], given["inputs"]
+    assert settings == TrainingSettings(ICOScheme(4, 2, 1), 2, **changed)
+    same = {
+        name
+        for name in TrainingSettings.__dataclass_fields__
+        if getattr(TrainingSettings(), name) == getattr(settings, name)
+    }
+    assert same == set(), "every setting must differ from its default, or this test could not see it get lost"
+    assert given["storage"].plan == CheckpointPlan(9, 3, (5, 7)) and given["storage"].reuse is False
+    assert given["preview"] == PreviewPlan(4, "my* cat") and (given["placeholder"], given["keep_contexts"]) == (
+        "my*",
+        True,
+    )
+    assert (inputs.crop, inputs.resolution_px, list(inputs.captions)) == ("buckets", 64, ["outdoors"] * 3)
+    assert [tuple(mask.shape) for mask in inputs.masks] == [(64, 80), (64, 80), (96, 64)]
 
 
 def test_captions_reach_the_training_and_none_are_nothing() -> None:
