@@ -168,6 +168,8 @@ def test_fp16_trains_with_loss_scaling() -> None:
     training = prepared(tiny("sd1"), precision="fp16")
     before = {name: value.detach().clone() for name, value in training.parameters().items()}
     assert training.scaler.is_enabled() and training.scaler.get_scale() > 1
+    assert {value.dtype for value in training.parameters().values()} == {torch.float32}
+    assert training.denoiser.unet.out[2].weight.dtype == torch.float16
     outside_inference(lambda: run_training(training, lambda step, loss: None))
     assert all(torch.isfinite(value).all() for value in training.parameters().values())
     assert any(not torch.equal(value, before[name]) for name, value in training.parameters().items())
