@@ -6,7 +6,7 @@ whatever precision they are stored and keeps no parameters of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,12 +43,14 @@ class ClipTextTransformer:
             int(name.split(".")[3]) for name in self.weights if name.startswith("text_model.encoder.layers.")
         )
 
-    def encode(self, embeddings: Tensor, end_position: int, with_pooled: bool = False) -> tuple[Tensor, Tensor | None]:
+    def encode(
+        self, embeddings: Tensor, end_positions: Sequence[int], with_pooled: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
         """Encode prompts given as token embeddings, without position embeddings.
 
         Args:
             embeddings: [B, K, D].
-            end_position: index of EOS, where the pooled vector is read.
+            end_positions: index of each prompt's EOS, where its pooled vector is read, B of them.
             with_pooled: also run all layers and return the projected pooled vector.
 
         Returns:
@@ -70,7 +72,8 @@ class ClipTextTransformer:
             output = self._norm(output, "final_layer_norm")
         if not with_pooled:
             return output, None
-        last = self._norm(x, "final_layer_norm")[:, end_position]
+        hidden = self._norm(x, "final_layer_norm")
+        last = torch.stack([row[end] for row, end in zip(hidden, end_positions, strict=True)])  # [B, D]
         return output, F.linear(last, self.weights["text_projection.weight"].to(last))
 
     def _get(self, name: str, like: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -70,40 +71,51 @@ class PromptWords:
     length: int = 77
 
 
-def end_position(words: PromptWords, scheme: ICOScheme) -> int:
-    """Return the position of EOS in a training prompt.
+def end_position(words: PromptWords, scheme: ICOScheme, caption_tokens: int = 0) -> int:
+    """Return the position of EOS in a training prompt whose caption has so many tokens.
 
     Raises:
-        UserInputError: contexts, concept vectors and noun do not fit into one prompt.
+        UserInputError: contexts, concept vectors, noun and caption do not fit into one prompt.
     """
-    position = 1 + scheme.contexts + scheme.concept_vectors + words.noun.shape[0]
+    position = 1 + scheme.contexts + scheme.concept_vectors + words.noun.shape[0] + caption_tokens
     if position >= words.length:
+        shorter = "caption, a shorter class noun" if caption_tokens else "class noun"
         raise UserInputError(
             f"The training prompt needs {position + 1} tokens, the text encoder takes {words.length}. "
-            "Use a shorter class noun or fewer vectors."
+            f"Use a shorter {shorter} or fewer vectors."
         )
     return position
 
 
-def assemble_prompts(words: PromptWords, concept: Tensor, contexts: Tensor, scheme: ICOScheme) -> Tensor:
-    """Return P_i of eq. 2 as embeddings: BOS [I]_1…M [T] [E] [I]_M+1…M+L EOS padding.
+def assemble_prompts(
+    words: PromptWords, concept: Tensor, contexts: Tensor, scheme: ICOScheme, captions: Sequence[Tensor] | None = None
+) -> Tensor:
+    """Return P_i of eq. 2 as embeddings: BOS [I]_1…M [T] [E] [I]_M+1…M+L caption EOS padding.
+
+    The paper has no captions; without them this is eq. 2. Their words are frozen and replace nothing.
 
     Args:
         words: the frozen embeddings.
         concept: [T], [S, D], shared by all images.
         contexts: [I] of each image of the batch, [B, M+L, D].
         scheme: M, L, S.
+        captions: the words of each image's caption, B of [c, D] with c ≥ 0 of its own; None is none.
 
     Returns:
         [B, 77, D], differentiable in ``concept`` and ``contexts``. The encoder adds the position
         embeddings of where the vectors really stand (the published code does not).
     """
     batch = contexts.shape[0]
-    padding = words.padding.expand(words.length - end_position(words, scheme) - 1, -1)
     before, after = contexts[:, : scheme.prefix], contexts[:, scheme.prefix :]
     middle = torch.cat([concept, words.noun]).expand(batch, -1, -1)
-    tail = torch.cat([words.end[None], padding]).expand(batch, -1, -1)
+    tail = torch.stack([_tail(words, scheme, caption) for caption in captions or [words.noun[:0]] * batch])
     return torch.cat([words.start.expand(batch, 1, -1), before, middle, after, tail], dim=1)
+
+
+def _tail(words: PromptWords, scheme: ICOScheme, caption: Tensor) -> Tensor:
+    """Return a caption's words, EOS and the padding behind, up to the encoder's length."""
+    padding = words.length - end_position(words, scheme, caption.shape[0]) - 1
+    return torch.cat([caption, words.end[None], words.padding.expand(padding, -1)])
 
 
 def assemble_free_prompt(words: PromptWords, embeddings: Tensor) -> tuple[Tensor, int]:

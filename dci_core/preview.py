@@ -53,7 +53,7 @@ def _both_prompts(training: ConceptTraining, words: dict[str, tuple[Tensor, Tens
     }
     empty = {name: assemble_free_prompt(some, some.noun[:0]) for name, some in training.words.items()}
     texts = [
-        training.encoder({n: p for n, (p, _) in prompts.items()}, next(iter(prompts.values()))[1])
+        training.encoder({n: p for n, (p, _) in prompts.items()}, [next(iter(prompts.values()))[1]])
         for prompts in (concept, empty)
     ]
     pooled = [text.pooled for text in texts if text.pooled is not None]

@@ -67,6 +67,21 @@ def placeholder_pattern(placeholders: Sequence[str]) -> re.Pattern[str]:
     return re.compile(rf"(?<!\w)(?:{words})(?![\w*])", re.IGNORECASE)
 
 
+def check_caption(caption: str, placeholder: str, class_noun: str) -> None:
+    """Refuse a caption of a reference image that names the subject, whose place the trainer gives it.
+
+    Raises:
+        UserInputError: it holds the placeholder.
+    """
+    pattern = placeholder_pattern([placeholder])
+    if pattern.search(caption):
+        around = pattern.split(merge_concept_phrase(caption, placeholder, class_noun))[-1].strip(" ,.")
+        raise UserInputError(
+            f"The caption {caption!r} names the subject. The trainer writes {placeholder} {class_noun} into each prompt and adds "
+            f'the caption behind it, so write only what is around the subject, such as "{around or "on a wooden table"}".'
+        )
+
+
 def merge_concept_phrase(prompt: str, placeholder: str, class_noun: str) -> str:
     """Return the prompt with every "V* <noun>" shortened to "V*"; emphasis around any of its words stays.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -46,8 +46,8 @@ class Denoiser(Protocol):
 class PromptEncoder(Protocol):
     """The frozen text encoders."""
 
-    def __call__(self, prompts: Mapping[str, Tensor], end_position: int) -> TextConditioning:
-        """Encode prompts given as token embeddings, one [B, 77, D] per text encoder."""
+    def __call__(self, prompts: Mapping[str, Tensor], end_positions: Sequence[int]) -> TextConditioning:
+        """Encode prompts given as token embeddings, one [B, 77, D] per text encoder, and the position of each EOS."""
         ...
 
 
@@ -65,6 +65,7 @@ class ConceptTraining:
         contexts: [I] before training, or the template's words, per text encoder [n, M+L, D] of ``prompt_scheme``.
         references: the user's images.
         regularization: class images, or None.
+        captions: words added to each image's prompt, per text encoder n of [c, D], c ≥ 0 of its own; None is none.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class ConceptTraining:
         contexts: Mapping[str, Tensor],
         references: ImageSet,
         regularization: RegularizationSet | None = None,
+        captions: Mapping[str, Sequence[Tensor]] | None = None,
     ) -> None:
         self.settings = settings
         self.denoiser = denoiser
@@ -90,7 +92,11 @@ class ConceptTraining:
         self.regularization = regularization
         self.tokens = {name: _parameter(value, settings.mode.learns_tokens) for name, value in tokens.items()}
         self.contexts = {name: _parameter(value, settings.mode.learns_contexts) for name, value in contexts.items()}
-        self.end_position = {end_position(w, settings.prompt_scheme) for w in words.values()}.pop()
+        self.captions = captions or {name: [w.noun[:0]] * len(references) for name, w in words.items()}
+        first = next(iter(words))
+        self.end_positions = [
+            end_position(words[first], settings.prompt_scheme, len(caption)) for caption in self.captions[first]
+        ]
         self.optimizer = make_optimizer(settings.optimizer, self.parameter_groups())
         self.average = MovingAverage(self.parameters(), settings.ema_decay) if settings.ema_decay else None
         device = next(iter(self.tokens.values())).device.type
@@ -286,16 +292,18 @@ class ConceptTraining:
         ]
 
     def _reference_text(self, indices: Tensor) -> TextConditioning:
+        images = indices.tolist()
         prompts = {
             name: assemble_prompts(
                 words,
                 self.tokens[name],
                 self.contexts[name][indices.to(self.contexts[name].device)],
                 self.settings.prompt_scheme,
+                [self.captions[name][image] for image in images],
             )
             for name, words in self.words.items()
         }
-        return self.encoder(prompts, self.end_position)
+        return self.encoder(prompts, [self.end_positions[image] for image in images])
 
 
 def _parameter(value: Tensor, trained: bool) -> nn.Parameter:

@@ -19,6 +19,8 @@ from .training_state import TrainingState, load_state, save_state
 LOG = logging.getLogger("comfyui_dci")
 FINISHED = "finished.safetensors"
 BEST = "best.safetensors"
+UNFINISHED = ("*.resume", ".*.tmp")
+"""States, which are several times as large as a concept, and files whose writing was cut off by a kill."""
 _CHECKPOINT = re.compile(r"step_(\d{6})\.safetensors")
 
 
@@ -38,7 +40,11 @@ class TrainingFolder:
         """Write the concept of a step and the state after it; return the concept's path."""
         path = self.path / f"step_{concept.info.steps:06d}.safetensors"
         save_state(state, path.with_suffix(".resume"), self.key)
-        save_concept(concept, path)
+        try:
+            save_concept(concept, path)
+        except BaseException:
+            path.with_suffix(".resume").unlink()  # of no use without its concept, and the disk may be full
+            raise
         return path
 
     def save_best(self, concept: Concept) -> None:
@@ -48,8 +54,16 @@ class TrainingFolder:
     def finish(self, concept: Concept) -> None:
         """Write the finished concept exactly, and drop what was needed to resume."""
         save_concept(concept, self.path / FINISHED, "float32")
-        for file in self.path.glob("*.resume"):
-            file.unlink()
+        self.drop_states()
+
+    def drop_states(self) -> None:
+        """Delete what only an unfinished run needs; concepts stay. What cannot be deleted is only warned about."""
+        try:
+            self._delete(*UNFINISHED)
+        except OSError as error:
+            LOG.warning(
+                "States of a finished run are left in %s: %s. Delete its .resume files yourself.", self.path, error
+            )
 
     def checkpoints(self) -> dict[int, Path]:
         """Return the concept of each checkpoint by its step, ascending."""
@@ -84,15 +98,20 @@ class TrainingFolder:
     def prune(self, keep: int, always: Sequence[int] = ()) -> None:
         """Delete all but the newest ``keep`` checkpoints; of those in ``always`` the concept stays."""
         found = self.checkpoints()
-        newest = list(found)[-keep:] if keep else []
+        newest = [file.stem for file in found.values()][-keep:] if keep else []
         for step, file in found.items():
-            if step not in newest:
-                if step not in always:
+            if file.stem not in newest and step not in always:
+                file.unlink()
+        for pattern in UNFINISHED:
+            for file in self.path.glob(pattern):
+                if file.stem not in newest:
                     file.unlink()
-                file.with_suffix(".resume").unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Delete every file of the run."""
-        for pattern in ("step_*.safetensors", "*.resume", BEST, FINISHED):
+        self._delete("step_*.safetensors", BEST, FINISHED, *UNFINISHED)
+
+    def _delete(self, *patterns: str) -> None:
+        for pattern in patterns:
             for file in self.path.glob(pattern):
                 file.unlink()

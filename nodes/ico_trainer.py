@@ -14,7 +14,7 @@ from ..dci_core.training_settings import TrainingSettings
 from .host.concept_store import training_root
 from .host.preview import PreviewPlan
 from .host.progress import TrainingProgress
-from .host.trainer import Storage, images_from, masks_from, one_caption_each, train_concept
+from .host.trainer import Storage, captions_from, images_from, masks_from, one_caption_each, train_concept
 from .host.training import Crop, TrainingInputs
 from .sockets import CATEGORY, LARGEST_SEED, ConceptSocket, LossMap
 from .training_inputs import checkpoint_plan, given_settings, preview_inputs, setting_inputs, storage_inputs
@@ -89,6 +89,9 @@ class ICOTrainer(io.ComfyNode):
                 *setting_inputs(),
                 *storage_inputs(),
                 *preview_inputs(),
+                io.String.Input("captions", multiline=True, default="", optional=True,
+                                tooltip="What is around the subject in each reference image, such as \"on a wooden table\", so that "
+                                "it is not learned as part of it: one per line, or one for all; empty: none. Without V* and noun."),
             ],
             outputs=[
                 ConceptSocket.Output(display_name="concept", tooltip="For Save Concept and Apply Concept."),
@@ -105,6 +108,7 @@ class ICOTrainer(io.ComfyNode):
         masks: list[torch.Tensor] | None = None,
         regularization_images: list[torch.Tensor] | None = None,
         regularization_captions: list[str] | None = None,
+        captions: list[str] | None = None,
         **single: list[Any],
     ) -> io.NodeOutput:
         value = {name: values[0] for name, values in single.items()}
@@ -120,15 +124,16 @@ class ICOTrainer(io.ComfyNode):
             seed=value["seed"],
             **given_settings(value),
         )
-        class_images = images_from(regularization_images)
+        references, class_images = images_from(images), images_from(regularization_images)
         inputs = TrainingInputs(
-            images=images_from(images),
+            images=references,
             class_noun=class_noun,
             regularization_images=class_images,
             regularization_captions=one_caption_each(regularization_captions, len(class_images), class_noun),
             resolution_px=value["resolution"],
             masks=masks_from(masks),
             crop=Crop(value.get("crop", Crop.CENTER)),
+            captions=captions_from(captions, len(references)),
         )
         progress = TrainingProgress(settings.steps, cls.hidden.unique_id)
         concept, losses = train_concept(

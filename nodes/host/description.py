@@ -84,6 +84,7 @@ def described(settings: TrainingSettings, inputs: TrainingInputs) -> dict[str, A
         "images": len(inputs.images),
         "regularization_images": len(inputs.regularization_images),
         "masks": len(inputs.masks),
+        "captions": sum(bool(caption.strip()) for caption in inputs.captions),
         "crop": inputs.crop.value,
     }
 
@@ -98,6 +99,7 @@ def key_of(
     keep_contexts: bool,
 ) -> str:
     """Return the key of a run: everything that shapes its result, down to the weights and the LoRAs on them."""
+    image_captions = {"image captions": list(inputs.captions)} if any(inputs.captions) else {}
     return run_key(
         {
             "version": VERSION,
@@ -107,6 +109,7 @@ def key_of(
             "class_noun": inputs.class_noun,
             "captions": list(inputs.regularization_captions),
             "resolution": [inputs.resolution_px, inputs.crop.value],
+            **image_captions,
         }
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -102,11 +102,11 @@ class HostPromptEncoder:
         self._encoders = encoders
         self._pooled_from = "clip_g" if "clip_g" in family.text_encoders else None
 
-    def __call__(self, prompts: Mapping[str, Tensor], end_position: int) -> TextConditioning:
+    def __call__(self, prompts: Mapping[str, Tensor], end_positions: Sequence[int]) -> TextConditioning:
         """Encode prompts; see ``dci_core.training.PromptEncoder``."""
         contexts, pooled = [], None
         for name, encoder in self._encoders.items():
-            context, vector = encoder.encode(prompts[name], end_position, with_pooled=name == self._pooled_from)
+            context, vector = encoder.encode(prompts[name], end_positions, with_pooled=name == self._pooled_from)
             contexts.append(context)
             pooled = vector if vector is not None else pooled
         return TextConditioning(torch.cat(contexts, dim=-1), pooled)

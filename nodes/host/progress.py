@@ -31,6 +31,8 @@ class TrainingProgress:
         self._told_at = 0.0
         self._recent: list[float] = []
         self._times: list[tuple[int, float]] = []
+        if _on_gpu():
+            torch.cuda.reset_peak_memory_stats()
 
     def on_step(self, step: int, loss: float) -> None:
         """Report one step; raises the host's interrupt when the user has cancelled."""
@@ -83,7 +85,9 @@ def _duration(seconds: float) -> str:
 
 
 def _memory() -> str:
-    """Return the peak of the GPU's memory, where there is one."""
-    if not torch.cuda.is_available() or comfy.model_management.get_torch_device().type != "cuda":
-        return ""
-    return f", peak {torch.cuda.max_memory_allocated() / 1e9:.1f} GB"
+    """Return the run's peak of the GPU's memory, where there is one."""
+    return f", peak {torch.cuda.max_memory_allocated() / 1e9:.1f} GB" if _on_gpu() else ""
+
+
+def _on_gpu() -> bool:
+    return torch.cuda.is_available() and comfy.model_management.get_torch_device().type == "cuda"

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...dci_core.concept import Concept
 from ...dci_core.errors import UserInputError
+from ...dci_core.prompts import check_caption
 from ...dci_core.training_folder import TrainingFolder
 from ...dci_core.training_run import CheckpointPlan, run_training
 from ...dci_core.training_settings import TrainingSettings
@@ -63,6 +64,8 @@ def train_concept(
     Raises:
         UserInputError: an input cannot be used, the loss stopped being a number, or memory ran out.
     """
+    for caption in inputs.captions:
+        check_caption(caption, placeholder, inputs.class_noun)
     check_run(model, clip, inputs, settings)
     storage = storage or Storage()
     folder = None
@@ -76,6 +79,7 @@ def train_concept(
             finished = folder.finished()
         if finished is not None:
             LOG.info("These inputs were trained before; the concept in %s is returned.", folder.path)
+            folder.drop_states()  # the process may have been killed before it did
             return finished, list(finished.info.history["loss"])
     try:
         previewer = None
@@ -135,14 +139,20 @@ def one_caption_each(texts: Sequence[str] | None, images: int, class_noun: str) 
     Raises:
         UserInputError: captions without images.
     """
-    texts, usual = list(texts or []), f"photo of a {class_noun}"
-    if len(texts) > 1 and len(texts) == images:  # a list, as Load Image Folder gives it: a text each, or none
-        return [" ".join(text.split()) or usual for text in texts]
-    lines = [line.strip() for text in texts for line in text.splitlines() if line.strip()]
-    if lines and not images:
+    if not images and any(text.strip() for text in texts or []):
         raise UserInputError(
             "There are regularization captions but no regularization images. Connect images or clear the text."
         )
-    if len(lines) <= 1:
-        return (lines or [usual]) * images
-    return lines
+    usual = f"photo of a {class_noun}"
+    return [caption or usual for caption in captions_from(texts, images)] or [usual] * images
+
+
+def captions_from(texts: Sequence[str] | None, images: int) -> list[str]:
+    """Return a caption per image, "" for an image without: a text or a line each, or the only line for all; [] without any."""
+    texts = list(texts or [])
+    if len(texts) == images:  # a list, as Load Image Folder gives it
+        captions = [" ".join(text.split()) for text in texts]
+    else:
+        lines = [line.strip() for text in texts for line in text.splitlines() if line.strip()]
+        captions = lines * images if len(lines) == 1 else lines
+    return captions if any(captions) else []

@@ -63,6 +63,8 @@ class TrainingInputs:
         resolution_px: edge of the training images, a multiple of 8; 0 is the family's native size.
         masks: where each reference image counts, [height, width] as the image, values 0 … 1; empty is everywhere.
         crop: centre squares, or the nearest aspect-ratio bucket of the same area.
+        captions: what is around the subject in each reference image, without V*; its words, taken as they stand, are added
+            to the image's prompt. "" adds nothing; empty is none.
     """
 
     images: Sequence[Tensor]
@@ -72,6 +74,7 @@ class TrainingInputs:
     resolution_px: int = 0
     masks: Sequence[Tensor] = ()
     crop: Crop = Crop.CENTER
+    captions: Sequence[str] = ()
 
 
 def check_trainable(model: Any, clip: Any) -> Family:
@@ -160,6 +163,10 @@ def prepare_training(
         if class_text is not None:
             regularization = RegularizationSet(_own_images(class_latents, device), text=_own_text(class_text, device))
         own_masks = [_own(mask, device) for mask in masks] or None
+        captions = {
+            name: [_rows(e, noun_ids(clip, name, c)).to(device) for c in inputs.captions]
+            for name, e in encoders.items()
+        }
         recompute = settings.gradient_checkpointing
         text = {name: without_vocabulary(encoder, device, recompute) for name, encoder in encoders.items()}
         return ConceptTraining(
@@ -175,6 +182,7 @@ def prepare_training(
             contexts={n: c.float().to(device) for n, c in contexts.items()},
             references=ImageSet(_own_images(latents, device), own_masks),
             regularization=regularization,
+            captions=captions if inputs.captions else None,
         )
 
 
@@ -196,6 +204,11 @@ def _check_inputs(clip: Any, family: Family, inputs: TrainingInputs, scheme: ICO
     if inputs.crop is Crop.BUCKETS and inputs.resolution_px % BUCKET_STEP_PX:
         raise UserInputError(f"With buckets the resolution must be a multiple of 64, but got {inputs.resolution_px}.")
     _check_masks(inputs)
+    if len(inputs.captions) not in (0, len(inputs.images)):
+        raise UserInputError(
+            f"There are {len(inputs.images)} reference images and {len(inputs.captions)} captions. Write one caption per image, "
+            "one per line, a single caption for all, or none."
+        )
     for name in family.text_encoders:
         ids = noun_ids(clip, name, inputs.class_noun)
         if not ids:
@@ -204,11 +217,21 @@ def _check_inputs(clip: Any, family: Family, inputs: TrainingInputs, scheme: ICO
             )
         empty = torch.empty(0)
         length = encoders_of(clip)[name].max_length
-        end_position(PromptWords(empty, torch.empty(len(ids), 0), empty, empty, length), scheme)
+        end = end_position(PromptWords(empty, torch.empty(len(ids), 0), empty, empty, length), scheme)
+        for caption in inputs.captions:
+            _check_caption_length(caption, len(noun_ids(clip, name, caption)), length - 1 - end, length)
     for caption in inputs.regularization_captions:
         tokens, _ = real_tokens(clip, caption)
         if any(len(rows) > 1 for rows in tokens.values()):
             raise UserInputError(f"The regularization caption {caption!r} is longer than 75 tokens. Shorten it.")
+
+
+def _check_caption_length(caption: str, tokens: int, room: int, length: int) -> None:
+    if tokens > room:
+        raise UserInputError(
+            f"The caption {caption!r} has {tokens} tokens; of the {length} that the text encoder takes, {room} are left for it "
+            "beside the subject and the contexts. Shorten it."
+        )
 
 
 def _check_masks(inputs: TrainingInputs) -> None:

@@ -12,7 +12,7 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 VOCABULARY, WIDTH, LENGTH, LAYERS, HEADS = 40, 16, 9, 4, 2
 START, END = VOCABULARY - 2, VOCABULARY - 1
-END_POSITION = 5
+END_POSITIONS = [5, 3, 7]  # of the three prompts
 
 # Both run in float64; the two attentions add in different orders, which costs a few of 16 digits per layer.
 TOLERANCE = {"atol": 1e-12, "rtol": 0.0}
@@ -52,7 +52,8 @@ def ours(weights: Mapping[str, Tensor], gelu: str, layer: int | None = None, nor
 def prompt_ids() -> Tensor:
     words = torch.randint(0, START, (3, LENGTH), generator=torch.Generator().manual_seed(4))
     words[:, 0] = START
-    words[:, END_POSITION:] = END
+    for row, end in zip(words, END_POSITIONS):
+        row[end:] = END
     return words
 
 
@@ -67,7 +68,7 @@ def test_the_last_layer_equals_transformers(gelu: str) -> None:
     with torch.no_grad():
         expected = model(input_ids=prompt_ids()).last_hidden_state
     for norm in (True, False):  # the last layer is always normalised
-        conditioning, pooled = ours(weights, gelu, None, norm).encode(embedded(weights), END_POSITION)
+        conditioning, pooled = ours(weights, gelu, None, norm).encode(embedded(weights), END_POSITIONS)
         torch.testing.assert_close(conditioning, expected, **TOLERANCE)
         assert pooled is None
 
@@ -75,7 +76,7 @@ def test_the_last_layer_equals_transformers(gelu: str) -> None:
 def test_the_two_activations_differ() -> None:
     """So that the test above cannot pass with either."""
     weights = weights_of(peer("gelu"))
-    quick, exact = (ours(weights, gelu).encode(embedded(weights), END_POSITION)[0] for gelu in ("quick_gelu", "gelu"))
+    quick, exact = (ours(weights, gelu).encode(embedded(weights), END_POSITIONS)[0] for gelu in ("quick_gelu", "gelu"))
     assert (quick - exact).abs().max() > 1e-3
 
 
@@ -89,7 +90,7 @@ def test_clip_skip_without_norm_equals_transformers_hidden_states(gelu: str, lay
     expected = states[layer if layer < 0 else layer + 1]  # states[0] is the input of layer 0
     for with_pooled in (False, True):
         clip = ours(weights, gelu, layer, norm=False)
-        conditioning, _ = clip.encode(embedded(weights), END_POSITION, with_pooled)
+        conditioning, _ = clip.encode(embedded(weights), END_POSITIONS, with_pooled)
         torch.testing.assert_close(conditioning, expected, **TOLERANCE)
 
 
@@ -99,18 +100,20 @@ def test_clip_skip_with_norm_normalises_that_layers_output() -> None:
     with torch.no_grad():
         states = model(input_ids=prompt_ids(), output_hidden_states=True).hidden_states
         expected = model.text_model.final_layer_norm(states[-2])
-    conditioning, _ = ours(weights, "quick_gelu", -2, norm=True).encode(embedded(weights), END_POSITION)
+    conditioning, _ = ours(weights, "quick_gelu", -2, norm=True).encode(embedded(weights), END_POSITIONS)
     torch.testing.assert_close(conditioning, expected, **TOLERANCE)
 
 
 @pytest.mark.parametrize("gelu", ["quick_gelu", "gelu"])
 @pytest.mark.parametrize("layer, norm", [(None, True), (-2, False), (0, True)])
-def test_the_pooled_vector_is_read_at_the_end_of_the_last_layer(gelu: str, layer: int | None, norm: bool) -> None:
+def test_each_pooled_vector_is_read_at_the_end_of_its_own_prompt_in_the_last_layer(
+    gelu: str, layer: int | None, norm: bool
+) -> None:
     model = peer(gelu)
     weights = weights_of(model)
     with torch.no_grad():
         expected = model(input_ids=prompt_ids()).text_embeds
-    _, pooled = ours(weights, gelu, layer, norm).encode(embedded(weights), END_POSITION, with_pooled=True)
+    _, pooled = ours(weights, gelu, layer, norm).encode(embedded(weights), END_POSITIONS, with_pooled=True)
     assert pooled is not None
     torch.testing.assert_close(pooled, expected, **TOLERANCE)
 
@@ -120,7 +123,7 @@ def test_a_token_changes_nothing_before_it() -> None:
     clip, embeddings = ours(weights, "gelu"), embedded(weights)
     changed = embeddings.clone()
     changed[:, 4] += torch.randn(WIDTH, dtype=torch.float64)  # a constant would be taken out by the layer norms
-    before, after = clip.encode(embeddings, END_POSITION)[0], clip.encode(changed, END_POSITION)[0]
+    before, after = clip.encode(embeddings, END_POSITIONS)[0], clip.encode(changed, END_POSITIONS)[0]
     assert torch.equal(before[:, :4], after[:, :4])
     assert ((before - after)[:, 4:].abs().amax(dim=-1) > 1e-3).all()
 
@@ -132,7 +135,7 @@ def test_gradients_with_respect_to_the_embeddings_equal_finite_differences() -> 
 
     def value(embeddings: Tensor) -> Tensor:
         """One number per prompt, made of both results."""
-        conditioning, pooled = clip.encode(embeddings, END_POSITION, with_pooled=True)
+        conditioning, pooled = clip.encode(embeddings, END_POSITIONS[:1] * len(embeddings), with_pooled=True)
         assert pooled is not None
         return (conditioning * upstream[0]).sum(dim=(1, 2)) + (pooled * upstream[1]).sum(dim=1)
 
@@ -151,7 +154,7 @@ def test_the_weights_stay_frozen() -> None:
     weights = weights_of(peer("gelu"))
     before = {name: value.clone() for name, value in weights.items()}
     embeddings = embedded(weights).requires_grad_()
-    conditioning, pooled = ours(weights, "gelu").encode(embeddings, END_POSITION, with_pooled=True)
+    conditioning, pooled = ours(weights, "gelu").encode(embeddings, END_POSITIONS, with_pooled=True)
     assert pooled is not None
     (conditioning.sum() + pooled.sum()).backward()
     assert embeddings.grad is not None
@@ -163,8 +166,8 @@ def test_weights_stored_in_half_precision_are_computed_in_the_embeddings_precisi
     weights = {name: value.to(stored) for name, value in weights_of(peer("gelu")).items()}
     wide = {name: value.float() for name, value in weights.items()}
     embeddings = embedded(wide)
-    actual = ours(weights, "gelu").encode(embeddings, END_POSITION, with_pooled=True)
-    expected = ours(wide, "gelu").encode(embeddings, END_POSITION, with_pooled=True)
+    actual = ours(weights, "gelu").encode(embeddings, END_POSITIONS, with_pooled=True)
+    expected = ours(wide, "gelu").encode(embeddings, END_POSITIONS, with_pooled=True)
     for got, wanted in zip(actual, expected):
         assert got is not None
         assert got.dtype == torch.float32
@@ -174,7 +177,7 @@ def test_weights_stored_in_half_precision_are_computed_in_the_embeddings_precisi
 def test_a_prompt_shorter_than_the_encoder_takes_the_first_positions() -> None:
     weights = weights_of(peer("gelu"))
     clip, embeddings = ours(weights, "gelu"), embedded(weights)
-    whole, short = clip.encode(embeddings, END_POSITION)[0], clip.encode(embeddings[:, :6], END_POSITION)[0]
+    whole, short = clip.encode(embeddings, END_POSITIONS)[0], clip.encode(embeddings[:, :6], END_POSITIONS)[0]
     torch.testing.assert_close(short, whole[:, :6], **TOLERANCE)
 
 

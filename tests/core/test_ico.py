@@ -86,6 +86,35 @@ def test_a_prompt_that_just_fits_has_its_end_in_the_last_place() -> None:
     assert prompts[0, 76, 0] == 300.0
 
 
+def test_captions_stand_behind_the_last_context_and_replace_nothing() -> None:
+    scheme, words = ICOScheme(1, 1, 2), marked_words(length=12)
+    contexts = torch.stack([marked(row + 1.0, 2) for row in range(3)])
+    captions = [marked(600.0, 2), marked(0.0, 0), marked(700.0, 4)]
+    prompts = assemble_prompts(words, marked(50.0, 2), contexts, scheme, captions)
+    pad = 400.0
+    # BOS [I]1 [T]1 [T]2 [E] [I]2 caption EOS padding
+    assert layout(prompts[0]) == [100.0, 1.0, 50.0, 50.1, 200.0, 1.1, 600.0, 600.1, 300.0, pad, pad, pad]
+    assert layout(prompts[1]) == [100.0, 2.0, 50.0, 50.1, 200.0, 2.1, 300.0, pad, pad, pad, pad, pad]
+    assert layout(prompts[2]) == [100.0, 3.0, 50.0, 50.1, 200.0, 3.1, 700.0, 700.1, 700.2, 700.3, 300.0, pad]
+    assert [end_position(words, scheme, len(caption)) for caption in captions] == [8, 6, 10]
+
+
+def test_without_captions_the_prompts_are_the_same_bits() -> None:
+    scheme, words, contexts = ICOScheme(2, 1, 1), marked_words(), torch.randn(3, 3, WIDTH)
+    concept = torch.randn(1, WIDTH)
+    plain = assemble_prompts(words, concept, contexts, scheme)
+    assert torch.equal(plain, assemble_prompts(words, concept, contexts, scheme, [marked(0.0, 0)] * 3))
+
+
+def test_a_caption_that_does_not_fit_is_refused_and_one_that_just_fits_is_not() -> None:
+    scheme, words = ICOScheme(1, 1, 3), marked_words(length=12)
+    contexts = marked(1.0, 2)[None]
+    prompts = assemble_prompts(words, marked(50.0, 3), contexts, scheme, [marked(600.0, 4)])
+    assert prompts[0, 11, 0] == 300.0
+    with pytest.raises(UserInputError, match="needs 13 tokens, the text encoder takes 12. Use a shorter caption"):
+        assemble_prompts(words, marked(50.0, 3), contexts, scheme, [marked(600.0, 5)])
+
+
 def test_a_prompt_that_is_too_long_is_refused_with_both_numbers() -> None:
     scheme, words = ICOScheme(16, 16, 16), marked_words(noun_tokens=28)
     for call in (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -257,6 +258,20 @@ def test_an_optimizer_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyP
         UserInputError, match=r"adamw_8bit needs bitsandbytes.*pip install bitsandbytes.*or choose adamw"
     ):
         make_optimizer(OptimizerKind.ADAMW_8BIT, [{"params": with_gradients([1.0]), "lr": 1e-3}])
+
+
+def test_the_8_bit_optimizer_is_bitsandbytes_without_weight_decay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """bitsandbytes is not installed here: a 32-bit AdamW stands in for it, so its run must be AdamW's."""
+    made: list[dict[str, Any]] = []
+
+    def stand_in(groups: Any, **given: Any) -> torch.optim.Optimizer:
+        made.append(given)
+        return torch.optim.AdamW(groups, **given)
+
+    monkeypatch.setitem(sys.modules, "bitsandbytes", SimpleNamespace(optim=SimpleNamespace(AdamW8bit=stand_in)))
+    runs = [toy(toy_settings(optimizer=optimizer)) for optimizer in ("adamw", "adamw_8bit")]
+    assert run_training(runs[0], lambda step, loss: None) == run_training(runs[1], lambda step, loss: None)
+    assert made == [{"weight_decay": 0.0}]
 
 
 @pytest.mark.parametrize(

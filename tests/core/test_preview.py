@@ -53,11 +53,11 @@ def test_the_prompt_holds_the_concept_and_the_other_row_is_empty() -> None:
     run = toy(names=("clip_l", "clip_g"), pooled=True)
     given = words(run)
     preview_latents(run, given, 2, 2, steps=1)
-    (concept, end), (empty, empty_end) = run.encoder.seen
+    (concept, (end,)), (empty, empty_end) = run.encoder.seen
     some = run.words["clip_g"]
     expected = [some.start, given["clip_g"][0][0], *run.tokens["clip_g"].detach(), given["clip_g"][1][0], some.end]
     assert torch.equal(concept["clip_g"][0, : end + 1], torch.stack(expected)) and end == 5
-    assert torch.equal(empty["clip_g"][0, :2], torch.stack([some.start, some.end])) and empty_end == 1
+    assert torch.equal(empty["clip_g"][0, :2], torch.stack([some.start, some.end])) and empty_end == [1]
     assert run.denoiser.seen[0][2].context.shape[0] == 2
 
 

@@ -13,6 +13,7 @@ from comfyui_dci.dci_core.prompts import (
     PromptPair,
     auxiliary_token_set,
     check_auxiliary_noun,
+    check_caption,
     check_class_noun,
     check_placeholder,
     choose_auxiliary_nouns,
@@ -432,3 +433,22 @@ def test_an_auxiliary_prompt_of_the_noun_alone_selects_nothing() -> None:
 def test_the_rest_of_a_prompt_without_noun_is_selected_whole() -> None:
     found = auxiliary_token_set(prompt_tokens([chunk([A] * 75), chunk([OF])]), is_marked)
     assert found.selected == found.prompt == (*range(1, 76), 78)
+
+
+@pytest.mark.parametrize(
+    "caption, instead",
+    [
+        ("a photo of V* cat on a table, in the sun", "on a table, in the sun"),
+        ("v*, outdoors.", "outdoors"),
+        ("a V* cat", "on a wooden table"),
+    ],
+)
+def test_a_caption_with_the_subject_is_refused_with_what_to_write_instead(caption: str, instead: str) -> None:
+    with pytest.raises(UserInputError) as refusal:
+        check_caption(caption, "V*", "cat")
+    assert repr(caption) in str(refusal.value) and f'such as "{instead}".' in str(refusal.value)
+
+
+@pytest.mark.parametrize("caption", ["", "a cat on a table", "a TV*box", "V"])
+def test_a_caption_without_the_subject_is_taken(caption: str) -> None:
+    check_caption(caption, "V*", "cat")

@@ -84,7 +84,7 @@ def test_every_image_is_trained_with_its_own_contexts() -> None:
     for _ in range(5):
         run.step()
     drawn = []
-    for (noisy, _, _), (prompts, end) in zip(run.denoiser.seen, run.encoder.seen):
+    for (noisy, _, _), (prompts, (end, _)) in zip(run.denoiser.seen, run.encoder.seen):
         assert torch.equal(noisy[:, 0, 0, 0], prompts["clip_l"][:, 1, 0] - 10.0)  # [I]_1 stands behind BOS
         assert torch.equal(prompts["clip_l"][:, 1], prompts["clip_l"][:, end - 1])  # the last one before EOS
         drawn += noisy[:, 0, 0, 0].tolist()
@@ -321,9 +321,41 @@ def test_a_scheme_without_contexts_trains_like_custom_diffusion() -> None:
 def test_the_encoder_is_told_where_the_prompt_ends() -> None:
     run = toy(toy_settings(scheme=ICOScheme(2, 1, 1)))
     run.step()
-    prompts, end = run.encoder.seen[0]
-    assert end == 6  # BOS [I] [I] [T] [E] [I] EOS
-    assert torch.equal(prompts["clip_l"][:, end], run.words["clip_l"].end.expand(2, -1))
+    prompts, ends = run.encoder.seen[0]
+    assert ends == [6, 6]  # BOS [I] [I] [T] [E] [I] EOS
+    assert torch.equal(prompts["clip_l"][:, 6], run.words["clip_l"].end.expand(2, -1))
+
+
+def test_every_image_is_trained_with_its_own_caption_and_pooled_at_its_own_end() -> None:
+    given = toy_settings(scheme=ICOScheme(1, 0, 1))  # BOS [I] [T] [E] caption EOS
+    captions = {name: [torch.randn(count, WIDTH).double() for count in (0, 2, 3)] for name in ("clip_l", "clip_g")}
+    run = toy(given, names=("clip_l", "clip_g"), pooled=True, captions=captions)
+    ends: dict[int, int] = {}
+    for _ in range(3):
+        run.decks["references"].cards = []
+        drawn = run.decks["references"].draw(2)
+        run.decks["references"].cards += drawn.flip(0).tolist()
+        run.step()
+        prompts, told = run.encoder.seen[-1]
+        for row, (image, end) in enumerate(zip(drawn.tolist(), told)):
+            ends[image] = end
+            for name, words in run.words.items():
+                assert torch.equal(prompts[name][row, 4:end], captions[name][image])
+                assert torch.equal(prompts[name][row, end], words.end)
+                assert (prompts[name][row, end + 1 :] == words.padding).all()
+        text = run.denoiser.seen[-1][2]
+        assert torch.equal(text.pooled, text.context[range(2), told])
+    assert ends == {0: 4, 1: 6, 2: 7}
+    run.evaluation_loss(draws=2)
+
+
+def test_empty_captions_are_today_s_training_bit_for_bit() -> None:
+    none = {"clip_l": [torch.zeros(0, WIDTH).double()] * 3}
+    runs = [toy(toy_settings(steps=4)), toy(toy_settings(steps=4), captions=none)]
+    losses = [run_training(run, lambda number, loss: None) for run in runs]
+    assert losses[0] == losses[1] and changed(copies(trained(runs[0])), trained(runs[1])) == set()
+    other = toy(toy_settings(steps=4), captions={"clip_l": [torch.ones(1, WIDTH).double()] * 3})
+    assert run_training(other, lambda number, loss: None) != losses[0]
 
 
 def test_a_prompt_that_does_not_fit_is_refused_before_training() -> None:

@@ -162,6 +162,59 @@ def test_checkpoints_are_concepts_of_their_step_and_given_steps_are_kept(folder:
     assert list(folder.path.glob("*.resume")) == []
 
 
+def states(folder: TrainingFolder) -> list[int]:
+    return sorted(int(file.stem.removeprefix("step_")) for file in folder.path.glob("*.resume"))
+
+
+def leave_behind(folder: TrainingFolder) -> None:
+    """Leave what a killed process leaves: a state whose concept was never written, and half a file."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    (folder.path / "step_000001.resume").write_bytes(b"state")
+    (folder.path / ".step_000001-0a1b.tmp").write_bytes(b"half")
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+def test_no_more_states_than_checkpoints_are_kept_even_after_a_kill(folder: TrainingFolder, keep: int) -> None:
+    leave_behind(folder)
+    seen: dict[int, list[int]] = {}
+    plan = CheckpointPlan(every=2, keep=keep, steps=(3,))
+    train(folder, lambda number, loss: seen.update({number: states(folder)}), plan)
+    due = [2, 3, 4, 6]  # one of them because it was asked for
+    assert seen == {1: [1]} | {n: [step for step in due if step <= n][-keep:] for n in range(2, 8)}
+    assert list(folder.path.glob(".*")) == []
+
+
+def test_a_finished_run_keeps_concepts_and_no_states(folder: TrainingFolder) -> None:
+    training = train(folder, plan=CheckpointPlan(every=3, keep=2))
+    assert states(folder) == [3, 6]
+    leave_behind(folder)
+    folder.finish(concept_of(training))
+    names = ["best.safetensors", "finished.safetensors", "step_000003.safetensors", "step_000006.safetensors"]
+    assert sorted(file.name for file in folder.path.iterdir()) == names
+
+
+def test_a_state_that_cannot_be_deleted_does_not_cost_the_concept(
+    folder: TrainingFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder.path / "locked.resume").mkdir(
+        parents=True
+    )  # a folder cannot be unlinked, as a file in use cannot on Windows
+    folder.finish(concept_of(train(TrainingFolder(folder.path.parent / "other", KEY))))
+    assert folder.finished() is not None
+    assert "Delete its .resume files yourself." in caplog.text
+
+
+def test_a_state_whose_concept_does_not_fit_on_the_disk_is_not_left_behind(
+    folder: TrainingFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("comfyui_dci.dci_core.training_folder.save_concept", full)
+    train(folder)
+    assert list(folder.path.iterdir()) == []
+
+
 def test_a_kept_step_holds_what_training_to_that_step_gives(folder: TrainingFolder) -> None:
     train(folder, plan=CheckpointPlan(steps=(3,)), schedule="constant", ema_decay=0.0)
     short = run(steps=3, schedule="constant", ema_decay=0.0)
@@ -254,6 +307,7 @@ def test_a_state_file_is_tensors_and_json(tmp_path: Path) -> None:
 
 def test_starting_anew_deletes_what_a_run_left(folder: TrainingFolder) -> None:
     folder.finish(concept_of(train(folder)))
+    leave_behind(folder)
     (folder.path / "notes.txt").write_text("mine")
     folder.clear()
     assert [file.name for file in folder.path.iterdir()] == ["notes.txt"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import comfy.model_base
@@ -13,9 +14,11 @@ import torch
 from comfyui_dci.dci_core.diffusion import Prediction
 from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.dci_core.settings import DCISettings
+from comfyui_dci.dci_core.training_settings import TrainingSettings
 from comfyui_dci.nodes.host.families import family_of
 from comfyui_dci.nodes.host.sampling import apply_dci
-from comfyui_dci.nodes.host.training import check_trainable, prediction_of
+from comfyui_dci.nodes.host.trainer import Storage, train_concept
+from comfyui_dci.nodes.host.training import TrainingInputs, check_trainable, prediction_of
 from tiny import COMMON, SD1_LAYOUT, tiny_clip, tiny_model
 
 
@@ -70,3 +73,12 @@ def test_the_prediction_follows_model_sampling_nodes() -> None:
     (continuous,) = model_nodes.ModelSamplingContinuousEDM().patch(model, "edm", 120.0, 0.002)
     with pytest.raises(UserInputError, match="ε- and v-prediction with discrete timesteps"):
         prediction_of(continuous)
+
+
+@pytest.mark.parametrize("config", ["SD3", "Flux"])
+def test_training_them_is_refused_before_anything_is_read_encoded_or_written(config: str, tmp_path: Path) -> None:
+    model = without_network(getattr(supported, config), in_channels=16)
+    inputs = TrainingInputs([torch.rand(64, 64, 3)], "cat")
+    with pytest.raises(UserInputError, match="Connect an SD1.x, SD2.x or SDXL model"):
+        train_concept(model, None, None, inputs, TrainingSettings(), lambda step, loss: None, storage=Storage(tmp_path))
+    assert list(tmp_path.iterdir()) == []

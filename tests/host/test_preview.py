@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import comfy.model_management
 import pytest
 import torch
 from comfyui_dci.dci_core.errors import UserInputError
+from comfyui_dci.nodes.host import networks
 from comfyui_dci.nodes.host import preview as preview_module
 from comfyui_dci.nodes.host.preview import PreviewPlan
 from comfyui_dci.nodes.host.trainer import train_concept
@@ -67,3 +69,19 @@ def test_a_prompt_without_the_concept_is_refused_before_training() -> None:
         watched(tiny("sd1"), PreviewPlan(1, "a cat"))
     with pytest.raises(UserInputError, match="preview_every must be between"):
         PreviewPlan(-1)
+
+
+def test_previews_are_drawn_by_the_network_in_training_and_no_other_is_made_or_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    base = tiny("sd1")
+    made, loaded, load, unet = [], [], comfy.model_management.load_models_gpu, networks.UNetModel
+    monkeypatch.setattr(networks, "UNetModel", lambda **config: made.append(1) or unet(**config))
+    monkeypatch.setattr(
+        comfy.model_management,
+        "load_models_gpu",
+        lambda models, *a, **k: loaded.extend(models) or load(models, *a, **k),
+    )
+    _, pictures = watched(base, PreviewPlan(1))
+    assert len(pictures) == 3 and len(made) == 1
+    assert {id(patcher) for patcher in loaded} == {id(base.vae.patcher)}

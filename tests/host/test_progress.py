@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from comfyui_dci.nodes.host import progress
 from comfyui_dci.nodes.host.progress import TrainingProgress
 
@@ -23,3 +24,17 @@ def test_loss_and_time_left_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("seconds, text", [(4.4, "4 s"), (61.0, "1 min 01 s"), (7325.0, "2 h 02 min")])
 def test_durations_are_read_easily(seconds: float, text: str) -> None:
     assert progress._duration(seconds) == text
+
+
+def test_the_memory_peak_of_this_run_is_told_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    peak = [9e9]  # of whatever ran before
+    monkeypatch.setattr(progress, "send_text", lambda text, node: told.append(text))
+    monkeypatch.setattr(progress.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(progress.torch.cuda, "reset_peak_memory_stats", lambda: peak.__setitem__(0, 0.0))
+    monkeypatch.setattr(progress.torch.cuda, "max_memory_allocated", lambda: peak[0])
+    monkeypatch.setattr(progress.comfy.model_management, "get_torch_device", lambda: torch.device("cuda"))
+    bar = TrainingProgress(2, "7")
+    peak[0] += 3.21e9
+    bar.on_step(1, 0.5)
+    assert told == ["step 1 of 2, loss 0.5000 (mean of last 1: 0.5000), peak 3.2 GB"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import comfy.model_management
@@ -16,8 +17,9 @@ from comfyui_dci.dci_core.training import ConceptTraining
 from comfyui_dci.dci_core.training_data import TextConditioning
 from comfyui_dci.dci_core.training_run import run_training
 from comfyui_dci.dci_core.training_settings import TrainingSettings
+from comfyui_dci.nodes.host import networks
 from comfyui_dci.nodes.host.networks import HostDenoiser
-from comfyui_dci.nodes.host.trainer import one_caption_each, train_concept
+from comfyui_dci.nodes.host.trainer import captions_from, one_caption_each, train_concept
 from comfyui_dci.nodes.host.training import TrainingInputs, prepare_training
 from comfyui_dci.nodes.host.weights import key_value_weights
 from scenes import encode, random_concept, scene
@@ -107,6 +109,46 @@ def test_training_prompts_are_encoded_as_the_host_encodes_them(family: str, clip
         assert ours.pooled is not None and torch.allclose(ours.pooled, pooled, atol=2e-5, rtol=1e-4)
     else:
         assert ours.pooled is None
+
+
+CAPTIONS = ["on a wooden table, in the sun", "", "outdoors"]
+
+
+@pytest.mark.parametrize("mode", ["ico", "custom_diffusion"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_captions_of_any_length_are_encoded_and_pooled_as_the_host_does_each(family: str, mode: str) -> None:
+    """Rows of one batch end at different places; the host encodes each alone."""
+    base = tiny(family)
+    training = prepared(base, replace(inputs(), captions=CAPTIONS), mode=mode)
+    with torch.inference_mode(False), torch.no_grad():
+        ours = training._reference_text(torch.tensor([2, 0, 1]))
+        contexts, learned = training.contexts, training.tokens
+    before = training.settings.prompt_scheme.prefix
+    for row, image in enumerate([2, 0, 1]):
+        with torch.inference_mode():
+            text = "dog " * before + "dog dog dog cat " + (". " if mode == "ico" else "") + CAPTIONS[image]
+            tokens = base.clip.tokenize(text)
+            for name, rows in tokens.items():
+                own = contexts[f"clip_{name}"][image].detach()
+                rows[0][1 : before + 4] = [(v, 1.0) for v in [*own[:before], *learned[f"clip_{name}"].detach()]]
+                if mode == "ico":
+                    rows[0][before + 5] = (own[-1], 1.0)
+            theirs, pooled = base.clip.encode_from_tokens(tokens, return_pooled=True)
+        assert torch.allclose(ours.context[row], theirs[0], atol=2e-5, rtol=1e-4)
+        if family == "sdxl":
+            assert ours.pooled is not None and torch.allclose(ours.pooled[row], pooled[0], atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_empty_captions_change_no_bit_and_others_do(family: str) -> None:
+    plain, losses = train(tiny(family), evaluate_every=2)
+    empty, same = train(tiny(family), replace(inputs(), captions=["", "", ""]), evaluate_every=2)
+    told, others = train(tiny(family), replace(inputs(), captions=CAPTIONS), evaluate_every=2)
+    assert losses == same and plain.info == empty.info and plain.info.settings["captions"] == 0
+    for ours, theirs in ((plain.key_value_deltas, empty.key_value_deltas), (plain.tokens, empty.tokens)):
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert others != losses and told.info.settings["captions"] == 2
+    assert told.info.history["evaluations"] != plain.info.history["evaluations"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -232,6 +274,12 @@ def test_cancelling_leaves_everything_as_it_was(error: type[BaseException]) -> N
         (TrainingInputs(pictures(), "cat " * 80), {}, "training prompt needs"),
         (TrainingInputs(pictures(), "cat", pictures(), ["a cat"] * 2), {}, "3 regularization images and 2 captions"),
         (TrainingInputs(pictures(), "cat", pictures()[:1], ["a cat " * 60]), {}, "longer than 75 tokens"),
+        (TrainingInputs(pictures(), "cat", captions=["a", "b"]), {}, "3 reference images and 2 captions"),
+        (
+            TrainingInputs(pictures(), "cat", captions=["", "sunny " * 71, ""]),
+            {},
+            "The caption 'sunny .* has 71 tokens; of the 77 that the text encoder takes, 69 are left",
+        ),
         (TrainingInputs(pictures(), "cat", resolution_px=100), {}, "multiple of 8"),
         (TrainingInputs([torch.rand(4, 4, 3)], "cat", resolution_px=64), {}, "at least 8 × 8"),
         (TrainingInputs([torch.full((16, 16, 3), float("nan"))], "cat", resolution_px=64), {}, "not finite"),
@@ -266,7 +314,39 @@ def test_captions_are_one_each_or_one_for_all() -> None:
         one_caption_each(["a cat"], 0, "cat")
 
 
+def test_captions_of_references_are_one_each_or_one_for_all_or_none() -> None:
+    assert (
+        captions_from(None, 2)
+        == captions_from([""], 2)
+        == captions_from(["", " \n"], 2)
+        == captions_from(["", ""], 5)
+        == []
+    )
+    assert captions_from([" in the sun\n\n"], 2) == ["in the sun"] * 2
+    assert captions_from(["in the sun\n\non grass\n"], 2) == ["in the sun", "on grass"]
+    assert captions_from(["in the sun\non grass", ""], 2) == ["in the sun on grass", ""]
+    assert captions_from(["on grass,\nin the sun"], 1) == ["on grass, in the sun"]
+    assert captions_from(["a\nb"], 3) == ["a", "b"], "left to be refused with both counts"
+
+
+def test_a_caption_that_names_the_subject_is_refused_with_what_to_write() -> None:
+    with pytest.raises(UserInputError, match='names the subject.*write only what is around .*such as "on a table"'):
+        train(tiny("sd1"), replace(inputs(), captions=["", "a photo of V* cat on a table", ""]))
+
+
 def test_a_concept_for_a_second_training_round_keeps_its_own_base() -> None:
     s = scene()
     concept, _ = train(Tiny(s.model, s.clip, s.base.vae))
     assert concept.info.base_hash == random_concept(s.base).info.base_hash
+
+
+def test_attention_in_training_is_torchs_own_which_has_a_backward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other backends (sage, flash, xformers) have none or part of one; the host's own choice must not be asked."""
+    import comfy.ldm.modules.attention as host_attention
+
+    calls, real = [], networks.attention_pytorch
+    monkeypatch.setattr(networks, "attention_pytorch", lambda *given, **rest: calls.append(1) or real(*given, **rest))
+    training = prepared(tiny("sd1"))
+    outside_inference(training.step)
+    blocks = [m for m in training.denoiser.unet.modules() if isinstance(m, host_attention.BasicTransformerBlock)]
+    assert len(calls) == 2 * len(blocks) > 0

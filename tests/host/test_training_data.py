@@ -132,3 +132,23 @@ def test_only_folders_inside_the_input_folder_are_read(tmp_path: Path, monkeypat
     before = fingerprint(tmp_path / "input" / "pets")
     Image.new("RGB", (8, 8)).save(tmp_path / "input" / "pets" / "a.png")
     assert fingerprint(tmp_path / "input" / "pets") != before
+
+
+def test_flipping_adds_each_image_as_the_vae_sees_it_mirrored() -> None:
+    base = tiny("sd1")
+    flipped = prepared(base)
+    plain, mirrored = (
+        prepared(base, flip=False),
+        prepared(base, replace(inputs(), images=[i.flip(1) for i in pictures()]), flip=False),
+    )
+    assert flipped.references.latents.shape == (3, 2, 4, 8, 8) and plain.references.latents.shape == (3, 1, 4, 8, 8)
+    for variant, expected in enumerate((plain, mirrored)):
+        assert torch.allclose(flipped.references.latents[:, variant], expected.references.latents[:, 0], atol=1e-5)
+
+
+def test_every_image_is_encoded_once_and_the_steps_use_the_latents(monkeypatch: pytest.MonkeyPatch) -> None:
+    base = tiny("sd1")
+    encode, encoded = base.vae.encode, []
+    monkeypatch.setattr(base.vae, "encode", lambda pixels: encoded.append(len(pixels)) or encode(pixels))
+    train(base, inputs(regularized=True), steps=6, evaluate_every=2)
+    assert encoded == [2] * 5, "three photographs and two class images, each with its mirror image"

@@ -12,6 +12,7 @@ from comfyui_dci.dci_core.concept_file import load_concept, save_concept
 from comfyui_dci.dci_core.training_run import run_training
 from comfyui_dci.dci_core.training_settings import TrainingSettings
 from comfyui_dci.nodes.host.applying import apply_concept
+from comfyui_dci.nodes.host.description import ConceptMaker
 from comfyui_dci.nodes.host.networks import HostDenoiser
 from comfyui_dci.nodes.host.weights import key_value_weights, patched_weight
 from scenes import encode
@@ -167,6 +168,8 @@ def test_fp16_trains_with_loss_scaling() -> None:
     training = prepared(tiny("sd1"), precision="fp16")
     before = {name: value.detach().clone() for name, value in training.parameters().items()}
     assert training.scaler.is_enabled() and training.scaler.get_scale() > 1
+    assert {value.dtype for value in training.parameters().values()} == {torch.float32}
+    assert training.denoiser.unet.out[2].weight.dtype == torch.float16
     outside_inference(lambda: run_training(training, lambda step, loss: None))
     assert all(torch.isfinite(value).all() for value in training.parameters().values())
     assert any(not torch.equal(value, before[name]) for name, value in training.parameters().items())
@@ -176,7 +179,16 @@ def test_regularization_is_evaluated_as_drift() -> None:
     concept, _ = train(tiny("sd1"), inputs(regularized=True), evaluate_every=2)
     history = concept.info.history
     assert [entry["step"] for entry in history["evaluations"]] == [2.0, 3.0]
-    assert all(entry["drift"] > 0 for entry in history["evaluations"]) and history["best_step"] in (2, 3)
+    assert all(entry["drift"] > 0 for entry in history["evaluations"])
+    assert history["best_step"] in (2, 3)
+
+
+def test_the_best_step_is_marked_in_the_metadata() -> None:
+    base = tiny("sd1")
+    training = prepared(base)
+    training.evaluations = [{"step": step, "loss": loss} for step, loss in ((1.0, 0.5), (2.0, 0.1), (3.0, 0.3))]
+    info = ConceptMaker(base.model, inputs(), training.settings, "V*", False, "")(training).info
+    assert info.history["best_step"] == 2 and info.history["evaluations"] == training.evaluations
 
 
 def test_a_low_rank_file_is_a_lora_for_the_stock_loader(tmp_path: Any) -> None:

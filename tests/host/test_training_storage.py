@@ -14,12 +14,14 @@ import torch
 from comfyui_dci.dci_core.concept import Concept
 from comfyui_dci.dci_core.concept_file import load_concept
 from comfyui_dci.dci_core.errors import UserInputError
+from comfyui_dci.dci_core.ico import ICOScheme
 from comfyui_dci.dci_core.training_run import CheckpointPlan
+from comfyui_dci.dci_core.training_settings import TrainingSettings
 from comfyui_dci.nodes.host import description, trainer
 from comfyui_dci.nodes.host.applying import apply_concept
 from comfyui_dci.nodes.host.description import key_of
 from comfyui_dci.nodes.host.trainer import Storage, folder_name, train_concept
-from comfyui_dci.nodes.host.training import TrainingInputs
+from comfyui_dci.nodes.host.training import Crop, TrainingInputs
 from scenes import random_concept
 from test_training import inputs, pictures, settings
 from tiny import Tiny, tiny
@@ -70,6 +72,18 @@ def test_the_finished_concept_is_on_disk_before_it_is_returned_and_reused(base: 
     anew, all_steps = train(base, tmp_path, reuse=False)
     assert all_steps == [1, 2, 3]
     assert_same(anew, first)
+
+
+def test_a_finished_run_leaves_concepts_only_also_when_killed_before_it_had_tidied_up(
+    base: Tiny, tmp_path: Path
+) -> None:
+    train(base, tmp_path, steps=4)
+    (folder,) = tmp_path.iterdir()
+    left = {"finished.safetensors", "step_000003.safetensors", "step_000004.safetensors"}
+    assert {file.name for file in folder.iterdir()} == left
+    (folder / "step_000004.resume").write_bytes(b"the optimiser's state")
+    assert train(base, tmp_path, steps=4)[1] == []
+    assert {file.name for file in folder.iterdir()} == left
 
 
 @pytest.mark.parametrize("error", [comfy.model_management.InterruptProcessingException, KeyboardInterrupt, ValueError])
@@ -147,6 +161,11 @@ def variants() -> dict[str, Callable[[dict[str, Any]], Any]]:
             model, _ = apply_concept(call["base"].model, call["base"].clip, concept, 0.5)
         call["base"] = Tiny(model, call["base"].clip, call["base"].vae)
 
+    def lora_on_clip(call: dict[str, Any]) -> None:
+        clip, name = call["base"].clip.clone(), "clip_l.transformer.text_model.encoder.layers.0.mlp.fc1.weight"
+        assert clip.add_patches({name: ("diff", (torch.ones(128, 64),))}) == [name]
+        call["base"] = Tiny(call["base"].model, clip, call["base"].vae)
+
     def clip_skip(call: dict[str, Any]) -> None:
         clip = call["base"].clip.clone()
         clip.clip_layer(-2)
@@ -160,6 +179,7 @@ def variants() -> dict[str, Callable[[dict[str, Any]], Any]]:
         "caption": lambda call: call.update(
             inputs=replace(inputs(regularized=True), regularization_captions=["a", "b"])
         ),
+        "image caption": lambda call: call.update(inputs=replace(inputs(), captions=["", "outdoors", ""])),
         "resolution": lambda call: call.update(inputs=replace(inputs(), resolution_px=128)),
         "seed": lambda call: call.update(settings=settings(seed=6)),
         "steps": lambda call: call.update(settings=settings(steps=4)),
@@ -167,6 +187,8 @@ def variants() -> dict[str, Callable[[dict[str, Any]], Any]]:
         "rate": lambda call: call.update(settings=settings(token_learning_rate=1e-4)),
         "placeholder": lambda call: call.update(placeholder="my-cat*"),
         "contexts": lambda call: call.update(keep_contexts=True),
+        "masks": lambda call: call.update(inputs=replace(inputs(), masks=[torch.ones(64, 72)] * 3)),
+        "crop": lambda call: call.update(inputs=replace(inputs(), crop=Crop.BUCKETS)),
         "model": lambda call: call.update(base=Tiny(tiny("sd1", seed=1).model, call["base"].clip, call["base"].vae)),
         "clip": lambda call: call.update(base=Tiny(call["base"].model, tiny("sd1", seed=1).clip, call["base"].vae)),
         "vae": lambda call: call.update(base=Tiny(call["base"].model, call["base"].clip, tiny("sd1", seed=1).vae)),
@@ -174,6 +196,7 @@ def variants() -> dict[str, Callable[[dict[str, Any]], Any]]:
             base=Tiny(tiny("sd1", v_prediction=True).model, call["base"].clip, call["base"].vae)
         ),
         "lora": lora,
+        "lora on clip": lora_on_clip,
         "clip skip": clip_skip,
     }
 
@@ -193,11 +216,31 @@ def test_the_key_covers(base: Tiny, name: str) -> None:
     assert key(base, variants()[name]) != key(base)
 
 
+OTHER_SETTINGS: dict[str, Any] = {
+    "scheme": ICOScheme(2, 2, 2), "steps": 4, "batch_size": 1, "learning_rate": 2e-3, "context_learning_rate": 2e-2,
+    "flip": False, "seed": 6, "token_learning_rate": 1e-4, "mode": "key_value", "rank": 2, "optimizer": "adamw_8bit",
+    "schedule": "cosine", "warmup_steps": 1, "accumulation_steps": 2, "max_gradient_norm": 1.0, "min_snr_gamma": 5.0,
+    "noise_offset": 0.1, "ema_decay": 0.9, "prior_loss_weight": 0.5, "precision": "bf16", "gradient_checkpointing": True,
+    "evaluate_every": 3, "stop_after": 1,
+}  # fmt: skip
+
+
+def test_the_key_covers_every_setting(base: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(OTHER_SETTINGS) == set(TrainingSettings.__dataclass_fields__)
+    monkeypatch.setattr(description, "model_facts", lambda *given: {})  # they do not change here, and take long
+    usual = {"evaluate_every": 2}  # stop_after needs it
+    keys = {key(base, lambda call: call.update(settings=settings(**usual)))}
+    for name, value in OTHER_SETTINGS.items():
+        keys.add(key(base, lambda call: call.update(settings=settings(**{**usual, name: value}))))  # noqa: B023
+    assert len(keys) == 1 + len(OTHER_SETTINGS)
+
+
 def test_the_key_covers_the_code_and_nothing_that_does_not_matter(base: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     before = key(base)
     with torch.inference_mode():
         comfy.model_management.load_models_gpu([base.model])
     assert key(tiny("sd1")) == key(base) == before
+    assert key(base, lambda call: call.update(inputs=replace(inputs(), captions=["", "", ""]))) == before
     monkeypatch.setattr(description, "VERSION", "9.9.9")
     assert key(base) != before
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -50,14 +50,14 @@ class ToyEncoder:
     def __init__(self, names: tuple[str, ...], draw: Callable[..., Tensor], pooled: bool) -> None:
         self.weights = {name: draw(WIDTH, WIDTH) for name in names}
         self.pooled = pooled
-        self.seen: list[tuple[dict[str, Tensor], int]] = []
+        self.seen: list[tuple[dict[str, Tensor], list[int]]] = []
 
-    def __call__(self, prompts: Mapping[str, Tensor], end_position: int) -> TextConditioning:
-        self.seen.append(({name: prompt.detach().clone() for name, prompt in prompts.items()}, end_position))
+    def __call__(self, prompts: Mapping[str, Tensor], end_positions: Sequence[int]) -> TextConditioning:
+        self.seen.append(({name: prompt.detach().clone() for name, prompt in prompts.items()}, list(end_positions)))
         order = torch.arange(1, LENGTH + 1, dtype=torch.float64)[:, None]
         encoded = [torch.tanh(prompts[n] @ w).cumsum(dim=1) / order for n, w in self.weights.items()]
         context = torch.cat(encoded, dim=-1)
-        return TextConditioning(context, context[:, end_position] if self.pooled else None)
+        return TextConditioning(context, context[range(len(context)), end_positions] if self.pooled else None)
 
 
 def toy(
@@ -68,6 +68,7 @@ def toy(
     class_images: int = 0,
     pooled: bool = False,
     prediction: Prediction = Prediction.EPSILON,
+    captions: Mapping[str, Sequence[Tensor]] | None = None,
 ) -> ConceptTraining:
     """Build the same run each time."""
     settings = settings or toy_settings()
@@ -92,7 +93,7 @@ def toy(
         regularization = RegularizationSet(draw(class_images, variants, CHANNELS, 2, 2), text=text)
     sigmas = torch.linspace(0.1, 5.0, TIMESTEPS, dtype=torch.float64)
     return ConceptTraining(
-        settings, denoiser, encoder, sigmas, prediction, words, tokens, contexts, references, regularization
+        settings, denoiser, encoder, sigmas, prediction, words, tokens, contexts, references, regularization, captions
     )
 
 
