@@ -11,6 +11,7 @@ import torch
 from comfyui_dci.dci_core.concept_file import load_concept, save_concept
 from comfyui_dci.dci_core.training_run import run_training
 from comfyui_dci.dci_core.training_settings import TrainingSettings
+from comfyui_dci.nodes.host import networks
 from comfyui_dci.nodes.host.applying import apply_concept
 from comfyui_dci.nodes.host.networks import HostDenoiser
 from comfyui_dci.nodes.host.weights import key_value_weights, patched_weight
@@ -123,6 +124,20 @@ def test_gradient_checkpointing_gives_the_same_bits_and_recomputes(family: str) 
     assert losses == same
     assert all(torch.equal(plain.key_value_deltas[name], delta) for name, delta in saving.key_value_deltas.items())
     assert all(torch.equal(plain.tokens[name], vectors) for name, vectors in saving.tokens.items())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_keeping_less_gives_the_same_bits(family: str, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = tiny(family)
+    lean, losses = train(base, precision=precision)
+    less = saved_bytes(base, precision=precision)
+    monkeypatch.setattr(networks, "_keep_less_for_backward", lambda unet: None)
+    usual, same = train(base, precision=precision)
+    assert losses == same
+    assert all(torch.equal(usual.key_value_deltas[name], delta) for name, delta in lean.key_value_deltas.items())
+    assert all(torch.equal(usual.tokens[name], vectors) for name, vectors in lean.tokens.items())
+    assert less < saved_bytes(base, precision=precision)
 
 
 def saved_bytes(base: Tiny, **changes: Any) -> int:
