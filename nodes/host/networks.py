@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -180,9 +181,9 @@ def _gated(projection: nn.Module, x: Tensor) -> Tensor:
 def _recompute_in_backward(unet: nn.Module) -> None:
     for module in unet.modules():
         if isinstance(module, BasicTransformerBlock | ResBlock):
-            module.forward = functools.partial(
-                checkpoint, module.forward, use_reentrant=False, preserve_rng_state=False
-            )
+            # a module that held itself would keep the copy in memory after the run
+            forward = functools.partial(type(module).forward, weakref.proxy(module))
+            module.forward = functools.partial(checkpoint, forward, use_reentrant=False, preserve_rng_state=False)
 
 
 def _compute_dtype(precision: Precision, device: torch.device) -> torch.dtype:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import comfy.sd
@@ -160,6 +162,21 @@ def saved_bytes(base: Tiny, **changes: Any) -> int:
 def test_gradient_checkpointing_keeps_less_for_the_backward_pass() -> None:
     base = tiny("sd1")
     assert saved_bytes(base, gradient_checkpointing=True) < 0.6 * saved_bytes(base)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_private_copy_is_freed_with_the_run(checkpointing: bool) -> None:
+    training = prepared(tiny("sd1"), gradient_checkpointing=checkpointing)
+    outside_inference(training.step)
+    assert isinstance(training.denoiser, HostDenoiser)
+    modules = [weakref.ref(module) for module in training.denoiser.unet.modules()]
+    gc.collect()
+    gc.disable()
+    try:
+        del training
+        assert all(module() is None for module in modules)
+    finally:
+        gc.enable()
 
 
 def test_bf16_keeps_the_frozen_network_in_bf16_and_masters_in_float32() -> None:
