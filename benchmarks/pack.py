@@ -25,7 +25,7 @@ _SD1 = {
 
 
 def load_pack(cpu: bool) -> ModuleType:
-    """Return the pack, with ComfyUI importable.
+    """Return the pack, with ComfyUI importable; without a GPU it runs on the CPU in any case.
 
     Raises:
         SystemExit: COMFYUI_PATH is not set.
@@ -35,8 +35,9 @@ def load_pack(cpu: bool) -> ModuleType:
         raise SystemExit("Set COMFYUI_PATH to a ComfyUI folder.")
     sys.path[:] = [folder, *(entry for entry in sys.path if Path(entry or ".").resolve() != ROOT)]
     import comfy.cli_args
+    import torch
 
-    comfy.cli_args.args.cpu = cpu
+    comfy.cli_args.args.cpu = cpu or not torch.cuda.is_available()
     spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -59,7 +59,9 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         started = time.perf_counter()
         runs = {"plain": prepare_training(*base, inputs, variants["plain"])}
         preparing = time.perf_counter() - started - encoding
-        runs |= {name: prepare_training(*base, inputs, some) for name, some in variants.items() if name != "plain"}
+        for name in variants.keys() - runs.keys():
+            runs[name] = prepare_training(*base, inputs, variants[name])
+            _share_frozen_weights(runs["plain"], runs[name])
     times = _times(runs, given.rounds)
     forward = times.pop("forward")
     text = {name: times.pop(f"text {name}") for name in runs}
@@ -77,6 +79,14 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         "peak_gb_beyond_weights": _peaks(runs),
         "files": _files(runs["plain"]),
     }
+
+
+def _share_frozen_weights(one: Any, other: Any) -> None:
+    """Let a run read another's frozen UNet weights, so that the three runs fit beside each other."""
+    frozen = dict(one.denoiser.unet.named_parameters())
+    for name, parameter in other.denoiser.unet.named_parameters():
+        if not parameter.requires_grad and not frozen[name].requires_grad:
+            parameter.data = frozen[name].data
 
 
 def _times(runs: dict[str, Any], rounds: int) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,13 +13,14 @@ import comfy.model_management
 import comfy.ops
 import torch
 import torch.nn.functional as F
-from comfy.ldm.modules.attention import BasicTransformerBlock, attention_pytorch
+from comfy.ldm.modules.attention import GEGLU, BasicTransformerBlock, attention_pytorch
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ...dci_core.clip_text import ClipTextTransformer
 from ...dci_core.errors import UserInputError
+from ...dci_core.frozen_layers import frozen_conv2d, gated_gelu
 from ...dci_core.training import detach_first_token
 from ...dci_core.training_data import TextConditioning
 from ...dci_core.training_settings import Precision, TrainingSettings
@@ -64,6 +66,7 @@ class HostDenoiser:
             self.key_values |= {f"{name}{part}": parameter for part, parameter in trained.items()}
             if name.endswith(KEY_VALUE_NAMES):
                 module.register_forward_hook(lambda _module, _inputs, output: detach_first_token(output))
+        _keep_less_for_backward(self.unet)
         if settings.gradient_checkpointing:
             _recompute_in_backward(self.unet)
 
@@ -161,12 +164,26 @@ def _low_rank(module: nn.Module, rank: int, generator: torch.Generator) -> dict[
     return {DOWN: down, UP: up}
 
 
+def _keep_less_for_backward(unet: nn.Module) -> None:
+    """Let frozen convolutions and gated activations keep less for the backward pass, at the same results."""
+    for module in unet.modules():
+        if isinstance(module, nn.Conv2d) and module.groups == 1 and module.padding_mode == "zeros":
+            how = {"stride": module.stride, "padding": module.padding, "dilation": module.dilation}
+            module._conv_forward = functools.partial(frozen_conv2d, **how)
+        elif isinstance(module, GEGLU):
+            module.forward = functools.partial(_gated, module.proj)
+
+
+def _gated(projection: nn.Module, x: Tensor) -> Tensor:
+    return gated_gelu(projection(x))
+
+
 def _recompute_in_backward(unet: nn.Module) -> None:
     for module in unet.modules():
         if isinstance(module, BasicTransformerBlock | ResBlock):
-            module.forward = functools.partial(
-                checkpoint, module.forward, use_reentrant=False, preserve_rng_state=False
-            )
+            # a module that held itself would keep the copy in memory after the run
+            forward = functools.partial(type(module).forward, weakref.proxy(module))
+            module.forward = functools.partial(checkpoint, forward, use_reentrant=False, preserve_rng_state=False)
 
 
 def _compute_dtype(precision: Precision, device: torch.device) -> torch.dtype:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import comfy.sd
@@ -11,6 +13,7 @@ import torch
 from comfyui_dci.dci_core.concept_file import load_concept, save_concept
 from comfyui_dci.dci_core.training_run import run_training
 from comfyui_dci.dci_core.training_settings import TrainingSettings
+from comfyui_dci.nodes.host import networks
 from comfyui_dci.nodes.host.applying import apply_concept
 from comfyui_dci.nodes.host.description import ConceptMaker
 from comfyui_dci.nodes.host.networks import HostDenoiser
@@ -126,6 +129,20 @@ def test_gradient_checkpointing_gives_the_same_bits_and_recomputes(family: str) 
     assert all(torch.equal(plain.tokens[name], vectors) for name, vectors in saving.tokens.items())
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_keeping_less_gives_the_same_bits(family: str, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = tiny(family)
+    lean, losses = train(base, precision=precision)
+    less = saved_bytes(base, precision=precision)
+    monkeypatch.setattr(networks, "_keep_less_for_backward", lambda unet: None)
+    usual, same = train(base, precision=precision)
+    assert losses == same
+    assert all(torch.equal(usual.key_value_deltas[name], delta) for name, delta in lean.key_value_deltas.items())
+    assert all(torch.equal(usual.tokens[name], vectors) for name, vectors in lean.tokens.items())
+    assert less < saved_bytes(base, precision=precision)
+
+
 def saved_bytes(base: Tiny, **changes: Any) -> int:
     """Return how much autograd keeps for the backward pass of one step."""
     training = prepared(base, **changes)
@@ -146,6 +163,21 @@ def saved_bytes(base: Tiny, **changes: Any) -> int:
 def test_gradient_checkpointing_keeps_less_for_the_backward_pass() -> None:
     base = tiny("sd1")
     assert saved_bytes(base, gradient_checkpointing=True) < 0.6 * saved_bytes(base)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_private_copy_is_freed_with_the_run(checkpointing: bool) -> None:
+    training = prepared(tiny("sd1"), gradient_checkpointing=checkpointing)
+    outside_inference(training.step)
+    assert isinstance(training.denoiser, HostDenoiser)
+    modules = [weakref.ref(module) for module in training.denoiser.unet.modules()]
+    gc.collect()
+    gc.disable()
+    try:
+        del training
+        assert all(module() is None for module in modules)
+    finally:
+        gc.enable()
 
 
 def test_bf16_keeps_the_frozen_network_in_bf16_and_masters_in_float32() -> None:
