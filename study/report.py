@@ -38,7 +38,7 @@ from study.plan import (
     dci_name,
     prompts_for,
 )  # fmt: skip
-from study.statistics import Array, bootstrap, curve_gap, verdict
+from study.statistics import REACH, Array, bootstrap, curve_gap, verdict
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
 PAGE = RESULTS.with_suffix(".md")
@@ -199,8 +199,8 @@ def references(trial: Trial = USUAL_RATE) -> dict[str, list[Setting]]:
 def _claims(results: Results, trial: Trial) -> str:
     return f"""## Does the curve of DCI lie above the others? {trial.edited.name} at {trial.edited_at} steps
 
-Mean difference of editability at equal fidelity, DCI (λ from -2 to 2) minus the other, where both curves reach; the other
-curve is taken as straight between its points. "Scenes" counts the prompts for a context or a second object alone: the
+Mean difference of editability at equal fidelity, DCI (λ from -2 to 2) minus the other. The other curve is taken as straight
+between its points, and up to {REACH} of fidelity beyond its most faithful one as no worse than there, which favours it. "Scenes" counts the prompts for a context or a second object alone: the
 others ask for another colour or style, so what makes the subject itself must change.
 
 {_as_markdown(_gaps(results, trial))}

@@ -9,11 +9,15 @@ from numpy.typing import NDArray
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
+REACH = 0.05  # of fidelity
 Array = NDArray[np.float64]
 
 
 def curve_gap(curve: Array, reference: Array) -> float:
     """How far a curve lies above another one: the mean difference of editability at equal fidelity.
+
+    Up to `REACH` beyond its most faithful point a reference counts with its editability there: what makes it more faithful
+    still lowers editability, so this favours the reference.
 
     Args:
         curve: [n, 2], points of (fidelity, editability), any order.
@@ -23,7 +27,7 @@ def curve_gap(curve: Array, reference: Array) -> float:
         Mean over those of `curve`'s points whose fidelity `reference` reaches; NaN if there is none.
     """
     ordered = reference[np.argsort(reference[:, 0])]
-    inside = (curve[:, 0] >= ordered[0, 0]) & (curve[:, 0] <= ordered[-1, 0])
+    inside = (curve[:, 0] >= ordered[0, 0]) & (curve[:, 0] <= ordered[-1, 0] + REACH)
     if not inside.any():
         return float("nan")
     expected = np.interp(curve[inside, 0], ordered[:, 0], ordered[:, 1])

@@ -76,8 +76,11 @@ def test_the_gap_between_curves_by_hand() -> None:
     above = np.array([[0.25, 0.85], [0.5, 0.6]])
     assert curve_gap(above, reference) == pytest.approx(0.1)
     assert curve_gap(reference, reference) == 0.0
-    assert curve_gap(np.array([[0.5, 0.2], [1.5, 9.0]]), reference) == pytest.approx(-0.3)  # the second is out of reach
-    assert np.isnan(curve_gap(np.array([[2.0, 2.0]]), reference))
+    assert curve_gap(np.array([[0.5, 0.2], [-0.5, 9.0]]), reference) == pytest.approx(
+        -0.3
+    )  # the second is out of reach
+    assert curve_gap(np.array([[1.04, 0.25]]), reference) == pytest.approx(0.25)  # just beyond, its last point counts
+    assert np.isnan(curve_gap(np.array([[-1.0, 2.0], [1.06, 2.0]]), reference))
 
 
 def test_the_interval_holds_the_mean_and_shrinks_with_more_concepts() -> None:
