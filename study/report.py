@@ -276,4 +276,5 @@ def _draw(axes: Any, curves: dict[str, Array | None]) -> None:
             axes.plot(mean[:, 0], mean[:, 1], "o-" if name.startswith("DCI") else "s--", label=name, markersize=4)
     axes.set(xlabel="fidelity", ylabel="editability")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    if axes.lines:
+        axes.legend(fontsize=8)

@@ -31,7 +31,7 @@ def test_the_pack_is_loaded_once() -> None:
 
 
 def test_a_run_keeps_every_checkpoint_and_runs_once(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(study.studio, "CHECKPOINTS", CHECKPOINTS)
+    monkeypatch.setattr(study.studio, "checkpoints_of", lambda method: CHECKPOINTS)
     first, second = (studio.fine_tune(STUDIED[0], EDITED, steps) for steps in CHECKPOINTS)
     assert first != second and first.is_file() and second.is_file()
     written = second.stat().st_mtime_ns
@@ -52,7 +52,7 @@ def test_a_run_keeps_every_checkpoint_and_runs_once(studio: Studio, monkeypatch:
 def test_every_way_to_sample_draws_and_is_judged(
     studio: Studio, how: Sampling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(study.studio, "CHECKPOINTS", CHECKPOINTS)
+    monkeypatch.setattr(study.studio, "checkpoints_of", lambda method: CHECKPOINTS)
     monkeypatch.setattr(study.studio, "STEPS", 4)
     concept, prompt = STUDIED[0], prompts_for(STUDIED[0])[0]
     trained = studio.fine_tune(concept, EDITED, 2)
@@ -82,9 +82,12 @@ def test_the_report_says_what_is_missing_and_draws_what_is_there(
             ledger.write(Cell(concept, method, steps, sampling, SEEDS[0]), rows)
     write_report(tmp_path)
     page = (tmp_path / "results.md").read_text()
-    assert "| ICO (1,1,3) | 50 | plain | 1 | 0.0" in page and "| alternatives |" not in page and "missing" in page
+    assert "| ICO (1,1,3) | 100 | plain | 1 | 0.1" in page and "| alternatives |" not in page and "missing" in page
     assert "| 0.5 | +0.010 (+0.010 … +0.010) | -0.010 (-0.010 … -0.010) |" in page  # one place, 0.01, a unit of λ
     assert "| 0.5 | ICO (1,1,3) over its steps | no fidelity in common |" in page
     assert (tmp_path / "results" / "curves.png").read_bytes().startswith(b"\x89PNG")
     table = (tmp_path / "results" / "finetuning.csv").read_text().splitlines()
-    assert len(table) == 1 + len(figure.methods) * len(figure.steps) and "0.92" in table[1]
+    assert (
+        len(table) == 1 + len(figure.methods) * len(figure.steps)
+        and ",0.14 (0.12 … 0.15),0.86 (0.85 … 0.88),," in table[1]
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import weakref
 from typing import Any
 
@@ -11,6 +12,7 @@ import comfy.utils
 import pytest
 import torch
 from comfyui_dci.dci_core.concept_file import load_concept, save_concept
+from comfyui_dci.dci_core.training import ConceptTraining
 from comfyui_dci.dci_core.training_run import run_training
 from comfyui_dci.dci_core.training_settings import TrainingSettings
 from comfyui_dci.nodes.host import networks
@@ -188,12 +190,19 @@ def test_bf16_keeps_the_frozen_network_in_bf16_and_masters_in_float32() -> None:
     trained = {f"{name.removeprefix('diffusion_model.')}.weight" for name in training.denoiser.key_values}
     assert {dtype for name, dtype in dtypes.items() if name not in trained} == {torch.bfloat16}
     assert {dtypes[name] for name in trained} == {torch.float32}
-    exact, _ = train(base, learning_rate=1e-3)
-    rough, losses = train(base, precision="bf16", learning_rate=1e-3)
-    assert all(torch.isfinite(torch.tensor(losses)))
-    name = next(iter(exact.key_value_deltas))
-    cosine = torch.cosine_similarity(exact.key_value_deltas[name].flatten(), rough.key_value_deltas[name].flatten(), 0)
-    assert cosine > 0.8, "deltas of three Adam steps in bf16 must point where those in fp32 point"
+    rough, exact = (first_gradient(prepared(base, precision=precision)) for precision in ("bf16", "fp32"))
+    assert torch.cosine_similarity(rough, exact, 0) > 0.99, "a gradient in bf16 must point where that in fp32 points"
+
+
+def first_gradient(training: ConceptTraining) -> torch.Tensor:
+    """The gradient of K and V in the up-sampling half at the first batch, as one vector.
+
+    The other half is reached through this tiny network's 1 x 1 maps, where a group norm over two numbers turns a
+    rounding into a change of sign.
+    """
+    assert math.isfinite(outside_inference(training._accumulate_gradients))
+    gradients = {name: value.grad for name, value in training.parameters().items() if ".output_blocks." in name}
+    return torch.cat([gradient.flatten() for gradient in gradients.values() if gradient is not None])
 
 
 def test_fp16_trains_with_loss_scaling() -> None:
