@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,28 +66,31 @@ class Results:
             if all(Cell(concept, method, steps, sampling, seed) in ledger for concept, ledger in self.ledgers.items())
         ]
 
-    def points(self, method: Method, steps: int, sampling: Sampling, kinds: Collection[str] = KINDS) -> Array | None:
-        """Mean (fidelity, editability) of each concept, [concepts, 2]; None when no seed is complete.
+    def shared_seeds(self, settings: Iterable[Setting]) -> list[int]:
+        """The seeds that all settings with any finished seed have, so that what is compared has the same noises."""
+        finished = [set(seeds) for setting in settings if (seeds := self.seeds(*setting))]
+        return sorted(set.intersection(*finished)) if finished else []
+
+    def points(self, setting: Setting, seeds: Sequence[int], kinds: Collection[str] = KINDS) -> Array | None:
+        """Mean (fidelity, editability) of each concept, [concepts, 2]; None when a seed is missing, or no seed given.
 
         Args:
-            method: of fine-tuning.
-            steps: checkpoint.
-            sampling: with it.
+            setting: method of fine-tuning, checkpoint, sampling.
+            seeds: whose pictures count.
             kinds: of the prompts that count.
         """
-        seeds = self.seeds(method, steps, sampling)
-        if not seeds:
+        if not seeds or not set(seeds) <= set(self.seeds(*setting)):
             return None
         means = []
         for concept, ledger in self.ledgers.items():
-            rows = [row for seed in seeds for row in ledger.read(Cell(concept, method, steps, sampling, seed))]
+            rows = [row for seed in seeds for row in ledger.read(Cell(concept, *setting, seed))]
             scores = [row.score for row in rows if row.kind in kinds]
             means.append([np.mean([one.fidelity for one in scores]), np.mean([one.editability for one in scores])])
         return np.array(means)
 
-    def curve(self, settings: Sequence[Setting], kinds: Collection[str] = KINDS) -> Array | None:
+    def curve(self, settings: Iterable[Setting], seeds: Sequence[int], kinds: Collection[str] = KINDS) -> Array | None:
         """Points of several settings, [concepts, settings, 2]; None when one is missing."""
-        found = [self.points(*setting, kinds) for setting in settings]
+        found = [self.points(setting, seeds, kinds) for setting in settings]
         return (
             None if any(points is None for points in found) else np.stack([p for p in found if p is not None], axis=1)
         )
@@ -117,7 +120,7 @@ Written by `python study/run.py`; no figure was chosen by hand. What it means: [
 
 {len(STUDIED)} subjects that the demo model has never seen (in brackets: class noun, difficulty 1 … 3): {concepts}.
 {prompts} prompts each ({", ".join(KINDS)}); {PICTURES} pictures a prompt and seed, from the noises that the seeds {SEEDS} give, the
-same for every setting; the column "seeds" says which are finished. Training seed {TRAINING_SEED}, {BATCH} references and as many class
+same for every setting; the column "seeds" says which count: those finished for everything that is compared. Training seed {TRAINING_SEED}, {BATCH} references and as many class
 images a step. Learning rates of K, V and `[T]`: {LEARNING_RATE:g}, and {HIGH_LEARNING_RATE:g} where a method's name says so; textual inversion
 {TOKEN_LEARNING_RATE:g}; `[I]` {CONTEXT_RATE_FACTOR:g} times as much. Sampling: 20 steps of euler, normal schedule, cfg 5, 128 x 128 pixels.
 
@@ -131,24 +134,24 @@ def _table(results: Results, figure: Figure) -> list[list[str]]:
         ["method", "steps", "sampling", "seeds", "fidelity", "editability", "fidelity against plain",
          "editability against plain", *(f"{kind}: {axis}" for kind in KINDS for axis in AXES)]
     ]  # fmt: skip
-    for method in figure.methods:
-        for steps in figure.steps:
-            plain = results.points(method, steps, PLAIN)
-            for sampling in figure.samplings:
-                line = [method.name, str(steps), sampling.name]
-                points = results.points(method, steps, sampling)
-                if points is None or plain is None:
-                    lines.append([*line, *["missing"] * (len(lines[0]) - len(line))])
-                    continue
-                line.append(" ".join(map(str, results.seeds(method, steps, sampling))))
-                line += [_with_interval(points[:, axis]) for axis in (0, 1)]
-                line += [
-                    "" if sampling == PLAIN else _with_interval(points[:, axis] - plain[:, axis], "+.2f")
-                    for axis in (0, 1)
-                ]
-                of_kinds = [results.points(method, steps, sampling, (kind,)) for kind in KINDS]
-                line += [f"{value:.2f}" for one in of_kinds if one is not None for value in one.mean(axis=0)]
-                lines.append(line)
+    checkpoints = [(method, steps) for method in figure.methods for steps in figure.steps]
+    seeds = results.shared_seeds((*one, sampling) for one in checkpoints for sampling in (PLAIN, *figure.samplings))
+    for method, steps in checkpoints:
+        plain = results.points((method, steps, PLAIN), seeds)
+        for sampling in figure.samplings:
+            line = [method.name, str(steps), sampling.name]
+            points = results.points((method, steps, sampling), seeds)
+            if points is None or plain is None:
+                lines.append([*line, *["missing"] * (len(lines[0]) - len(line))])
+                continue
+            line.append(" ".join(map(str, seeds)))
+            line += [_with_interval(points[:, axis]) for axis in (0, 1)]
+            line += [
+                "" if sampling == PLAIN else _with_interval(points[:, axis] - plain[:, axis], "+.2f") for axis in (0, 1)
+            ]
+            of_kinds = [results.points((method, steps, sampling), seeds, (kind,)) for kind in KINDS]
+            line += [f"{value:.2f}" for one in of_kinds if one is not None for value in one.mean(axis=0)]
+            lines.append(line)
     return lines
 
 
@@ -216,9 +219,10 @@ def _gaps(results: Results, trial: Trial) -> list[list[str]]:
     table = [["T_a", "against", "all prompts", "DCI is", "scenes", "DCI is"]]
     for fraction in FRACTIONS:
         for name, reference in references(trial).items():
-            line = [f"{fraction:g}", name]
+            line, curve = [f"{fraction:g}", name], dci_curve(fraction, trial)
+            seeds = results.shared_seeds([*curve, *reference])
             for kinds in (KINDS, SCENE_KINDS):
-                line += _gap(results.curve(dci_curve(fraction, trial), kinds), results.curve(reference, kinds))
+                line += _gap(results.curve(curve, seeds, kinds), results.curve(reference, seeds, kinds))
             table.append(line)
     return table
 
@@ -238,9 +242,9 @@ def _gap(curve: Array | None, reference: Array | None) -> list[str]:
 def _slopes(results: Results, trial: Trial) -> list[list[str]]:
     table = [["T_a", *(f"{axis}, {what}" for what in ("all prompts", "scenes") for axis in AXES)]]
     for fraction in FRACTIONS:
-        line = [f"{fraction:g}"]
+        line, settings = [f"{fraction:g}"], dci_curve(fraction, trial)
         for kinds in (KINDS, SCENE_KINDS):
-            curve = results.curve(dci_curve(fraction, trial), kinds)
+            curve = results.curve(settings, results.shared_seeds(settings), kinds)
             if curve is None:
                 line += ["missing"] * len(AXES)
                 continue
@@ -260,7 +264,8 @@ def _plots(results: Results) -> str:
         dci = {f"DCI, T_a {fraction:g}": dci_curve(fraction, trial) for fraction in FRACTIONS}
         edited = trial.edited
         for axes, curves in zip(row, (raw, {edited.name: raw_curve(edited, trial), **free, **dci}), strict=True):
-            _draw(axes, {name: results.curve(settings, SCENE_KINDS) for name, settings in curves.items()})
+            seeds = results.shared_seeds(setting for settings in curves.values() for setting in settings)
+            _draw(axes, {name: results.curve(settings, seeds, SCENE_KINDS) for name, settings in curves.items()})
         row[0].set_title("Fine-tuning over its steps")
         row[1].set_title(f"{edited.name} at {trial.edited_at} steps, repaired")
     write_atomically(

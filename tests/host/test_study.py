@@ -80,6 +80,8 @@ def test_the_report_says_what_is_missing_and_draws_what_is_there(
             one = Score(likeness, True, 1 - likeness, True)
             rows = [row for prompt in prompts_for(concept) for row in rows_of(prompt, [one] * PICTURES)]
             ledger.write(Cell(concept, method, steps, sampling, SEEDS[0]), rows)
+        ahead = Cell(concept, *settings[0], SEEDS[1])  # not comparable with the others, so it must not count
+        ledger.write(ahead, [row for prompt in prompts_for(concept) for row in rows_of(prompt, [one] * PICTURES)])
     write_report(tmp_path)
     page = (tmp_path / "results.md").read_text()
     assert "| ICO (1,1,3) | 100 | plain | 1 | 0.1" in page and "| alternatives |" not in page and "missing" in page
