@@ -33,8 +33,8 @@ class ClassImages(io.ComfyNode):
                 io.Int.Input("count", default=50, min=1, max=MOST_CLASS_IMAGES,
                              tooltip="How many. 50 to 200 are usual; a larger count later keeps those that are there."),
                 io.String.Input("prompts", multiline=True, default="",
-                                tooltip="One per line, taken in turn; they become the captions. Different scenes keep more of the "
-                                'model. Empty: "photo of a <class noun>".'),
+                                tooltip="One per line, taken in turn; they become the captions. <class noun> stands for the class "
+                                'noun. Different scenes keep more of the model. Empty: "photo of a <class noun>".'),
                 io.Int.Input("seed", default=0, min=0, max=LARGEST_SEED, control_after_generate=False,
                              tooltip="Of the first picture; each following one has the next seed."),
                 io.Int.Input("steps", default=25, min=1, max=1000, tooltip="Of the sampler (euler, normal).", advanced=True),

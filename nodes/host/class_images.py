@@ -21,6 +21,7 @@ from .training import check_trainable
 SAMPLER, SCHEDULER = "euler", "normal"
 LARGEST_SEED = 2**64 - 1
 MOST_CLASS_IMAGES = 1000
+CLASS_NOUN = "<class noun>"  # in a prompt: stands for the class noun
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class ClassImagePlan:
 
     Args:
         class_noun: the plain word for what the subject is, checked.
-        prompts: taken in turn; empty is "photo of a <noun>". They become the captions.
+        prompts: taken in turn, ``CLASS_NOUN`` standing for the noun; empty is "photo of a <noun>". They become the captions.
         count: 1 … 1000.
         seed: of the first image's noise; each following image has the next one.
         steps: of the sampler, 1 … 1000.
@@ -61,8 +62,8 @@ class ClassImagePlan:
 
     def prompt(self, number: int) -> str:
         """Return the prompt of an image, counted from 0."""
-        prompts = self.prompts or (f"photo of a {self.class_noun}",)
-        return prompts[number % len(prompts)]
+        prompts = self.prompts or (f"photo of a {CLASS_NOUN}",)
+        return prompts[number % len(prompts)].replace(CLASS_NOUN, self.class_noun)
 
 
 def prompts_of(text: str) -> tuple[str, ...]:

@@ -173,3 +173,14 @@ def test_a_model_that_cannot_be_trained_is_refused(drawn: list[int]) -> None:
 
 def test_prompts_are_lines_that_say_something() -> None:
     assert class_images.prompts_of(" a  cat \n\n\t\nb\n") == ("a cat", "b") and class_images.prompts_of(" \n") == ()
+
+
+def test_the_class_noun_can_be_left_open_in_prompts() -> None:
+    plan = class_images.ClassImagePlan("polar bear", ("a <class noun> at night", "<class noun> by a cat", "grass"))
+    assert [plan.prompt(number) for number in range(4)] == [
+        "a polar bear at night",
+        "polar bear by a cat",
+        "grass",
+        "a polar bear at night",
+    ]
+    assert class_images.ClassImagePlan("cat").prompt(3) == "photo of a cat"
