@@ -247,8 +247,8 @@ def _chunks(q: Tensor, extra: dict[str, Any], wanted: Mapping[Any, BranchRows]) 
     if not any(key in wanted for key in uuids):
         return  # whatever another pack does to other conditionings
     if q.shape[0] != size * len(uuids):
-        conditionings = f"{len(uuids)} conditionings of {size} images each"
-        raise _refusal(extra, f"a layer got {q.shape[0]} rows for {conditionings}, so they cannot be told apart")
+        expected = f"{len(uuids) * size} (conditionings: {len(uuids)}, images: {size})"
+        raise _refusal(extra, f"a layer got {q.shape[0]} rows instead of {expected}, so they cannot be told apart")
     for index, key in enumerate(uuids):
         if key in wanted:
             yield slice(index * size, (index + 1) * size), wanted[key]
