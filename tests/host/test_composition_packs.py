@@ -180,7 +180,7 @@ def test_packs_that_rearrange_rows_are_refused_by_name(pack: Any, name: str, bat
     for blocked in (dci(pack(s.model)), pack(dci(s.model))):
         if pack is row_splitter and batch == 1:  # the auxiliary branch's single row passes, the two rows do not
             blocked = dci(pack(s.model), share_guidance=False)
-        with pytest.raises(UserInputError, match=f"rows for .* conditionings.*Acting on this model: .*{name}"):
+        with pytest.raises(UserInputError, match=f"rows instead of .*conditionings.*Acting on this model: .*{name}"):
             ksample(blocked, s.positive, s.negative, batch=batch)
     neutral = dci(pack(s.model), active_fraction=0.0)
     assert torch.equal(ksample(neutral, s.positive, s.negative, batch=batch), stock)
@@ -202,7 +202,7 @@ def test_a_couple_on_another_conditioning_acts_beside_ours(share_guidance: bool)
 
 def test_a_couple_on_our_own_conditioning_is_refused_by_name() -> None:
     s = scene()
-    with pytest.raises(UserInputError, match="rows for .*Acting on this model: enlarge"):
+    with pytest.raises(UserInputError, match="rows instead of .*Acting on this model: enlarge"):
         ksample(dci(s.model), coupled(s.positive), s.negative)
 
 
