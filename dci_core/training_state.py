@@ -30,13 +30,8 @@ class TrainingState:
 def state_of(training: ConceptTraining) -> TrainingState:
     """Return a copy of a run's state on the CPU."""
     tensors: dict[str, Tensor] = {f"parameter/{name}": value for name, value in training.parameters().items()}
-    scalars: dict[str, dict[str, Any]] = {}
-    for index, slots in training.optimizer.state_dict()["state"].items():
-        for slot, value in slots.items():
-            if isinstance(value, Tensor):
-                tensors[f"optimizer/{index}/{slot}"] = value
-            else:
-                scalars.setdefault(str(index), {})[slot] = value
+    optimizer = _flat(training.optimizer.state_dict()["state"])
+    tensors |= {f"optimizer/{name}": value for name, value in optimizer.items() if isinstance(value, Tensor)}
     if training.average is not None:
         tensors |= {f"average/{name}": value for name, value in training.average.averages.items()}
     tensors["generator"] = training.generator.get_state()
@@ -44,7 +39,7 @@ def state_of(training: ConceptTraining) -> TrainingState:
         "losses": training.losses,
         "evaluations": training.evaluations,
         "decks": {name: deck.cards for name, deck in training.decks.items()},
-        "optimizer": scalars,
+        "optimizer": {name: value for name, value in optimizer.items() if not isinstance(value, Tensor)},
         "scaler": training.scaler.state_dict(),
         "average_updates": 0 if training.average is None else training.average.updates,
     }
@@ -65,11 +60,9 @@ def restore_state(training: ConceptTraining, state: TrainingState) -> None:
         raise UserInputError("The checkpoint belongs to a run that trained other tensors. Train anew, with reuse off.")
     for name, value in stored.items():
         parameters[name].copy_(value)
-    slots: dict[int, dict[str, Any]] = {int(index): dict(found) for index, found in state.values["optimizer"].items()}
-    for name, value in _below("optimizer/", state.tensors).items():
-        index, slot = name.split("/")
-        slots.setdefault(int(index), {})[slot] = value
-    training.optimizer.load_state_dict({**training.optimizer.state_dict(), "state": slots})
+    slots = _nested({**state.values["optimizer"], **_below("optimizer/", state.tensors)})
+    by_parameter = {int(index): of_one for index, of_one in slots.items()}
+    training.optimizer.load_state_dict({**training.optimizer.state_dict(), "state": by_parameter})
     if training.average is not None:
         training.average.updates = state.values["average_updates"]
         for name, value in _below("average/", state.tensors).items():
@@ -107,6 +100,26 @@ def load_state(path: Path, key: str) -> TrainingState:
     if metadata["key"] != key:
         raise damaged(path, "it belongs to a run with other images or settings")
     return TrainingState(tensors, json.loads(metadata["values"]))
+
+
+def _flat(values: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the leaves of dictionaries in dictionaries, named by their path: bitsandbytes keeps its state two levels deep."""
+    leaves: dict[str, Any] = {}
+    for key, value in values.items():
+        leaves |= _flat(value, f"{prefix}{key}/") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return leaves
+
+
+def _nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """Undo ``_flat``; keys come back as strings."""
+    values: dict[str, Any] = {}
+    for path, leaf in leaves.items():
+        *folders, name = path.split("/")
+        place = values
+        for folder in folders:
+            place = place.setdefault(folder, {})
+        place[name] = leaf
+    return values
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

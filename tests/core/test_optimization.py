@@ -261,7 +261,7 @@ def test_an_optimizer_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyP
 
 
 def test_the_8_bit_optimizer_is_bitsandbytes_without_weight_decay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """bitsandbytes is not installed here: a 32-bit AdamW stands in for it, so its run must be AdamW's."""
+    """A 32-bit AdamW stands in for it, so its run must be AdamW's."""
     made: list[dict[str, Any]] = []
 
     def stand_in(groups: Any, **given: Any) -> torch.optim.Optimizer:

@@ -15,6 +15,7 @@ from comfyui_dci.dci_core.concept import Concept
 from comfyui_dci.dci_core.concept_file import load_concept
 from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.dci_core.ico import ICOScheme
+from comfyui_dci.dci_core.tensor_file import read_tensors
 from comfyui_dci.dci_core.training_run import CheckpointPlan
 from comfyui_dci.dci_core.training_settings import TrainingSettings
 from comfyui_dci.nodes.host import description, trainer
@@ -103,6 +104,22 @@ def test_an_interrupted_run_goes_on_and_ends_as_if_it_had_not_been(
         apply_concept(base.model, base.clip, checkpoint)
     assert checkpoint.info.steps == 2 and checkpoint.info.history["loss"] == whole.info.history["loss"][:2]
     resumed, steps = train(base, tmp_path / "cut", steps=4)
+    assert steps == [3, 4]
+    assert_same(resumed, whole)
+
+
+def test_an_interrupted_run_of_the_real_8_bit_optimizer_goes_on_bit_for_bit(base: Tiny, tmp_path: Path) -> None:
+    def stop(step: int, loss: float) -> None:
+        if step == 2:
+            raise KeyboardInterrupt
+
+    whole, _ = train(base, tmp_path / "whole", steps=4, optimizer="adamw_8bit")
+    with pytest.raises(KeyboardInterrupt):
+        train(base, tmp_path / "cut", stop, every=0, steps=4, optimizer="adamw_8bit")
+    (state,) = (tmp_path / "cut").glob("*/step_000002.resume")
+    stored = read_tensors(state)[0]
+    assert any(name.endswith("/state1") and value.dtype == torch.uint8 for name, value in stored.items())
+    resumed, steps = train(base, tmp_path / "cut", steps=4, optimizer="adamw_8bit")
     assert steps == [3, 4]
     assert_same(resumed, whole)
 
