@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,11 @@ def measure(checkpoint: Path, size_px: int, batch: int, steps: int, rounds: int,
                 clocks[kind].add(*_sample(model, settings, *arguments))
         with clocks["shared"].watching():  # watching costs time, so what is watched is not among the runs
             _sample(model, KINDS["shared"], *arguments)
-    return _summary(
-        clocks, steps, {"checkpoint": checkpoint.name, "size_px": size_px, "batch": batch, "rounds": rounds}
-    )
+        peaks = {kind: _gpu_peak(partial(_sample, model, settings, *arguments)) for kind, settings in KINDS.items()}
+        rows = _seconds_by_rows(model, scene[2], rounds)
+    device = torch.cuda.get_device_name() if _on_gpu() else "CPU"
+    run = {"device": device, "checkpoint": checkpoint.name, "size_px": size_px, "batch": batch, "rounds": rounds}
+    return _summary(clocks, steps, run) | {"gpu_peak_mb": peaks, "forward_seconds": rows, "one_call": one_call(rows)}
 
 
 def describe(result: dict[str, Any]) -> str:
@@ -53,7 +56,25 @@ def describe(result: dict[str, Any]) -> str:
     ratios = ", ".join(f"{kind} {value:.3f}" for kind, value in result["processor_time"].items())
     lines += ["", f"{result['active_steps']} of {result['run']['steps']} steps active; {held}"]
     lines += [f"the whole runs in processor time, which other programs disturb less: {ratios}"]
+    shared, exact = result["one_call"].values()
+    lines += [
+        f"an active step in one call in place of two, at best: shared {shared:.3f}, exact {exact:.3f} of its time"
+    ]
+    if result["gpu_peak_mb"]["stock"]:
+        told = ", ".join(f"{kind} {value:.1f} MB" for kind, value in result["gpu_peak_mb"].items())
+        lines += [f"peak of GPU memory beyond what was there before the run: {told}"]
     return "\n".join(lines)
+
+
+def one_call(forward_seconds: dict[int, float]) -> dict[str, float]:
+    """Return what an active step would take if both branches went through the network in one call, over two calls.
+
+    Args:
+        forward_seconds: of a forward with 1 … 4 rows per image. Shared guidance has one auxiliary and two concept rows,
+            exact guidance two of each.
+    """
+    seconds = forward_seconds
+    return {"shared": seconds[3] / (seconds[1] + seconds[2]), "exact": seconds[4] / (2 * seconds[2])}
 
 
 class _Clock:
@@ -171,9 +192,49 @@ def bytes_held(value: Any, seen: set[int] | None = None) -> int:
 def _now() -> float:
     import torch
 
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if _on_gpu():
         torch.cuda.synchronize()
     return time.perf_counter()
+
+
+def _on_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available() and torch.cuda.is_initialized()
+
+
+def _gpu_peak(run: Callable[[], Any]) -> float:
+    """Return by how many MB the GPU memory of a run rose at its highest; 0 without a GPU, where nothing is run."""
+    import torch
+
+    if not _on_gpu():
+        return 0.0
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    run()
+    return (torch.cuda.max_memory_allocated() - before) / 1e6
+
+
+def _seconds_by_rows(model: Any, latent: Any, rounds: int) -> dict[int, float]:
+    """Return the median seconds of the host's plain forward with 1 … 4 rows per image, measured in turns."""
+    import comfy.model_management
+    import torch
+
+    comfy.model_management.load_models_gpu([model])
+    device, config = model.load_device, model.model.model_config.unet_config
+    taken: dict[int, list[float]] = {rows: [] for rows in range(1, 5)}
+    for number in range(rounds + 1):
+        for rows, seconds in taken.items():
+            count = rows * latent.shape[0]
+            pooled = config.get("adm_in_channels")
+            conds = {} if pooled is None else {"y": torch.zeros(count, pooled, device=device)}
+            text = torch.zeros(count, 77, config["context_dim"], device=device)
+            x = latent.repeat(rows, 1, 1, 1).to(device)
+            start = _now()
+            model.model.apply_model(x, torch.full((count,), 1.0, device=device), c_crossattn=text, **conds)
+            if number:  # the first round warms up
+                seconds.append(_now() - start)
+    return {rows: statistics.median(seconds) for rows, seconds in taken.items()}
 
 
 def _sample(

@@ -30,6 +30,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--cpu", action="store_true", help="even where there is a GPU")
     parser.add_argument("--json", type=Path)
     parser.add_argument("arguments", nargs="*", help="of ComfyUI's main.py")
     given = parser.parse_args()
@@ -43,7 +44,7 @@ def main() -> int:
         command = [str(environment_for(comfyui)), *sys.argv]
         return subprocess.run(command, env={**os.environ, INSIDE: "1"}, check=False).returncode
     with tempfile.TemporaryDirectory() as folder:
-        result = measure(comfyui, Path(folder), given.runs, given.steps, given.arguments)
+        result = measure(comfyui, Path(folder), given.runs, given.steps, given.cpu, given.arguments)
     told = {key: value for key, value in result.items() if key != "resident_mb"}
     sys.stdout.write(json.dumps(told, indent=1) + "\n")
     if given.json:
@@ -51,16 +52,17 @@ def main() -> int:
     return 0 if result["growth"] <= TARGET and result["plain_unchanged"] else 1
 
 
-def measure(comfyui: Path, base: Path, runs: int, steps: int, arguments: list[str]) -> dict[str, Any]:
+def measure(comfyui: Path, base: Path, runs: int, steps: int, cpu: bool, arguments: list[str]) -> dict[str, Any]:
     """Return resident memory after every run, its growth, and digests of the pictures."""
-    from comfy_server import ComfyServer
+    from comfy_server import ComfyServer, there_is_a_gpu
 
+    cpu = cpu or not there_is_a_gpu()
     graph = json.loads((ROOT / "workflows" / "api" / "demo.json").read_text())
     graph["10"]["inputs"] |= {"steps": 4, "batch_size": 1}
     sampled = part(graph, "31")
     plain = part(graph, "31", "DCISampler", "KSampler", {"model": ["1", 0], "positive": ["22", 0]})
     resident = []
-    with ComfyServer(comfyui, Path(sys.executable), base, arguments) as server:
+    with ComfyServer(comfyui, Path(sys.executable), base, arguments, cpu) as server:
         before = picture(server, base, plain, steps, 0)
         first = picture(server, base, sampled, steps, 0)
         for number in range(runs):
@@ -69,7 +71,7 @@ def measure(comfyui: Path, base: Path, runs: int, steps: int, arguments: list[st
         again = picture(server, base, sampled, steps, 0)
         after = picture(server, base, plain, steps, 0)
     return {
-        "runs": runs, "arguments": arguments, "resident_mb": resident, "after_warm_up_mb": mean(resident[WINDOW : 2 * WINDOW]),
+        "runs": runs, "device": "CPU" if cpu else "GPU", "arguments": arguments, "resident_mb": resident, "after_warm_up_mb": mean(resident[WINDOW : 2 * WINDOW]),
         "at_the_end_mb": mean(resident[-WINDOW:]), "growth": growth(resident), "target": TARGET,
         "plain_unchanged": before == after, "same_seed_same_picture": first == again, "picture": first,
     }  # fmt: skip

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 _NOISE_DOMAIN = b"dci auxiliary noise 1"
+_BOUNDARY_SLACK = 1e-5  # relative; GPUs and CPUs compute the same noise level with other last bits
 
 
 def auxiliary_noise(noise: Tensor, seed: int) -> Tensor:
@@ -86,6 +87,16 @@ def sigma_at_end(
         return float("inf")
     start = _progress_at(first_sigma, percent_to_sigma, iterations)
     return percent_to_sigma(1.0 - (1.0 - start) * (1.0 - active_fraction))
+
+
+def is_active(sigma: float, sigma_end: float) -> bool:
+    """Tell whether both branches run at a noise level; not where the active part ends, whatever a device's last bits are.
+
+    Args:
+        sigma: noise level of the model call.
+        sigma_end: of the end of the active part, see ``sigma_at_end``.
+    """
+    return sigma > sigma_end * (1.0 + _BOUNDARY_SLACK)
 
 
 def _progress_at(sigma: float, percent_to_sigma: Callable[[float], float], iterations: int) -> float:

@@ -6,6 +6,7 @@ the "reference" preset are those of the authors' published code (METHOD section 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -63,6 +64,24 @@ def attention_scores(q: Tensor, k: Tensor, heads: int) -> Tensor:
     return (queries @ keys.transpose(-1, -2)) * queries.shape[-1] ** -0.5
 
 
+def columns(values: Tensor, positions: Sequence[int]) -> Tensor:
+    """Return some columns of the last dimension, as ``values[..., positions]``, without making a GPU wait.
+
+    A list as an index is copied to the GPU first, for which the host stops at every layer; neighbours are a slice.
+
+    Args:
+        values: [..., K].
+        positions: ascending, all below K.
+
+    Returns:
+        [..., n], a view where the positions are neighbours.
+    """
+    starts = [i for i, position in enumerate(positions) if i == 0 or position != positions[i - 1] + 1]
+    ends = [*starts[1:], len(positions)]
+    runs = [values[..., positions[start] : positions[end - 1] + 1] for start, end in zip(starts, ends)]
+    return runs[0] if len(runs) == 1 else torch.cat(runs or [values[..., :0]], dim=-1)
+
+
 def reference_token_map(scores: Tensor, tokens: TokenSet) -> Tensor:
     """Return m, the share of attention on the selected tokens, as the published code has it.
 
@@ -76,15 +95,15 @@ def reference_token_map(scores: Tensor, tokens: TokenSet) -> Tensor:
     Returns:
         [B, H, N], each value in 0 … 1.
     """
-    probabilities = scores.softmax(dim=-1)[..., list(tokens.prompt)]  # [B, H, N, n]
+    probabilities = columns(scores.softmax(dim=-1), tokens.prompt)  # [B, H, N, n]
     sharpened = (TOKEN_TEMPERATURE * probabilities).softmax(dim=-1)
-    columns = [tokens.prompt.index(position) for position in tokens.selected]
-    return sharpened[..., columns].sum(dim=-1)
+    selected = [tokens.prompt.index(position) for position in tokens.selected]
+    return columns(sharpened, selected).sum(dim=-1)
 
 
 def paper_token_map(scores: Tensor, tokens: TokenSet) -> Tensor:
     """Return M_c or M_a of eq. 3: the raw scores summed over the selected tokens, [B, H, N]."""
-    return scores[..., list(tokens.selected)].sum(dim=-1)
+    return columns(scores, tokens.selected).sum(dim=-1)
 
 
 def saliency(scores: Tensor, tokens: TokenSet, preset: MaskPreset, relative_area: float = 1.0) -> Tensor:

@@ -23,25 +23,36 @@ PACK = "ComfyUI-DCI"
 START_SECONDS = 180
 
 
+def there_is_a_gpu() -> bool:
+    """Tell whether PyTorch can compute on a GPU here; ComfyUI does not start without ``--cpu`` where it cannot."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
 class RunFailed(RuntimeError):
     """A prompt was refused or did not finish."""
 
 
 class ComfyServer:
-    """Run ``main.py --cpu`` while a ``with`` block lasts.
+    """Run ``main.py`` while a ``with`` block lasts.
 
     Args:
         comfyui: ComfyUI's folder.
         python: the Python to run it with.
         base: a folder of its own for models, input, output and log.
         arguments: further arguments of ``main.py``.
+        cpu: compute on the CPU even where there is a GPU.
     """
 
-    def __init__(self, comfyui: Path, python: Path, base: Path, arguments: list[str] | None = None) -> None:
+    def __init__(
+        self, comfyui: Path, python: Path, base: Path, arguments: list[str] | None = None, cpu: bool = True
+    ) -> None:
         self.comfyui = comfyui
         self.python = python
         self.base = base
-        self.arguments = arguments or []
+        self.cpu = cpu
+        self.arguments = [*(["--cpu"] if cpu else []), *(arguments or [])]
         self.port = _free_port()
         self.log = base / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -53,7 +64,7 @@ class ComfyServer:
         if not link.exists():
             link.symlink_to(ROOT, target_is_directory=True)
         command = [
-            str(self.python), str(self.comfyui / "main.py"), "--cpu", "--port", str(self.port),
+            str(self.python), str(self.comfyui / "main.py"), "--port", str(self.port),
             "--base-directory", str(self.base), "--user-directory", str(self.base / "user"),
             "--database-url", "sqlite:///:memory:", "--disable-api-nodes",
             "--disable-all-custom-nodes", "--whitelist-custom-nodes", PACK, *self.arguments,

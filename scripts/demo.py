@@ -38,6 +38,7 @@ def main() -> int:
     parser.add_argument("--prompt", help="with V* in it, for --checkpoint")
     parser.add_argument("--steps", type=int, help="training steps")
     parser.add_argument("--size", type=int, help="image size in pixels (default: 512 with --checkpoint)")
+    parser.add_argument("--cpu", action="store_true", help="compute on the CPU even where there is a GPU")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="folder for the results")
     given = parser.parse_args()
     own = (given.checkpoint, given.images, given.class_noun)
@@ -52,7 +53,7 @@ def main() -> int:
 
 def run_demo(graph: dict[str, Any], given: argparse.Namespace) -> int:
     """Run a graph on a server of its own and collect the results."""
-    from comfy_server import ComfyServer, RunFailed
+    from comfy_server import ComfyServer, RunFailed, there_is_a_gpu
     from demo_results import collect
 
     started = time.monotonic()
@@ -65,8 +66,9 @@ def run_demo(graph: dict[str, Any], given: argparse.Namespace) -> int:
         (base / "models" / "checkpoints" / given.checkpoint.name).symlink_to(given.checkpoint.resolve())
         for file in image_files(given.images):
             shutil.copy(file, base / "input" / file.name)
-    print(f"Starting ComfyUI {version_of(comfyui)} …", flush=True)
-    with ComfyServer(comfyui, python, base) as server:
+    cpu = given.cpu or not there_is_a_gpu()
+    print(f"Starting ComfyUI {version_of(comfyui)} on the {'CPU' if cpu else 'GPU'} …", flush=True)
+    with ComfyServer(comfyui, python, base, cpu=cpu) as server:
         try:
             server.run(graph, _Terminal(graph))
         except RunFailed as failure:

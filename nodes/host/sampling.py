@@ -20,7 +20,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ...dci_core.branches import auxiliary_noise, composite, euler_step, sigma_at_end
+from ...dci_core.branches import auxiliary_noise, composite, euler_step, is_active, sigma_at_end
 from ...dci_core.errors import UserInputError
 from ...dci_core.masks import BlendMasks
 from ...dci_core.region import region_at
@@ -189,7 +189,7 @@ class _Run:
         """Answer one model call of the sampler: plain after T_a, else with the auxiliary branch blended in."""
         self.calls += 1
         sigma = float(timestep[0])
-        if sigma <= self.sigma_end:
+        if not is_active(sigma, self.sigma_end):
             self.attention.forget()
             self.recorded_sigma = None
             return executor(x, timestep, model_options, seed)
@@ -197,7 +197,8 @@ class _Run:
         if sigma != self.recorded_sigma:
             self._move_to(sigma)
             self._record(timestep, model_options)
-        self.attention.progress = active_progress(self._timestep(sigma), *self.active_timesteps)
+        timestep_now = self._timestep(sigma)
+        self.attention.progress = active_progress(timestep_now, *self.active_timesteps)
         options = self.attention.injecting_options(model_options)
         if self.settings.share_guidance:
             shared = SharedPredictions(sigma)
@@ -205,7 +206,7 @@ class _Run:
             self._share_guidance(shared, timestep, model_options)
         else:
             output = executor(x, timestep, options, seed)
-        self.attention.masks.finish_call(sigma, self._timestep(sigma))
+        self.attention.masks.finish_call(sigma, timestep_now)
         return output
 
     def report(self) -> RunReport:
@@ -216,7 +217,7 @@ class _Run:
             settings=self.settings,
             layers=len(attention.layers),
             tokens=tuple((row.tokens, tokens[row.pair]) for row in attention.concept_rows.values()),
-            active_steps=int((self.sigmas[:-1] > self.sigma_end).sum()),
+            active_steps=sum(is_active(sigma, self.sigma_end) for sigma in self.sigmas[:-1].tolist()),
             steps=len(self.sigmas) - 1,
             active_calls=self.active_calls,
             calls=self.calls,

@@ -13,6 +13,7 @@ from comfyui_dci.dci_core.branches import (
     denoised_from_epsilon,
     epsilon_from_denoised,
     euler_step,
+    is_active,
     sigma_at_end,
 )
 from torch import Tensor
@@ -224,6 +225,16 @@ def test_a_share_of_one_is_active_to_the_last_step(start: float) -> None:
 
 def test_a_first_sigma_above_the_models_counts_as_a_full_run() -> None:
     assert sigma_at_end(80.0, 0.15, percent_to_sigma) == pytest.approx(sigma_at(849.15), rel=1e-12)
+
+
+@pytest.mark.parametrize("start", [999.0, 600.0])
+def test_a_step_on_the_boundary_is_not_active_whatever_its_last_bits(start: float) -> None:
+    end = sigma_at_end(sigma_at(start), 0.4, percent_to_sigma)
+    rounded = torch.tensor(end)  # float32
+    others = [torch.nextafter(rounded, torch.tensor(bound)).item() for bound in (0.0, 99.0)]
+    assert not any(is_active(sigma, end) for sigma in (end, rounded.item(), *others))
+    assert is_active(end * 1.0001, end) and not is_active(end * 0.9999, end)
+    assert not is_active(1e9, math.inf)
 
 
 @pytest.mark.parametrize("start", [999.0, 600.0])

@@ -195,6 +195,16 @@ def test_raw_scores_are_dot_products_over_the_root_of_the_head_width() -> None:
     assert attention_scores(q, k, heads=2).tolist() == [[[[5.0, 1.0]], [[2.5, 0.0]]]]
 
 
+@pytest.mark.parametrize("positions", [(1, 2, 3), (0,), (), (1, 3, 4, 7), (0, 1, 5, 6), (7, 0, 1)])
+def test_columns_are_those_of_the_list_and_neighbours_are_not_copied(positions: tuple[int, ...]) -> None:
+    values = torch.arange(48.0).view(2, 3, 8)
+    taken = dbim.columns(values, positions)
+    assert torch.equal(taken, values[..., list(positions)])
+    neighbours = list(positions) == list(range(positions[0], positions[0] + len(positions))) if positions else False
+    shares = taken.untyped_storage().data_ptr() == values.untyped_storage().data_ptr()
+    assert shares == neighbours
+
+
 def test_two_pixels_and_three_tokens_by_hand() -> None:
     """Attention of pixel 0 is (0.5, 0.3, 0.2), of pixel 1 (0.5, 0.2, 0.3); token 0 is BOS, token 1 the concept."""
     scores = torch.tensor([[[[0.5, 0.3, 0.2], [0.5, 0.2, 0.3]]]], dtype=torch.float64).log()

@@ -23,7 +23,9 @@ def comfyui() -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
+def server(
+    comfyui: Path, tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> Iterator[ComfyServer]:
     base = tmp_path_factory.mktemp("comfyui")
     checkpoint = make_small_checkpoint(comfyui, Path(sys.executable), cache_folder())
     (base / "models" / "checkpoints").mkdir(parents=True)
@@ -33,8 +35,9 @@ def server(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     (base / "extra" / "dci_concepts").mkdir(parents=True)
     paths = base / "extra.yaml"
     paths.write_text(f"elsewhere:\n  base_path: {base / 'extra'}\n  dci_concepts: dci_concepts\n")
-    arguments = ["--extra-model-paths-config", str(paths)]
-    with ComfyServer(comfyui, Path(sys.executable), base, arguments) as running:
+    cpu = not pytestconfig.getoption("--gpu")
+    arguments = ["--extra-model-paths-config", str(paths), *([] if cpu else ["--deterministic"])]
+    with ComfyServer(comfyui, Path(sys.executable), base, arguments, cpu) as running:
         yield running
 
 

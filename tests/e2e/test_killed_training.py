@@ -37,7 +37,7 @@ def prepare(base: Path, like: ComfyServer) -> None:
 
 
 def server_in(base: Path, like: ComfyServer) -> ComfyServer:
-    return ComfyServer(like.comfyui, Path(sys.executable), base)
+    return ComfyServer(like.comfyui, Path(sys.executable), base, [] if like.cpu else ["--deterministic"], like.cpu)
 
 
 def assert_same(one: Concept, other: Concept) -> None:

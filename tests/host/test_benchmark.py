@@ -64,5 +64,21 @@ def test_ratios_are_medians_of_rounds_by_hand(measuring: Any) -> None:
     result = measuring._summary(clocks, 5, {"checkpoint": "x"})
     assert [row["value"] for row in result["targets"]] == pytest.approx([1.1, 1.2, 1.0, 0.025, 0.005, 1.05])
     assert result["processor_time"] == pytest.approx({"shared": 1.1, "exact": 1.2})
+    result |= {"one_call": {"shared": 0.8, "exact": 0.9}, "gpu_peak_mb": {"stock": 0.0, "shared": 0.0, "exact": 0.0}}
+    assert "GPU memory" not in measuring.describe(result)
+    result["gpu_peak_mb"] = {"stock": 100.0, "shared": 130.5, "exact": 131.0}
     table = measuring.describe(result)
+    assert "at best: shared 0.800, exact 0.900" in table and "stock 100.0 MB, shared 130.5 MB" in table
     assert "| whole run, shared guidance | 1.100 | ≤ 1.1 |" in table and "1 of 5 steps active" in table
+
+
+def test_one_call_in_place_of_two_by_hand(measuring: Any) -> None:
+    assert measuring.one_call({1: 1.0, 2: 2.0, 3: 3.0, 4: 4.0}) == {"shared": 1.0, "exact": 1.0}  # all arithmetic
+    assert measuring.one_call({1: 5.0, 2: 5.0, 3: 5.0, 4: 5.0}) == {"shared": 0.5, "exact": 0.5}  # all overhead
+
+
+def test_every_number_of_rows_goes_through_the_network(measuring: Any) -> None:
+    s = scene()
+    with torch.inference_mode():
+        seconds = measuring._seconds_by_rows(s.model, torch.zeros(1, 4, 8, 8), 1)
+    assert list(seconds) == [1, 2, 3, 4] and all(value > 0 for value in seconds.values())

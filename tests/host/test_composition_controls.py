@@ -13,14 +13,14 @@ import torch
 from comfyui_dci.nodes.host.sampling import AUXILIARY
 from scenes import dci, ksample, relative_difference, scene
 from test_sampling_composition import auxiliary_latents, tiny_controlnet
-from tiny import SD1_LAYOUT, fill
+from tiny import DEVICE, SD1_LAYOUT, fill
 
 
 def t2i_adapter(model: Any) -> Any:
     channels = [SD1_LAYOUT["model_channels"] * multiple for multiple in SD1_LAYOUT["channel_mult"]]
     net = adapters.Adapter(channels=channels, nums_rb=2, cin=64 * 3, ksize=1, sk=True, use_conv=False, xl=False)
     fill(net, 6)
-    return comfy.controlnet.T2IAdapter(net, net.input_channels, 8, "nearest-exact", device=torch.device("cpu"))
+    return comfy.controlnet.T2IAdapter(net, net.input_channels, 8, "nearest-exact", device=DEVICE)
 
 
 def with_control(net: Any, old_node: bool, images: int) -> tuple[Any, Any]:
@@ -83,7 +83,7 @@ def gligen_model() -> Any:
 
 def test_a_gligen_box_acts_on_both_branches() -> None:
     s = scene()
-    patcher = comfy.model_patcher.ModelPatcher(gligen_model(), torch.device("cpu"), torch.device("cpu"))
+    patcher = comfy.model_patcher.ModelPatcher(gligen_model(), DEVICE, torch.device("cpu"))
     with torch.inference_mode():
         (pos,) = host_nodes.GLIGENTextBoxApply().append(s.positive, s.clip, patcher, "a bench", 32, 32, 8, 8)
     stock = ksample(s.model, pos, s.negative)

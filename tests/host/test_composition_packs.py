@@ -64,7 +64,7 @@ def dense_diffusion(model: Any) -> Any:
     def attend(q: Any, k: Any, v: Any, extra: dict[str, Any]) -> Any:
         heads = extra["n_heads"]
         q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
-        bias = torch.linspace(-1, 1, k.shape[2]).expand(q.shape[2], -1)
+        bias = torch.linspace(-1, 1, k.shape[2], device=q.device).expand(q.shape[2], -1)
         return torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).flatten(-2)
 
     clone = model.clone()

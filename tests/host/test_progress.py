@@ -12,6 +12,7 @@ def test_loss_and_time_left_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     now = [100.0]
     monkeypatch.setattr(progress, "send_text", lambda text, node: told.append(text))
+    monkeypatch.setattr(progress, "_on_gpu", lambda: False)
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     bar = TrainingProgress(200, "7")
     for step, loss in ((101, 0.5), (102, 0.25)):  # as after resuming

@@ -16,7 +16,7 @@ from comfyui_dci.dci_core.branches import auxiliary_noise
 from comfyui_dci.dci_core.settings import DCISettings
 from comfyui_dci.nodes.host.sampling import apply_dci
 from scenes import dci, encode, ksample, positive, relative_difference, scene
-from tiny import fill
+from tiny import DEVICE, fill
 
 
 class ForeignReplacement:
@@ -96,7 +96,7 @@ def auxiliary_latents(model: Any, positive: Any, negative: Any, **options: Any) 
 
     def watch(executor: Any, base: Any, conds: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
         if len(conds) == 1 and conds[0] and all("dci" not in cond for cond in conds[0]):
-            seen.append((conds[0], x.clone()))
+            seen.append((conds[0], x.cpu().clone()))
         return executor(base, conds, x, *args, **kwargs)
 
     watched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "watch", watch)
@@ -141,7 +141,7 @@ def tiny_controlnet(model: Any) -> Any:
     config.pop("transformer_depth_output", None)
     net = comfy.cldm.cldm.ControlNet(**config, hint_channels=3, operations=comfy.ops.disable_weight_init)
     fill(net, 5)
-    return comfy.controlnet.ControlNet(net, load_device=torch.device("cpu"), manual_cast_dtype=None)
+    return comfy.controlnet.ControlNet(net, load_device=DEVICE, manual_cast_dtype=None)
 
 
 def test_an_inpainting_mask_keeps_what_it_protects_in_both_branches() -> None:
@@ -158,7 +158,7 @@ def test_an_inpainting_mask_keeps_what_it_protects_in_both_branches() -> None:
     assert relative_difference(result, stock) > 1e-4
     # The protected half of what the auxiliary branch sees is the noised image, as for the concept branch.
     (_, first), *_ = auxiliary_latents(dci(s.model), s.positive, s.negative, latent=latent)
-    sigma = s.model.get_model_object("model_sampling").sigma_max
+    sigma = float(s.model.get_model_object("model_sampling").sigma_max)
     scaled = s.model.model.process_latent_in(image)
     noise = (first[..., :4] - scaled[..., :4]) / sigma
     expected = auxiliary_noise(comfy.sample.prepare_noise(image, 3), 3)[..., :4]

@@ -13,6 +13,7 @@ from comfyui_dci.dci_core.settings import MaskPreset
 from comfyui_dci.nodes.host.attention import cross_attention_layers
 from comfyui_dci.nodes.host.conditioning import CARRIED_KEY, AuxiliaryText
 from scenes import dci, ksample, relative_difference, scene
+from tiny import DEVICE
 
 SAMPLERS = ["euler", "dpmpp_2m", "dpmpp_2m_sde", "euler_cfg_pp", "dpm_adaptive", "heun", "euler_ancestral", "uni_pc"]
 
@@ -108,8 +109,9 @@ def _two_branch_euler(s, strength: float, share_guidance: bool, steps: int, batc
         return (x - denoised) / sigma
 
     noise = comfy.sample.prepare_noise(torch.zeros(batch, 4, 8, 8), 3)
-    start = (1.0 + sigmas[0] ** 2).sqrt()
-    x_c, x_a = noise * start, auxiliary_noise(noise, 3) * start
+    start = (1.0 + sigmas[0].item() ** 2) ** 0.5
+    x_c, x_a = (noise * start).to(DEVICE), (auxiliary_noise(noise, 3) * start).to(DEVICE)
+    sigmas = sigmas.to(DEVICE)
     last_active = sampling.percent_to_sigma(0.5)
     for sigma, following in zip(sigmas[:-1], sigmas[1:]):
         unconditional = epsilon(x_c, sigma, guider.conds["negative"])
@@ -121,7 +123,7 @@ def _two_branch_euler(s, strength: float, share_guidance: bool, steps: int, batc
         else:
             e_c = epsilon(x_c, sigma, guider.conds["positive"])
         x_c = x_c + (following - sigma) * (unconditional + 5.0 * (e_c - unconditional))
-    return guider.inner_model.process_latent_out(x_c)
+    return guider.inner_model.process_latent_out(x_c).cpu()
 
 
 def _loaded_guider(s):  # noqa: ANN001, ANN202
@@ -133,6 +135,6 @@ def _loaded_guider(s):  # noqa: ANN001, ANN202
     guider.inner_model = s.model.model
     guider.inner_model.current_patcher = s.model
     conds = {name: [dict(cond) for cond in entries] for name, entries in guider.original_conds.items()}
-    noise = torch.zeros(2, 4, 8, 8)
+    noise = torch.zeros(2, 4, 8, 8, device=DEVICE)
     guider.conds = comfy.samplers.process_conds(guider.inner_model, noise, conds, noise.device, noise)
     return guider

@@ -26,6 +26,7 @@ def words_at(clip: Any, text: str, positions: tuple[int, ...]) -> list[str]:
     return [table[position] for position in positions]
 
 
+@torch.inference_mode()
 def carried(clip: Any, prompt: str, noun: str = "dog", **options: Any) -> Any:
     return build_conditioning(clip, prompt, noun, **options).conditioning[0][1][CARRIED_KEY]
 
@@ -69,7 +70,8 @@ def test_a_noun_of_several_tokens_is_found_whole(plushy: Scene, phrase: str) -> 
     payload = carried(plushy.clip, prompt)
     words = words_at(plushy.clip, prompt, payload.concept_tokens.selected)
     assert words[:3] == ["*"] * 3 and "".join(words[3:]) == "tortoiseplushy"
-    auxiliary_text = build_conditioning(plushy.clip, prompt, "dog").auxiliary_text
+    with torch.inference_mode():
+        auxiliary_text = build_conditioning(plushy.clip, prompt, "dog").auxiliary_text
     context = words_at(plushy.clip, auxiliary_text, payload.auxiliary_tokens.selected)
     assert context == ["a", "painted", "on", "a", "house"]
 

@@ -46,7 +46,10 @@ def test_the_highest_sum_by_hand(step_meter: Any) -> None:
     assert step_meter.highest_sum([]) == 0
 
 
-def test_a_step_counts_its_gradient_its_temporaries_and_the_state_of_the_optimizer(step_meter: Any) -> None:
+def test_a_step_counts_its_gradient_its_temporaries_and_the_state_of_the_optimizer(
+    step_meter: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step_meter.torch.cuda, "is_initialized", lambda: False)
     weight = torch.nn.Parameter(torch.ones(1000))
     optimizer = torch.optim.AdamW([weight], foreach=False)
     with step_meter.StepMeter(memory_step=4) as meter:

@@ -24,7 +24,7 @@ from comfyui_dci.nodes.host.training import TrainingInputs, prepare_training
 from comfyui_dci.nodes.host.weights import key_value_weights
 from scenes import encode, random_concept, scene
 from test_sampling_state import assert_unchanged, patcher_state
-from tiny import Tiny, tiny, tiny_model
+from tiny import DEVICE, Tiny, tiny, tiny_model
 
 FAMILIES = ["sd1", "sd2", "sdxl"]
 
@@ -68,17 +68,19 @@ def outside_inference(work: Callable[[], Any]) -> Any:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_private_network_predicts_what_the_host_predicts(family: str) -> None:
     s = scene(family)
-    x, timesteps = torch.randn(2, 4, 8, 8), torch.tensor([10, 900])
+    x, timesteps = torch.randn(2, 4, 8, 8).to(DEVICE), torch.tensor([10, 900]).to(DEVICE)
     cond, options = s.negative[0]
     with torch.inference_mode(False):
-        denoiser = HostDenoiser(s.base.model, torch.device("cpu"), settings())
-        pooled = options["pooled_output"].clone().expand(2, -1) if family == "sdxl" else None
-        ours = denoiser(x, timesteps, TextConditioning(cond.clone().expand(2, -1, -1), pooled))
+        cond, pooled = cond.clone().to(DEVICE), None
+        if family == "sdxl":
+            pooled = options["pooled_output"].clone().to(DEVICE).expand(2, -1)
+        denoiser = HostDenoiser(s.base.model, DEVICE, settings(precision="fp32"))
+        ours = denoiser(x, timesteps, TextConditioning(cond.expand(2, -1, -1), pooled))
     unet = s.base.model.model.diffusion_model
     y = (
         None
         if pooled is None
-        else s.base.model.model.encode_adm(pooled_output=pooled, width=64, height=64, device="cpu")
+        else s.base.model.model.encode_adm(pooled_output=pooled, width=64, height=64, device=DEVICE).to(DEVICE)
     )
     with torch.inference_mode():
         comfy.model_management.load_models_gpu([s.base.model])
@@ -104,9 +106,9 @@ def test_training_prompts_are_encoded_as_the_host_encodes_them(family: str, clip
             learned = [contexts[0], *concept, None, contexts[1]]
             rows[0][1:7] = [(v.detach() if v is not None else rows[0][5][0], 1.0) for v in learned]
         theirs, pooled = base.clip.encode_from_tokens(tokens, return_pooled=True)
-    assert torch.allclose(ours.context, theirs, atol=2e-5, rtol=1e-4)
+    assert torch.allclose(ours.context.cpu(), theirs, atol=2e-5, rtol=1e-4)
     if family == "sdxl":
-        assert ours.pooled is not None and torch.allclose(ours.pooled, pooled, atol=2e-5, rtol=1e-4)
+        assert ours.pooled is not None and torch.allclose(ours.pooled.cpu(), pooled, atol=2e-5, rtol=1e-4)
     else:
         assert ours.pooled is None
 
@@ -134,9 +136,9 @@ def test_captions_of_any_length_are_encoded_and_pooled_as_the_host_does_each(fam
                 if mode == "ico":
                     rows[0][before + 5] = (own[-1], 1.0)
             theirs, pooled = base.clip.encode_from_tokens(tokens, return_pooled=True)
-        assert torch.allclose(ours.context[row], theirs[0], atol=2e-5, rtol=1e-4)
+        assert torch.allclose(ours.context[row].cpu(), theirs[0], atol=2e-5, rtol=1e-4)
         if family == "sdxl":
-            assert ours.pooled is not None and torch.allclose(ours.pooled[row], pooled[0], atol=2e-5, rtol=1e-4)
+            assert ours.pooled is not None and torch.allclose(ours.pooled[row].cpu(), pooled[0], atol=2e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])

@@ -22,7 +22,7 @@ from comfyui_dci.nodes.host.networks import HostDenoiser
 from comfyui_dci.nodes.host.weights import key_value_weights, patched_weight
 from scenes import encode
 from test_training import inputs, outside_inference, prepared, train
-from tiny import Tiny, tiny
+from tiny import DEVICE, Tiny, tiny
 
 FAMILIES = ["sd1", "sd2", "sdxl"]
 
@@ -78,23 +78,23 @@ def test_template_modes_train_on_photo_of_a() -> None:
         for index, vector in enumerate(training.tokens["clip_l"].detach()):
             tokens["l"][0][4 + index] = (vector, 1.0)
         theirs, _ = base.clip.encode_from_tokens(tokens, return_pooled=True)
-    assert torch.allclose(ours.context, theirs, atol=2e-5, rtol=1e-4)
+    assert torch.allclose(ours.context.cpu(), theirs, atol=2e-5, rtol=1e-4)
 
 
 def test_a_frozen_token_stays_the_rare_word_it_starts_from() -> None:
     base = tiny("sd1")
     concept, _ = train(base, mode="key_value")
-    assert torch.equal(concept.tokens["clip_l"], prepared(base, mode="key_value").tokens["clip_l"].detach())
+    assert torch.equal(concept.tokens["clip_l"], prepared(base, mode="key_value").tokens["clip_l"].detach().cpu())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_low_rank_deltas_have_their_rank_and_are_what_the_network_computes(family: str) -> None:
     base = tiny(family)
-    training = prepared(base, rank=2, learning_rate=1e-2)
+    training = prepared(base, rank=2, learning_rate=1e-2, precision="fp32")
     denoiser = training.denoiser
     assert isinstance(denoiser, HostDenoiser)
     text = outside_inference(lambda: training._reference_text(torch.tensor([0])))
-    noisy, timesteps = torch.randn(1, 4, 8, 8), torch.tensor([500])
+    noisy, timesteps = torch.randn(1, 4, 8, 8).to(DEVICE), torch.tensor([500]).to(DEVICE)
     untouched = outside_inference(lambda: denoiser(noisy, timesteps, text))
     before = {name: tensor.detach().clone() for name, tensor in denoiser.unet.state_dict().items()}
     outside_inference(lambda: run_training(training, lambda step, loss: None))
@@ -103,12 +103,12 @@ def test_low_rank_deltas_have_their_rank_and_are_what_the_network_computes(famil
     deltas = denoiser.key_value_deltas()
     assert set(deltas) == set(key_value_weights(base.model))
     assert {torch.linalg.matrix_rank(delta).item() for delta in deltas.values()} <= {1, 2}
-    plain = prepared(base)
+    plain = prepared(base, precision="fp32")
     with torch.inference_mode(False), torch.no_grad():
         learned = denoiser(noisy, timesteps, text)
         assert isinstance(plain.denoiser, HostDenoiser)
         for name, delta in deltas.items():
-            plain.denoiser.key_values[name].add_(delta)
+            plain.denoiser.key_values[name].add_(delta.to(DEVICE))
         assert torch.allclose(plain.denoiser(noisy, timesteps, text), learned, atol=1e-4)
     assert not torch.allclose(untouched, learned, atol=1e-3)
 

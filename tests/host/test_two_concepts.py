@@ -25,9 +25,9 @@ def test_the_changes_of_both_files_add_up_in_either_order(both: tuple[Any, Any])
     prompt = "a V* cat with a <mug> mug"
     assert torch.equal(encode(clip, prompt)[0][0], encode(both[1], prompt)[0][0])
     images = [ksample(dci(m), positive(c, prompt, "dog, ball"), encode(c, "blurry")) for m, c in ((model, clip), both)]
-    assert relative_difference(*images) < 1e-4  # sums of three numbers round by their order
+    assert relative_difference(*images) < 1e-3  # sums of three numbers round by their order
     alone = ksample(dci(s.model), positive(both[1], prompt, "dog, ball"), encode(both[1], "blurry"))
-    assert relative_difference(images[1], alone) > 1e-3
+    assert relative_difference(images[1], alone) > 1e-2
 
 
 def test_a_prompt_with_two_concepts_is_blended_and_forced_to_the_concepts_is_the_stock_sampler(

@@ -18,7 +18,7 @@ from comfyui_dci.nodes.lambda_sweep import LambdaSweep
 from node_runs import run
 from scenes import dci, ksample, scene
 
-STRENGTHS = (-2.0, 0.0, 1.5)
+STRENGTHS = (0.0, 0.8, 1.5)
 
 
 def inputs(**changes: Any) -> dict[str, Any]:
@@ -156,6 +156,6 @@ def test_the_node_says_what_each_run_did(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(lambda_sweep, "text_of_node", lambda node: told.append)
     sweep(seed_count=2)
     lines = told[-1].splitlines()
-    assert [line.split(":")[0] for line in lines] == ["λ -2", "λ 0", "λ 1.5"]
+    assert [line.split(":")[0] for line in lines] == ["λ 0", "λ 0.8", "λ 1.5"]
     assert all("mean auxiliary weight" in line for line in lines) and len(set(lines)) == 3
     assert len(told) == 2 * len(STRENGTHS)

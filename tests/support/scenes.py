@@ -59,11 +59,13 @@ def random_concept(base: Tiny, seed: int = 7, class_noun: str = "cat", placehold
     return Concept(deltas, tokens, info)
 
 
+@torch.inference_mode()
 def positive(clip: Any, prompt: str = PROMPT, noun: str = "dog", **options: Any) -> Any:
     """Return a positive conditioning that carries its auxiliary text."""
     return build_conditioning(clip, prompt, noun, **options).conditioning
 
 
+@torch.inference_mode()
 def encode(clip: Any, text: str) -> Any:
     """Return what the stock CLIPTextEncode node returns."""
     return clip.encode_from_tokens_scheduled(clip.tokenize(text))

@@ -86,6 +86,8 @@ CONFIGS = {
 TEXT = {"hidden_size": 64, "num_attention_heads": 2, "num_hidden_layers": 3, "intermediate_size": 128}
 TEXT_G = {"hidden_size": 96, "num_attention_heads": 3, "num_hidden_layers": 4, "intermediate_size": 192}
 
+DEVICE = comfy.model_management.get_torch_device()  # the CPU, unless the tests are run with --gpu
+
 
 class Tiny(NamedTuple):
     """A host MODEL, CLIP and VAE."""
@@ -111,7 +113,7 @@ def tiny_model(family: str, v_prediction: bool = False, dtype: torch.dtype = tor
     fill(model.diffusion_model, seed)
     with torch.no_grad():
         model.diffusion_model.out[2].weight.mul_(0.3)  # a smooth model, so that adaptive samplers end soon
-    return comfy.model_patcher.ModelPatcher(model, load_device=torch.device("cpu"), offload_device=torch.device("cpu"))
+    return comfy.model_patcher.ModelPatcher(model, load_device=DEVICE, offload_device=torch.device("cpu"))
 
 
 def tiny_clip(family: str, seed: int = 0) -> Any:
