@@ -10,7 +10,7 @@ from demo_world.vocabulary import COLOURS, CONTEXTS, NOUNS, STYLES, with_article
 
 PLACEHOLDER = "V*"
 REVISION = "0.1.0"  # of the results; change it, and all is computed anew, when training or sampling changes
-SEEDS = (1, 2)  # of the noises; the whole study is run with the first, then with the next
+SEEDS = (1, 2)  # of the noises; all is run with the first, then what has a second with the next
 PICTURES = 2  # of every prompt and seed, a batch: the host draws their noises one after the other
 TRAINING_SEED = 1
 BATCH = 2  # references a step; as many class images are added
@@ -113,11 +113,13 @@ class Trial:
         methods: of fine-tuning; the last is the one that the two branches repair.
         checkpoints: optimiser steps that are looked at.
         edited_at: the checkpoint that is repaired: late, so that there is something to repair.
+        seeds: of its noises, a part of `SEEDS`.
     """
 
     methods: tuple[Method, ...]
     checkpoints: tuple[int, ...]
     edited_at: int
+    seeds: tuple[int, ...]
 
     @property
     def edited(self) -> Method:
@@ -125,8 +127,8 @@ class Trial:
         return self.methods[-1]
 
 
-USUAL_RATE = Trial(METHODS, (100, 200, 400, 800), 800)
-HIGH_RATE = Trial((TEXTUAL_INVERSION, *map(_at_high_rate, METHODS[1:])), (50, 100, 200, 400), 400)
+USUAL_RATE = Trial(METHODS, (100, 200, 400, 800), 800, SEEDS)
+HIGH_RATE = Trial((TEXTUAL_INVERSION, *map(_at_high_rate, METHODS[1:])), (50, 100, 200, 400), 400, SEEDS[:1])
 TRIALS = (USUAL_RATE, HIGH_RATE)
 EDITED, EDITED_AT = USUAL_RATE.edited, USUAL_RATE.edited_at
 
@@ -182,12 +184,14 @@ class Figure:
         methods: fine-tunings it looks at.
         steps: checkpoints it looks at.
         samplings: at each of these.
+        seeds: of its noises.
     """
 
     name: str
     title: str
     methods: tuple[Method, ...]
     steps: tuple[int, ...]
+    seeds: tuple[int, ...]
     samplings: tuple[Sampling, ...] = field(default=(Sampling("plain"),))
 
 
@@ -231,12 +235,14 @@ ABLATIONS = (
 
 
 def _figures(trial: Trial, name: str, title: str) -> tuple[Figure, ...]:
-    edited = (trial.edited,), (trial.edited_at,)
+    edited = (trial.edited,), (trial.edited_at,), trial.seeds
     return (
         Figure(f"dci{name}", f"DCI: λ and T_a (figure 6){title}", *edited, (BASE, PLAIN, *DCI_SWEEP)),
         Figure(f"premise{name}", f"What each prompt can do alone{title}", *edited, PREMISE),
         Figure(f"alternatives{name}", f"What costs nothing instead{title}", *edited, (BASE, *FREE)),
-        Figure(f"finetuning{name}", f"Fine-tuning (figures 6 and 8){title}", trial.methods, trial.checkpoints),
+        Figure(
+            f"finetuning{name}", f"Fine-tuning (figures 6 and 8){title}", trial.methods, trial.checkpoints, trial.seeds
+        ),
         Figure(
             f"ablations{name}", f"Ablations and variants at λ = 1, T_a = 0.5 (figure 10){title}", *edited, ABLATIONS
         ),

@@ -21,6 +21,7 @@ from study.plan import (
     FRACTIONS,
     FREE,
     HIGH_LEARNING_RATE,
+    HIGH_RATE,
     LEARNING_RATE,
     PICTURES,
     PLAIN,
@@ -119,7 +120,7 @@ def _head() -> str:
 Written by `python study/run.py`; no figure was chosen by hand. What it means: [study.md](study.md).
 
 {len(STUDIED)} subjects that the demo model has never seen (in brackets: class noun, difficulty 1 … 3): {concepts}.
-{prompts} prompts each ({", ".join(KINDS)}); {PICTURES} pictures a prompt and seed, from the noises that the seeds {SEEDS} give, the
+{prompts} prompts each ({", ".join(KINDS)}); {PICTURES} pictures a prompt and seed, from the noises that the seeds {_told(USUAL_RATE)} give ({_told(HIGH_RATE)} at the higher learning rate), the
 same for every setting; the column "seeds" says which count: those finished for everything that is compared. Training seed {TRAINING_SEED}, {BATCH} references and as many class
 images a step. Learning rates of K, V and `[T]`: {LEARNING_RATE:g}, and {HIGH_LEARNING_RATE:g} where a method's name says so; textual inversion
 {TOKEN_LEARNING_RATE:g}; `[I]` {CONTEXT_RATE_FACTOR:g} times as much. Sampling: 20 steps of euler, normal schedule, cfg 5, 128 x 128 pixels.
@@ -127,6 +128,10 @@ images a step. Learning rates of K, V and `[T]`: {LEARNING_RATE:g}, and {HIGH_LE
 *Fidelity* is the probability, by the demo world's judge, that the main object is this very subject; *editability* that what the
 prompt asked for is there, each averaged over prompts and pictures. "Against plain" is the paired difference from the same model
 sampled plainly. Ranges in brackets are 95 % intervals from drawing subjects with replacement."""
+
+
+def _told(trial: Trial) -> str:
+    return " and ".join(map(str, trial.seeds))
 
 
 def _table(results: Results, figure: Figure) -> list[list[str]]:

@@ -30,7 +30,7 @@ def cells_of(concepts: Sequence[Concept]) -> Iterator[Cell]:
     """All cells: seed by seed, figure by figure, setting by setting, so that a stopped study has whole settings."""
     seen = set()
     for seed in SEEDS:
-        for figure in FIGURES:
+        for figure in (figure for figure in FIGURES if seed in figure.seeds):
             for method in figure.methods:
                 for steps in figure.steps:
                     for sampling in figure.samplings:

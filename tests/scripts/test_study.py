@@ -14,7 +14,20 @@ from demo_world.concepts import CONCEPTS
 from demo_world.scenes import caption
 from study.cells import Cell, Ledger, rows_of
 from study.class_images import class_images
-from study.plan import FIGURES, METHODS, PICTURES, STUDIED, Sampling, auxiliary_noun_for, dci_name, prompts_for
+from study.plan import (
+    FIGURES,
+    HIGH_RATE,
+    METHODS,
+    PICTURES,
+    SEEDS,
+    STUDIED,
+    USUAL_RATE,
+    Sampling,
+    Trial,
+    auxiliary_noun_for,
+    dci_name,
+    prompts_for,
+)
 from study.run import cells_of
 from study.scoring import Score
 from study.statistics import bootstrap, curve_gap, verdict
@@ -46,6 +59,13 @@ def test_a_setting_name_means_one_setting() -> None:
 def test_the_paper_s_sweeps_are_asked_for() -> None:
     names = {sampling.name for figure in FIGURES for sampling in figure.samplings}
     assert {dci_name(fraction, strength) for fraction in (0.05, 0.15, 0.3) for strength in (-2, -1, 0, 1, 2)} <= names
+
+
+@pytest.mark.parametrize(("trial", "seeds"), [(USUAL_RATE, SEEDS), (HIGH_RATE, SEEDS[:1])])
+def test_each_trial_is_run_with_its_seeds(trial: Trial, seeds: tuple[int, ...]) -> None:
+    for method in trial.methods[1:]:  # textual inversion has one rate and belongs to both
+        found = {cell.seed for cell in cells_of(STUDIED[:1]) if cell.method == method}
+        assert found == set(seeds) and len(SEEDS) > 1
 
 
 def test_cells_come_seed_by_seed_and_once() -> None:
