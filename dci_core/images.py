@@ -47,6 +47,12 @@ def center_crop(image: Tensor, height_px: int, width_px: int) -> Tensor:
     return cropped[0].movedim(0, -1).contiguous()
 
 
+def is_one_colour(image: Tensor) -> bool:
+    """Tell whether an image [height, width, channels] shows nothing: no channel spans as much as one of 256 levels."""
+    span = image.amax(dim=(0, 1)) - image.amin(dim=(0, 1))
+    return bool(span.max() < 1 / 255)
+
+
 def latent_mask(mask: Tensor, height_px: int, width_px: int, factor: int = 8) -> Tensor:
     """Crop a mask as ``center_crop`` does its image and average it over each latent's pixels.
 

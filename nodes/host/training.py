@@ -32,7 +32,7 @@ from ...dci_core.ico import (
     initial_concept,
     initial_contexts,
 )
-from ...dci_core.images import BUCKET_STEP_PX, bucket_of, center_crop, latent_mask
+from ...dci_core.images import BUCKET_STEP_PX, bucket_of, center_crop, is_one_colour, latent_mask
 from ...dci_core.optimization import check_optimizer
 from ...dci_core.training import ConceptTraining
 from ...dci_core.training_data import ImageSet, RegularizationSet, TextConditioning
@@ -191,6 +191,12 @@ def _check_inputs(clip: Any, family: Family, inputs: TrainingInputs, scheme: ICO
         raise UserInputError(
             f"There are {len(inputs.images)} reference images; 1 to {MOST_IMAGES} can be used, 4 to 8 are usual."
         )
+    for number, image in enumerate(inputs.images, 1):
+        if image.ndim == 3 and is_one_colour(image):
+            raise UserInputError(
+                f"Reference image {number} is one even colour, so there is nothing to learn from it. Look at what is connected, or "
+                "leave it out."
+            )
     pairs = len(inputs.regularization_images), len(inputs.regularization_captions)
     if pairs[0] != pairs[1]:
         raise UserInputError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from comfyui_dci.dci_core.errors import UserInputError
-from comfyui_dci.dci_core.images import bucket_of, center_crop, center_square, latent_mask
+from comfyui_dci.dci_core.images import bucket_of, center_crop, center_square, is_one_colour, latent_mask
 
 
 def test_a_square_of_the_right_size_is_returned_unchanged() -> None:
@@ -61,6 +61,15 @@ def test_anything_but_an_image_of_eight_pixels_is_refused_with_its_shape(shape: 
         center_square(torch.zeros(shape), 8)
     assert str(shape) in str(refusal.value)
     assert "height × width × 3 with at least 8 × 8 pixels" in str(refusal.value)
+
+
+def test_an_image_of_one_colour_is_told_from_one_that_shows_something() -> None:
+    image = torch.tensor([0.1, 0.5, 0.9]).expand(12, 17, 3).clone()
+    assert is_one_colour(image) and is_one_colour(torch.zeros(8, 8, 4))
+    image[3, 3, 1] += 0.003  # less than a level
+    assert is_one_colour(image)
+    image[3, 3, 1] += 0.002
+    assert not is_one_colour(image)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -285,6 +285,11 @@ def test_cancelling_leaves_everything_as_it_was(error: type[BaseException]) -> N
         (TrainingInputs(pictures(), "cat", resolution_px=100), {}, "multiple of 8"),
         (TrainingInputs([torch.rand(4, 4, 3)], "cat", resolution_px=64), {}, "at least 8 × 8"),
         (TrainingInputs([torch.full((16, 16, 3), float("nan"))], "cat", resolution_px=64), {}, "not finite"),
+        (
+            TrainingInputs([*pictures()[:1], torch.full((16, 16, 3), 0.5)], "cat", resolution_px=64),
+            {},
+            "image 2 is one even",
+        ),
     ],
 )
 def test_unusable_inputs_are_refused_before_work_starts(given: TrainingInputs, changes: Any, message: str) -> None:

@@ -206,7 +206,9 @@ def test_a_folder_of_images_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(folder_paths, "input_directory", str(tmp_path / "input"))
     (tmp_path / "input" / "tom").mkdir(parents=True)
     for index, size in enumerate([(64, 64), (128, 64)]):
-        Image.new("RGBA", size, (200, 40 * index, 10, 128)).save(tmp_path / "input" / "tom" / f"{index}.png")
+        picture = Image.new("RGBA", size, (200, 40 * index, 10, 128))
+        picture.paste((20, 90, 160, 128), (8, 8, 40, 40))
+        picture.save(tmp_path / "input" / "tom" / f"{index}.png")
     (tmp_path / "input" / "tom" / "1.txt").write_text("on grass,\nin the sun\n")
     images, masks, captions = run(LoadImageFolder, folder="tom").result
     assert [tuple(image.shape) for image in images] == [(1, 64, 64, 3), (1, 64, 128, 3)] and captions == [
