@@ -35,9 +35,10 @@ def measure(checkpoint: Path, size_px: int, batch: int, steps: int, rounds: int,
             _sample(model, settings, *scene, WARM_UP_STEPS)
         arguments = (*scene, steps)
         clocks = {kind: _Clock() for kind in KINDS}
-        for _ in range(rounds):
+        for number in range(1, rounds + 1):
             for kind, settings in KINDS.items():
                 clocks[kind].add(*_sample(model, settings, *arguments))
+                sys.stderr.write(f"round {number} of {rounds}, {kind}: {clocks[kind].runs[-1]:.2f} s\n")
         with clocks["shared"].watching():  # watching costs time, so what is watched is not among the runs
             _sample(model, KINDS["shared"], *arguments)
         peaks = {kind: _gpu_peak(partial(_sample, model, settings, *arguments)) for kind, settings in KINDS.items()}

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 import study.cells
+import study.retraining
 from demo_world.concepts import CONCEPTS
 from demo_world.scenes import caption
-from study.cells import Cell, Ledger, rows_of
+from study.cells import Cell, Ledger, Row, rows_of
 from study.class_images import class_images
 from study.plan import (
     FIGURES,
@@ -154,3 +155,27 @@ def test_a_ledger_gives_back_what_was_written_and_keeps_the_rest(tmp_path: Path)
     Ledger(tmp_path, concept).write(other, rows)
     found = Ledger(tmp_path, concept)
     assert cell in found and other in found and found.read(cell) == rows
+
+
+def test_each_ablation_is_compared_with_dci_of_the_same_training_by_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = tmp_path / "cells", tmp_path / "retrained"
+    for folder in folders:
+        folder.mkdir()
+    monkeypatch.setattr(study.retraining, "CELLS", folders[0])
+    monkeypatch.setattr(study.retraining, "RETRAINED", folders[1])
+    values = {(0, "dci", 1): 0.5, (0, "dci", 2): 0.9, (1, "dci", 2): 0.3, (0, "other", 1): 0.6, (0, "other", 2): 0.6}
+    reference, *others = study.retraining.ABLATIONS
+    for concept in STUDIED:
+        for (folder, kind, seed), value in values.items():
+            for sampling in [reference] if kind == "dci" else others:
+                cell = Cell(concept, study.retraining.EDITED, study.retraining.EDITED_AT, sampling, seed)
+                rows = [
+                    Row(prompt.text, prompt.kind, 0, Score(value, True, 1 - value, True))
+                    for prompt in prompts_for(concept)
+                ]
+                Ledger(folders[folder], concept).write(cell, rows)
+    lines = study.retraining.paired_ablations().splitlines()
+    assert len(lines) == 1 + len(others)  # 0.6 - 0.5 and 0.6 - 0.3, not 0.6 - 0.9
+    assert all("+0.200 (+0.200 … +0.200),-0.200 (-0.200 … -0.200)" in line for line in lines[1:])
