@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from forwards import gpu_peak, now, on_gpu, one_call, seconds_by_rows
+
 ROOT = Path(__file__).resolve().parents[1]
 PACK = "comfyui_dci"
 PROMPT, NEGATIVE, NOUN = "a V* toy in times square, at night", "blurry, low quality", "dog"
@@ -41,9 +43,9 @@ def measure(checkpoint: Path, size_px: int, batch: int, steps: int, rounds: int,
                 sys.stderr.write(f"round {number} of {rounds}, {kind}: {clocks[kind].runs[-1]:.2f} s\n")
         with clocks["shared"].watching():  # watching costs time, so what is watched is not among the runs
             _sample(model, KINDS["shared"], *arguments)
-        peaks = {kind: _gpu_peak(partial(_sample, model, settings, *arguments)) for kind, settings in KINDS.items()}
-        rows = _seconds_by_rows(model, scene[2], rounds)
-    device = torch.cuda.get_device_name() if _on_gpu() else "CPU"
+        peaks = {kind: gpu_peak(partial(_sample, model, settings, *arguments)) for kind, settings in KINDS.items()}
+        rows = seconds_by_rows(model, scene[2], rounds)
+    device = torch.cuda.get_device_name() if on_gpu() else "CPU"
     run = {"device": device, "checkpoint": checkpoint.name, "size_px": size_px, "batch": batch, "rounds": rounds}
     return _summary(clocks, steps, run) | {"gpu_peak_mb": peaks, "forward_seconds": rows, "one_call": one_call(rows)}
 
@@ -65,17 +67,6 @@ def describe(result: dict[str, Any]) -> str:
         told = ", ".join(f"{kind} {value:.1f} MB" for kind, value in result["gpu_peak_mb"].items())
         lines += [f"peak of GPU memory beyond what was there before the run: {told}"]
     return "\n".join(lines)
-
-
-def one_call(forward_seconds: dict[int, float]) -> dict[str, float]:
-    """Return what an active step would take if both branches went through the network in one call, over two calls.
-
-    Args:
-        forward_seconds: of a forward with 1 … 4 rows per image. Shared guidance has one auxiliary and two concept rows,
-            exact guidance two of each.
-    """
-    seconds = forward_seconds
-    return {"shared": seconds[3] / (seconds[1] + seconds[2]), "exact": seconds[4] / (2 * seconds[2])}
 
 
 class _Clock:
@@ -124,32 +115,32 @@ class _Clock:
 
             def timed_inner(*inner_args: Any) -> Any:
                 nonlocal inside
-                start = _now()
+                start = now()
                 out = inner(*inner_args)
-                inside += _now() - start
+                inside += now() - start
                 return out
 
-            masks, start = self.masks, _now()
+            masks, start = self.masks, now()
             out = method(attention, layer, timed_inner, *args)
-            self.own += _now() - start - inside - (self.masks - masks)
+            self.own += now() - start - inside - (self.masks - masks)
             return out
 
         return timed
 
     def _of_masks(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*args: Any, **kwargs: Any) -> Any:
-            start = _now()
+            start = now()
             out = method(*args, **kwargs)
-            self.masks += _now() - start
+            self.masks += now() - start
             return out
 
         return timed
 
     def _holding(self, predict: Callable[..., Any]) -> Callable[..., Any]:
         def counted(run: Any, *args: Any, **kwargs: Any) -> Any:
-            active, start = run.active_calls, _now()
+            active, start = run.active_calls, now()
             out = predict(run, *args, **kwargs)
-            seconds = _now() - start
+            seconds = now() - start
             held = bytes_held({name: value for name, value in vars(run).items() if name != "guider"})
             if run.active_calls > active:
                 self.active_steps = run.active_calls
@@ -190,54 +181,6 @@ def bytes_held(value: Any, seen: set[int] | None = None) -> int:
     return size + sum(bytes_held(child, seen) for child in children)
 
 
-def _now() -> float:
-    import torch
-
-    if _on_gpu():
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-def _on_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available() and torch.cuda.is_initialized()
-
-
-def _gpu_peak(run: Callable[[], Any]) -> float:
-    """Return by how many MB the GPU memory of a run rose at its highest; 0 without a GPU, where nothing is run."""
-    import torch
-
-    if not _on_gpu():
-        return 0.0
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    run()
-    return (torch.cuda.max_memory_allocated() - before) / 1e6
-
-
-def _seconds_by_rows(model: Any, latent: Any, rounds: int) -> dict[int, float]:
-    """Return the median seconds of the host's plain forward with 1 … 4 rows per image, measured in turns."""
-    import comfy.model_management
-    import torch
-
-    comfy.model_management.load_models_gpu([model])
-    device, config = model.load_device, model.model.model_config.unet_config
-    taken: dict[int, list[float]] = {rows: [] for rows in range(1, 5)}
-    for number in range(rounds + 1):
-        for rows, seconds in taken.items():
-            count = rows * latent.shape[0]
-            pooled = config.get("adm_in_channels")
-            conds = {} if pooled is None else {"y": torch.zeros(count, pooled, device=device)}
-            text = torch.zeros(count, 77, config["context_dim"], device=device)
-            x = latent.repeat(rows, 1, 1, 1).to(device)
-            start = _now()
-            model.model.apply_model(x, torch.full((count,), 1.0, device=device), c_crossattn=text, **conds)
-            if number:  # the first round warms up
-                seconds.append(_now() - start)
-    return {rows: statistics.median(seconds) for rows, seconds in taken.items()}
-
-
 def _sample(
     model: Any, settings: Any, positive: Any, negative: Any, latent: Any, steps: int
 ) -> tuple[float, float, list[float]]:
@@ -250,12 +193,12 @@ def _sample(
         model = apply_dci(model, DCISettings(active_fraction=ACTIVE_FRACTION, **settings))[0]
     times: list[float] = []
     noise = comfy.sample.prepare_noise(latent, SEED)
-    start, cpu = _now(), time.process_time()
+    start, cpu = now(), time.process_time()
     comfy.sample.sample(
         model, noise, steps, CFG, "euler", "normal", positive, negative, latent,
-        callback=lambda *_: times.append(_now()), disable_pbar=True, seed=SEED,
+        callback=lambda *_: times.append(now()), disable_pbar=True, seed=SEED,
     )  # fmt: skip
-    return _now() - start, time.process_time() - cpu, [later - earlier for earlier, later in zip(times, times[1:])]
+    return now() - start, time.process_time() - cpu, [later - earlier for earlier, later in zip(times, times[1:])]
 
 
 def _summary(clocks: dict[str, _Clock], steps: int, run: dict[str, Any]) -> dict[str, Any]:

@@ -17,9 +17,9 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from demo_world.classifier import load_judge  # noqa: E402
 from demo_world.storage import cache_folder, training_log, write_atomically  # noqa: E402
-from study.cells import CELLS, Cell, Ledger, rows_of  # noqa: E402
-from study.plan import ABLATIONS, EDITED, EDITED_AT, PLAIN, SEEDS, STUDIED, Sampling, prompts_for  # noqa: E402
-from study.scoring import score  # noqa: E402
+from study.cells import CELLS, Cell, Ledger  # noqa: E402
+from study.plan import ABLATIONS, EDITED, EDITED_AT, PLAIN, SEEDS, STUDIED, Sampling  # noqa: E402
+from study.run import results_of  # noqa: E402
 from study.statistics import Array, bootstrap  # noqa: E402
 from study.studio import Studio  # noqa: E402
 
@@ -37,12 +37,7 @@ def main() -> None:
         for sampling in SAMPLINGS:
             cell = Cell(concept, EDITED, EDITED_AT, sampling, SEED)
             if cell not in ledger:
-                trained = studio.fine_tune(concept, EDITED, EDITED_AT)
-                rows = []
-                for prompt in prompts_for(concept):
-                    images = studio.draw(trained, concept, prompt, sampling, SEED)
-                    rows += rows_of(prompt, score(judge, images, concept, prompt))
-                ledger.write(cell, rows)
+                ledger.write(cell, results_of(studio, judge, cell))
                 log.info("%s, %s: %s", concept.name, sampling.name, means(ledger, cell).round(3))
     write_atomically(RETRAINED.with_suffix(".csv"), lambda path: path.write_text(table()))
     paired = RETRAINED.with_name("ablations_paired.csv")

@@ -16,10 +16,10 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from demo_world.classifier import load_judge  # noqa: E402
+from demo_world.classifier import Classifier, load_judge  # noqa: E402
 from demo_world.concepts import Concept  # noqa: E402
 from demo_world.storage import cache_folder, training_log  # noqa: E402
-from study.cells import CELLS, Cell, Ledger, rows_of  # noqa: E402
+from study.cells import CELLS, Cell, Ledger, Row, rows_of  # noqa: E402
 from study.plan import FIGURES, SEEDS, STUDIED, prompts_for  # noqa: E402
 from study.report import write_report  # noqa: E402
 from study.scoring import score  # noqa: E402
@@ -48,11 +48,7 @@ def run(concepts: Sequence[Concept]) -> None:
     missing = [cell for cell in cells_of(concepts) if cell not in ledgers[cell.concept]]
     for number, cell in enumerate(missing, start=1):
         started = time.monotonic()
-        trained = studio.fine_tune(cell.concept, cell.method, cell.steps)
-        rows = []
-        for prompt in prompts_for(cell.concept):
-            images = studio.draw(trained, cell.concept, prompt, cell.sampling, cell.seed)
-            rows += rows_of(prompt, score(judge, images, cell.concept, prompt))
+        rows = results_of(studio, judge, cell)
         ledgers[cell.concept].write(cell, rows)
         log.info(
             "%d of %d: %s, %s at %d, %s, seed %d: fidelity %.2f, editability %.2f, %.0f s",
@@ -60,6 +56,16 @@ def run(concepts: Sequence[Concept]) -> None:
             sum(row.score.fidelity for row in rows) / len(rows), sum(row.score.editability for row in rows) / len(rows),
             time.monotonic() - started,
         )  # fmt: skip
+
+
+def results_of(studio: Studio, judge: Classifier, cell: Cell) -> list[Row]:
+    """Fine-tune if this machine has not, draw the cell's pictures and judge them."""
+    trained = studio.fine_tune(cell.concept, cell.method, cell.steps)
+    rows: list[Row] = []
+    for prompt in prompts_for(cell.concept):
+        images = studio.draw(trained, cell.concept, prompt, cell.sampling, cell.seed)
+        rows += rows_of(prompt, score(judge, images, cell.concept, prompt))
+    return rows
 
 
 def main() -> None:

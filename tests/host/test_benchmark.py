@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,26 @@ import pytest
 import torch
 from scenes import dci, ksample, scene
 
-FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "measuring.py"
+FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+def load(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="module")
-def measuring() -> Any:
-    spec = importlib.util.spec_from_file_location("dci_measuring", FILE)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def forwards() -> Any:
+    return load("forwards")
+
+
+@pytest.fixture(scope="module")
+def measuring(forwards: Any) -> Any:
+    return load("measuring")
 
 
 @dataclass
@@ -72,13 +83,13 @@ def test_ratios_are_medians_of_rounds_by_hand(measuring: Any) -> None:
     assert "| whole run, shared guidance | 1.100 | ≤ 1.1 |" in table and "1 of 5 steps active" in table
 
 
-def test_one_call_in_place_of_two_by_hand(measuring: Any) -> None:
-    assert measuring.one_call({1: 1.0, 2: 2.0, 3: 3.0, 4: 4.0}) == {"shared": 1.0, "exact": 1.0}  # all arithmetic
-    assert measuring.one_call({1: 5.0, 2: 5.0, 3: 5.0, 4: 5.0}) == {"shared": 0.5, "exact": 0.5}  # all overhead
+def test_one_call_in_place_of_two_by_hand(forwards: Any) -> None:
+    assert forwards.one_call({1: 1.0, 2: 2.0, 3: 3.0, 4: 4.0}) == {"shared": 1.0, "exact": 1.0}  # all arithmetic
+    assert forwards.one_call({1: 5.0, 2: 5.0, 3: 5.0, 4: 5.0}) == {"shared": 0.5, "exact": 0.5}  # all overhead
 
 
-def test_every_number_of_rows_goes_through_the_network(measuring: Any) -> None:
+def test_every_number_of_rows_goes_through_the_network(forwards: Any) -> None:
     s = scene()
     with torch.inference_mode():
-        seconds = measuring._seconds_by_rows(s.model, torch.zeros(1, 4, 8, 8), 1)
+        seconds = forwards.seconds_by_rows(s.model, torch.zeros(1, 4, 8, 8), 1)
     assert list(seconds) == [1, 2, 3, 4] and all(value > 0 for value in seconds.values())
