@@ -1,4 +1,4 @@
-"""Time, GPU memory, and what a forward of the network costs with more or fewer rows."""
+"""Time, GPU memory, operations, and what a forward of the network costs with more or fewer rows."""
 
 from __future__ import annotations
 
@@ -34,6 +34,47 @@ def gpu_peak(run: Callable[[], Any]) -> float:
     before = torch.cuda.memory_allocated()
     run()
     return (torch.cuda.max_memory_allocated() - before) / 1e6
+
+
+def operations(run: Callable[[], Any]) -> int:
+    """Return how many PyTorch operations a run calls that compute or copy something: no views, no bare allocations.
+
+    A GPU that waits for the processor takes about as long as these take to be started, whatever their size.
+    """
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    def storages(values: Any) -> set[int]:
+        return {value.untyped_storage()._cdata for value in tree_leaves(values) if isinstance(value, torch.Tensor)}
+
+    class Counter(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            out = function(*args, **(kwargs or {}))
+            made = storages(out) - storages((args, kwargs))
+            allocated = "empty" in function.overloadpacket.__name__
+            self.count += function._schema.is_mutable or (bool(made) and not allocated)
+            return out
+
+    with Counter() as counter:
+        run()
+    return counter.count
+
+
+def operations_of_run(one_step: dict[str, int], step: int, steps: int, active_steps: int) -> dict[str, float]:
+    """Return the operations of whole runs with DCI over those of the stock sampler.
+
+    Args:
+        one_step: of runs of one step by kind: "stock", and others, in which the step is active.
+        step: of a plain step more.
+        steps: of a whole run.
+        active_steps: of them active.
+    """
+    stock = one_step["stock"] + (steps - 1) * step
+    more = {kind: count - one_step["stock"] for kind, count in one_step.items() if kind != "stock"}
+    return {kind: 1 + active_steps * count / stock for kind, count in more.items()}
 
 
 def seconds_by_rows(model: Any, latent: Any, rounds: int) -> dict[int, float]:

@@ -59,9 +59,15 @@ def attention_scores(q: Tensor, k: Tensor, heads: int) -> Tensor:
         [B, H, N, K], float32 (float64 for float64 input) whatever the model's precision.
     """
     precision = torch.float64 if q.dtype == torch.float64 else torch.float32
-    queries = q.to(precision).unflatten(-1, (heads, -1)).transpose(1, 2)  # [B, H, N, d]
-    keys = k.to(precision).unflatten(-1, (heads, -1)).transpose(1, 2)  # [B, H, K, d]
-    return (queries @ keys.transpose(-1, -2)) * queries.shape[-1] ** -0.5
+
+    def by_head(x: Tensor) -> Tensor:  # [B·H, n, d]; change of precision and of layout in one pass
+        split = x.unflatten(-1, (heads, -1)).transpose(1, 2)
+        return split.to(precision, memory_format=torch.contiguous_format).flatten(0, 1)
+
+    queries, keys = by_head(q), by_head(k)
+    unread = queries.new_empty(())  # β = 0
+    scores = torch.baddbmm(unread, queries, keys.transpose(1, 2), beta=0, alpha=queries.shape[-1] ** -0.5)
+    return scores.unflatten(0, (-1, heads))
 
 
 def columns(values: Tensor, positions: Sequence[int]) -> Tensor:
@@ -148,13 +154,13 @@ def blend_outputs(out_concept: Tensor, out_auxiliary: Tensor, weight_auxiliary: 
         weight_auxiliary: W_a, [B, H, N]; 0 returns ``out_concept`` unchanged.
 
     Returns:
-        [B, N, H·d] in the dtype of ``out_concept``.
+        [B, N, H·d] in the dtype of ``out_concept``, in which W_a is rounded first.
     """
     heads = weight_auxiliary.shape[1]
-    w_a = weight_auxiliary.transpose(1, 2).unsqueeze(-1)  # [B, N, H, 1]
+    w_a = weight_auxiliary.to(out_concept).transpose(1, 2).unsqueeze(-1)  # [B, N, H, 1]
     concept = out_concept.unflatten(-1, (heads, -1))  # [B, N, H, d]
     auxiliary = out_auxiliary.unflatten(-1, (heads, -1))
-    return ((1.0 - w_a) * concept + w_a * auxiliary).flatten(-2).to(out_concept.dtype)
+    return concept.lerp(auxiliary, w_a).flatten(-2)
 
 
 def add_outputs(out_concept: Tensor, out_auxiliary: Tensor, average: bool, region: Tensor | None = None) -> Tensor:

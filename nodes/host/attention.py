@@ -161,16 +161,16 @@ class DualBranchAttention:
 
     def _inject(self, layer: Layer, inner: Attention, q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any]) -> Tensor:
         out = inner(q, k, v, extra)
-        blended = None
+        parts, done = [], 0
         for chunk, rows in _chunks(q, extra, self.concept_rows):
             record = self.records.get((layer, rows.pair, _window(extra)))
             if record is None or record.output.shape != out[chunk].shape:
                 raise _refusal(
                     extra, f"at layer {layer} the auxiliary branch has no output that fits the concept branch"
                 )
-            blended = out.clone() if blended is None else blended
-            blended[chunk] = self._combine(out[chunk], record, q[chunk], k[chunk], rows, extra)
-        return out if blended is None else blended
+            parts += [out[done : chunk.start], self._combine(out[chunk], record, q[chunk], k[chunk], rows, extra)]
+            done = chunk.stop
+        return torch.cat([*parts, out[done:]]) if parts else out
 
     def _combine(
         self, out: Tensor, record: LayerRecord, q: Tensor, k: Tensor, rows: BranchRows, extra: dict[str, Any]

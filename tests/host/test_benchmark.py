@@ -75,6 +75,7 @@ def test_ratios_are_medians_of_rounds_by_hand(measuring: Any) -> None:
     result = measuring._summary(clocks, 5, {"checkpoint": "x"})
     assert [row["value"] for row in result["targets"]] == pytest.approx([1.1, 1.2, 1.0, 0.025, 0.005, 1.05])
     assert result["processor_time"] == pytest.approx({"shared": 1.1, "exact": 1.2})
+    result["operations"] = {"shared": 1.2, "exact": 1.21}
     result |= {"one_call": {"shared": 0.8, "exact": 0.9}, "gpu_peak_mb": {"stock": 0.0, "shared": 0.0, "exact": 0.0}}
     assert "GPU memory" not in measuring.describe(result)
     result["gpu_peak_mb"] = {"stock": 100.0, "shared": 130.5, "exact": 131.0}
@@ -86,6 +87,33 @@ def test_ratios_are_medians_of_rounds_by_hand(measuring: Any) -> None:
 def test_one_call_in_place_of_two_by_hand(forwards: Any) -> None:
     assert forwards.one_call({1: 1.0, 2: 2.0, 3: 3.0, 4: 4.0}) == {"shared": 1.0, "exact": 1.0}  # all arithmetic
     assert forwards.one_call({1: 5.0, 2: 5.0, 3: 5.0, 4: 5.0}) == {"shared": 0.5, "exact": 0.5}  # all overhead
+
+
+def test_operations_are_those_that_compute_or_copy(forwards: Any) -> None:
+    def run() -> None:
+        x = torch.zeros(4, 4)  # 1
+        x.t()[1:].add_(1.0)  # 2
+        y = x.half() @ x.half().t()  # 3, 4, 5
+        torch.empty_like(y).view(-1).copy_(y.flatten())  # 6
+        y.to(torch.float16), y.to(torch.float32)  # 7
+
+    with torch.inference_mode():
+        assert forwards.operations(run) == 7
+    ratios = forwards.operations_of_run({"stock": 120, "shared": 260, "exact": 270}, 100, 20, 3)
+    assert ratios == pytest.approx({"shared": 1 + 3 * 140 / 2020, "exact": 1 + 3 * 150 / 2020})
+
+
+def test_our_own_operations_at_a_layer_are_counted(forwards: Any) -> None:
+    s = scene()
+
+    def operations(model: Any, steps: int) -> int:
+        with torch.inference_mode():
+            return forwards.operations(lambda: ksample(model, s.positive, s.negative, steps=steps))
+
+    operations(s.model, 1)  # loads
+    step = operations(s.model, 2) - operations(s.model, 1)
+    own = operations(dci(s.model), 1) - operations(s.model, 1) - step
+    assert 16 * 15 < own < 16 * 30 < step  # 16 layers
 
 
 def test_every_number_of_rows_goes_through_the_network(forwards: Any) -> None:
