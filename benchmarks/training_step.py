@@ -42,7 +42,8 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     import torch
     from comfyui_dci.dci_core.training_settings import TrainingSettings
     from comfyui_dci.nodes.host.description import key_of
-    from comfyui_dci.nodes.host.training import TrainingInputs, prepare_training
+    from comfyui_dci.nodes.host.run_inputs import TrainingInputs
+    from comfyui_dci.nodes.host.training import prepare_training
 
     base = make_base(given.layout)
     generator = torch.Generator().manual_seed(1)

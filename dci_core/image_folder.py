@@ -39,7 +39,7 @@ def read_image_folder(folder: Path) -> list[FolderImage]:
     """Return the images of a folder in order of their names.
 
     ``cat_mask.png`` (or ``cat-masklabel.png``) is the mask of ``cat.jpg``, white where it counts; without one, the
-    image's own transparency is. ``cat.txt`` is its caption.
+    image's own transparency is. ``cat_mask.png`` without a ``cat`` is an image like any other. ``cat.txt`` is its caption.
 
     Raises:
         UserInputError: there is no such folder or no image in it, or a file cannot be read; the file is named.
@@ -47,8 +47,9 @@ def read_image_folder(folder: Path) -> list[FolderImage]:
     if not folder.is_dir():
         raise UserInputError(f"There is no folder {folder.name!r}. Choose one of the list.")
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in ENDINGS and file.is_file())
-    masks = {_subject(file): file for file in files if _subject(file) is not None}
-    images = [_read(file, masks.get(file.stem)) for file in files if _subject(file) is None]
+    stems = {file.stem for file in files}
+    masks = {_subject(file): file for file in files if _subject(file) in stems}
+    images = [_read(file, masks.get(file.stem)) for file in files if _subject(file) not in stems]
     if not images:
         raise UserInputError(f"The folder {folder.name!r} holds no image ({', '.join(ENDINGS)}). Put some in.")
     return images
@@ -86,7 +87,7 @@ def write_image(image: Tensor, caption: str, file: Path) -> None:
 
 
 def _subject(file: Path) -> str | None:
-    """Return the stem of the image a mask belongs to, or None for an image."""
+    """Return the stem of the image that a file would be the mask of, by its name; None for other names."""
     return next((file.stem.removesuffix(ending) for ending in MASK_ENDINGS if file.stem.endswith(ending)), None)
 
 

@@ -13,7 +13,7 @@ from .training_data import TextConditioning
 
 def preview_latents(
     training: ConceptTraining,
-    words: dict[str, tuple[Tensor, Tensor]],
+    words: dict[str, tuple[Tensor, ...]],
     height: int,
     width: int,
     steps: int = 12,
@@ -24,7 +24,7 @@ def preview_latents(
 
     Args:
         training: the run; neither its weights nor its random numbers change.
-        words: embeddings before and after V*, [n, D] each, per text encoder.
+        words: embeddings before, between and after V*, [n, D] each, per text encoder: one more than there are V*.
         height, width: of the latent.
         steps: of Euler's method over equally spaced timesteps.
         guidance: scale of classifier-free guidance against the empty prompt; 1 is none.
@@ -46,10 +46,11 @@ def preview_latents(
     return x
 
 
-def _both_prompts(training: ConceptTraining, words: dict[str, tuple[Tensor, Tensor]]) -> TextConditioning:
+def _both_prompts(training: ConceptTraining, words: dict[str, tuple[Tensor, ...]]) -> TextConditioning:
     """Encode the prompt and the empty one, which differ in where they end."""
     concept = {
-        n: assemble_free_prompt(training.words[n], torch.cat([b, training.tokens[n], a])) for n, (b, a) in words.items()
+        name: assemble_free_prompt(training.words[name], _joined(parts, training.tokens[name]))
+        for name, parts in words.items()
     }
     empty = {name: assemble_free_prompt(some, some.noun[:0]) for name, some in training.words.items()}
     texts = [
@@ -58,6 +59,10 @@ def _both_prompts(training: ConceptTraining, words: dict[str, tuple[Tensor, Tens
     ]
     pooled = [text.pooled for text in texts if text.pooled is not None]
     return TextConditioning(torch.cat([text.context for text in texts]), torch.cat(pooled) if pooled else None)
+
+
+def _joined(parts: tuple[Tensor, ...], concept: Tensor) -> Tensor:
+    return torch.cat([parts[0], *(piece for part in parts[1:] for piece in (concept, part))])
 
 
 def _denoised(

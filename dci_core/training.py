@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from .diffusion import Prediction, denoising_loss, min_snr_weight, noised_latents, training_target
-from .errors import UserInputError
+from .errors import DivergenceError
 from .ico import PromptWords, assemble_prompts, end_position
 from .optimization import (
     MovingAverage,
@@ -136,7 +136,7 @@ class ConceptTraining:
         Whatever is raised, the weights and the random numbers to come are as they were before the step.
 
         Raises:
-            UserInputError: the loss or its gradients are not finite.
+            DivergenceError: the loss or its gradients are not finite.
         """
         random_state = self.generator.get_state()
         cards = {name: list(deck.cards) for name, deck in self.decks.items()}
@@ -212,9 +212,9 @@ class ConceptTraining:
         if self.average is not None:
             self.average.update()
 
-    def _diverged(self, what: str, value: float) -> UserInputError:
+    def _diverged(self, what: str, value: float) -> DivergenceError:
         settings = self.settings
-        return UserInputError(
+        return DivergenceError(
             f"The training {what} became {value} at step {self.steps_done + 1} of {settings.steps}; the checkpoints before "
             f"it are kept. Lower the learning rate (now {settings.learning_rate:g}, contexts "
             f"{settings.context_learning_rate:g}), set max_gradient_norm to 1, use precision bf16 or fp32, or check the "

@@ -72,6 +72,11 @@ class TrainingFolder:
         }
         return dict(sorted(found.items()))
 
+    def missing(self, steps: Sequence[int], reached: int) -> list[int]:
+        """Return which of the steps before ``reached`` have no concept here, so that only training anew would give it."""
+        kept = self.checkpoints()
+        return [step for step in steps if step < reached and step not in kept]
+
     def latest_state(self) -> TrainingState | None:
         """Return the newest state that can be read, or None; damaged ones are passed over with a warning."""
         for file in reversed(self.checkpoints().values()):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from safetensors import SafetensorError
 
 from .concept import Concept
-from .errors import UserInputError
+from .errors import DivergenceError, UserInputError
 from .training import ConceptTraining
 from .training_folder import LOG, TrainingFolder
 from .training_state import restore_state, state_of
@@ -78,7 +78,7 @@ def run_training(
             if keeper is not None:
                 keeper.after_step(improved)
             on_step(training.steps_done, loss)
-    except UserInputError:
+    except DivergenceError:
         raise
     except BaseException:
         if keeper is not None:
@@ -111,6 +111,13 @@ class _Keeper:
         if state is not None:
             restore_state(self._training, state)
             self._saved = self._training.steps_done
+            missing = self._folder.missing(self._plan.steps, self._saved)
+            if missing:
+                LOG.warning(
+                    "The run goes on from step %d; the concepts of steps %s, named in checkpoint_steps, were not kept on the way there.",
+                    self._saved,
+                    missing,
+                )
 
     def after_step(self, improved: bool) -> None:
         step = self._training.steps_done

@@ -14,8 +14,8 @@ from ..dci_core.training_settings import TrainingSettings
 from .host.concept_store import training_root
 from .host.preview import PreviewPlan
 from .host.progress import TrainingProgress
+from .host.run_inputs import Crop, TrainingInputs
 from .host.trainer import Storage, captions_from, images_from, masks_from, one_caption_each, train_concept
-from .host.training import Crop, TrainingInputs
 from .sockets import CATEGORY, LARGEST_SEED, ConceptSocket, LossMap
 from .training_inputs import checkpoint_plan, given_settings, preview_inputs, setting_inputs, storage_inputs
 
@@ -73,16 +73,17 @@ class ICOTrainer(io.ComfyNode):
                              tooltip="Edge of the training images in pixels; 0 is the model's own (512, 768 or 1024)."),
                 io.Boolean.Input("flip", default=neutral.flip, advanced=True,
                                  tooltip="Mirror images at random. Off for subjects with writing or a fixed side."),
-                io.String.Input("placeholder", default="V*", advanced=True, tooltip="How prompts will call the subject."),
+                io.String.Input("placeholder", default="V*", advanced=True, tooltip="How prompts will call the subject. Changing it trains anew; Apply Concept can rename instead."),
                 io.Boolean.Input("keep_contexts", default=False, advanced=True,
-                                 tooltip="Keep the image-specific vectors in the concept, for inspection."),
+                                 tooltip="Keep the image-specific vectors in the concept, for inspection. Changing it trains anew."),
                 io.Image.Input("regularization_images", optional=True,
                                tooltip="Other pictures of the class, so that the model does not forget it."),
                 io.String.Input("regularization_captions", multiline=True, default="", optional=True,
                                 tooltip="A caption per regularization image, one per line, or one for all; empty: "
                                 '"photo of a <class noun>".'),
                 io.Mask.Input("masks", optional=True,
-                              tooltip="A mask per reference image, white where it counts: the rest is not learned."),
+                              tooltip="A mask per reference image, white where it counts: the rest is not learned. Invert the mask of Load Image; "
+                              "that of Load Image Folder fits as it is."),
                 io.Combo.Input("crop", options=[crop.value for crop in Crop], default=Crop.CENTER.value, optional=True,
                                advanced=True, tooltip="center: centre squares. buckets: whole images, in the nearest of "
                                "several proportions with the same area."),
@@ -141,7 +142,7 @@ class ICOTrainer(io.ComfyNode):
             placeholder=value["placeholder"], keep_contexts=value["keep_contexts"],
             storage=Storage(training_root(), checkpoint_plan(value), value.get("reuse", True)),
             preview=PreviewPlan(value.get("preview_every", 0), value.get("preview_prompt", "")),
-            on_preview=progress.on_preview,
+            on_preview=progress.on_preview, tell=progress.tell,
         )  # fmt: skip
         curve = draw_loss_curve(losses, concept.info.history.get("evaluations", ()))
         return io.NodeOutput(concept, {"loss": losses}, curve)

@@ -40,7 +40,8 @@ def setting_inputs() -> list[io.Input]:
         _choice("precision", Precision, "Of the frozen network; what is trained is float32 always. auto: bf16 where the device "
                 "is good at it, else fp32."),
         io.Boolean.Input("gradient_checkpointing", default=_NEUTRAL.gradient_checkpointing, optional=True, advanced=True,
-                         tooltip="Much less memory for steps about 1.4 times as long; the result is the same."),
+                         tooltip="Much less memory for steps about 1.4 times as long; the result is the same, and an interrupted run "
+                         "goes on with it."),
         _number("evaluate_every", 100000, "Steps between measurements of the loss on fixed noise, the number that tells when "
                 "to stop; the best step is marked in the concept. 0 never.", default=100),
         _number("stop_after", 1000, "Stop after this many measurements without improvement; 0 never stops early."),

@@ -15,8 +15,8 @@ from ...dci_core.fingerprint import run_key
 from ...dci_core.image_folder import FolderImage, read_image, write_image
 from . import LOG
 from .description import model_facts
+from .run_inputs import check_class_caption, check_trainable, check_vae
 from .trainer import folder_name
-from .training import check_trainable
 
 SAMPLER, SCHEDULER = "euler", "normal"
 LARGEST_SEED = 2**64 - 1
@@ -87,9 +87,12 @@ def class_images(
         on_image: called with the number of images that are ready.
 
     Raises:
-        UserInputError: the model cannot be trained, so class images for it are of no use.
+        UserInputError: the model cannot be trained or a prompt is too long for a caption, so class images would be of no use.
     """
     family = check_trainable(model, clip)
+    check_vae(vae)
+    for number in range(min(plan.count, len(plan.prompts) or 1)):
+        check_class_caption(clip, plan.prompt(number))
     size_px = plan.size_px or family.native_size_px
     facts = [model_facts(model, clip, vae), plan.steps, plan.guidance, plan.negative, size_px]
     folder = root / folder_name(plan.class_noun, run_key({"class images": facts}))

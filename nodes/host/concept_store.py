@@ -8,6 +8,7 @@ from pathlib import Path
 import folder_paths
 
 from ...dci_core.errors import UserInputError
+from . import LOG
 
 FOLDER = "dci_concepts"
 
@@ -18,7 +19,10 @@ def register_folder() -> None:
     known, _ = folder_paths.folder_names_and_paths.get(FOLDER, ([], set()))
     paths = list(dict.fromkeys([default, *known]))
     folder_paths.folder_names_and_paths[FOLDER] = (paths, {".safetensors"})
-    Path(default).mkdir(parents=True, exist_ok=True)
+    try:
+        Path(default).mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # models may be read-only; sampling needs no folder
+        LOG.warning("The folder %s cannot be made: %s. Concepts cannot be saved there.", default, error)
 
 
 def training_root() -> Path:

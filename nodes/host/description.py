@@ -16,9 +16,11 @@ from ...dci_core.training_run import best_evaluation
 from ...dci_core.training_settings import TrainingSettings
 from ...dci_core.version import VERSION
 from .families import family_of
-from .training import TrainingInputs, prediction_of
+from .run_inputs import TrainingInputs, prediction_of
 from .weights import base_hash, patched_hash
 
+SHAPES_NOTHING = ("gradient_checkpointing",)
+"""Settings with which a run goes on to the same bits, so that it may be resumed with another value."""
 _UNUSED_CLIP_WEIGHTS = tuple(f"{name}.transformer.text_projection.weight" for name in ("clip_l", "clip_h"))
 """Only SDXL's clip_g is asked for a pooled vector; checkpoints may lack the others, and the host then leaves them
 uninitialised, different in every process."""
@@ -99,13 +101,14 @@ def key_of(
     keep_contexts: bool,
 ) -> str:
     """Return the key of a run: everything that shapes its result, down to the weights and the LoRAs on them."""
+    shaping = {name: value for name, value in asdict(settings).items() if name not in SHAPES_NOTHING}
     image_captions = {"image captions": list(inputs.captions)} if any(inputs.captions) else {}
     return run_key(
         {
             "version": VERSION,
             **model_facts(model, clip, vae),
             "dataset": dataset_hash(inputs),
-            "settings": asdict(settings) | {"placeholder": placeholder, "keep_contexts": keep_contexts},
+            "settings": shaping | {"placeholder": placeholder, "keep_contexts": keep_contexts},
             "class_noun": inputs.class_noun,
             "captions": list(inputs.regularization_captions),
             "resolution": [inputs.resolution_px, inputs.crop.value],

@@ -25,7 +25,7 @@ from ...dci_core.training import detach_first_token
 from ...dci_core.training_data import TextConditioning
 from ...dci_core.training_settings import Precision, TrainingSettings
 from .families import Family
-from .weights import UNET_PREFIX, cross_attention_weights, patched_weight, patched_weights
+from .weights import UNET_PREFIX, cross_attention_weights, key_patches, patched_weight, patched_weights
 
 KEY_VALUE_NAMES = (".attn2.to_k", ".attn2.to_v")
 DOWN, UP = ".down", ".up"
@@ -58,7 +58,7 @@ class HostDenoiser:
         self.key_values: dict[str, nn.Parameter] = {}
         self._modules = cross_attention_weights(model, settings.mode.projections)
         generator = torch.Generator().manual_seed(settings.seed)
-        entries = model.get_key_patches(UNET_PREFIX)
+        entries = key_patches(model, UNET_PREFIX)
         for name in self._modules:
             module = self.unet.get_submodule(name.removeprefix(UNET_PREFIX))
             original = patched_weight(f"{name}.weight", entries[f"{name}.weight"])
@@ -91,7 +91,7 @@ class HostDenoiser:
         trained = {name: parameter.detach().cpu() for name, parameter in self.key_values.items()}
         if self._rank:
             return {name: trained[name + UP] @ trained[name + DOWN] for name in self._modules}
-        entries = self._model.get_key_patches(UNET_PREFIX)
+        entries = key_patches(self._model, UNET_PREFIX)
         return {
             name: trained[name] - patched_weight(f"{name}.weight", entries[f"{name}.weight"]).float()
             for name in self._modules
@@ -194,5 +194,5 @@ def _compute_dtype(precision: Precision, device: torch.device) -> torch.dtype:
 
 
 def _unet_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
-    for key, entry in model.get_key_patches(UNET_PREFIX).items():
+    for key, entry in key_patches(model, UNET_PREFIX).items():
         yield key.removeprefix(UNET_PREFIX), patched_weight(key, entry)

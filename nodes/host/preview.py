@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...dci_core.errors import UserInputError
 from ...dci_core.preview import preview_latents
+from ...dci_core.prompts import placeholder_pattern
 from ...dci_core.training import ConceptTraining
 from . import LOG
 from .families import family_of
@@ -46,27 +47,35 @@ class Previewer:
         model, clip, vae: the host's.
         plan: when and what.
         class_noun, placeholder: of the run.
+        concept_vectors: S of the run.
         size_px: edge of the picture; 0 is the family's native size.
 
     Raises:
-        UserInputError: the prompt has no placeholder.
+        UserInputError: the prompt has no placeholder, or is too long.
     """
 
     def __init__(
-        self, model: Any, clip: Any, vae: Any, plan: PreviewPlan, class_noun: str, placeholder: str, size_px: int
-    ) -> None:
+        self, model: Any, clip: Any, vae: Any, plan: PreviewPlan, class_noun: str, placeholder: str,
+        concept_vectors: int, size_px: int,
+    ) -> None:  # fmt: skip
         self._model, self._vae = model, vae
         self._every = plan.every
         self._latent = (size_px or family_of(model).native_size_px) // 8
         prompt = plan.prompt.strip() or f"photo of a {placeholder} {class_noun}"
-        before, found, after = prompt.partition(placeholder)
-        if not found:
+        texts = placeholder_pattern([placeholder]).split(prompt)
+        if len(texts) == 1:
             raise UserInputError(
                 f"The preview prompt {prompt!r} does not contain {placeholder}. Write {placeholder} into it."
             )
-        self._words = {
-            name: (_embeddings(clip, name, before), _embeddings(clip, name, after)) for name in encoders_of(clip)
-        }
+        self._words = {name: tuple(_embeddings(clip, name, text) for text in texts) for name in encoders_of(clip)}
+        for name, parts in self._words.items():
+            most = encoders_of(clip)[name].max_length - 2  # beside the start and the end
+            tokens = sum(len(part) for part in parts) + (len(parts) - 1) * concept_vectors
+            if tokens > most:
+                raise UserInputError(
+                    f"The preview prompt {prompt!r} has {tokens} tokens, {placeholder} counting {concept_vectors}; {most} fit. "
+                    "Shorten it."
+                )
 
     def is_due(self, step: int) -> bool:
         """Whether a picture is to be drawn after a step."""
@@ -76,7 +85,7 @@ class Previewer:
         """Return a picture [height, width, 3], values 0 … 1; None when memory did not suffice, which is only logged."""
         try:
             device = next(iter(training.tokens.values())).device
-            words = {name: (before.to(device), after.to(device)) for name, (before, after) in self._words.items()}
+            words = {name: tuple(part.to(device) for part in parts) for name, parts in self._words.items()}
             latents = preview_latents(training, words, self._latent, self._latent)
             with torch.inference_mode():
                 decoded = self._vae.decode(self._model.model.process_latent_out(latents.clone()))

@@ -45,6 +45,11 @@ class TrainingProgress:
             self._told_at = now
             send_text(self._text(step, loss), self._node_id)
 
+    def tell(self, text: str) -> None:
+        """Show a text on the node in place of the steps."""
+        if self._node_id is not None:
+            send_text(text, self._node_id)
+
     def on_preview(self, step: int, picture: Tensor) -> None:
         """Show a picture [height, width, 3] on the node."""
         image = Image.fromarray((picture.cpu().numpy() * 255.0).round().astype("uint8"))

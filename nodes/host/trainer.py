@@ -23,7 +23,8 @@ from . import LOG
 from .description import ConceptMaker, key_of
 from .memory import is_out_of_memory, out_of_memory
 from .preview import Previewer, PreviewPlan
-from .training import TrainingInputs, check_run, prepare_training
+from .run_inputs import TrainingInputs, check_run, check_vae
+from .training import prepare_training
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,13 @@ def train_concept(
     storage: Storage | None = None,
     preview: PreviewPlan | None = None,
     on_preview: Callable[[int, Tensor], None] | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> tuple[Concept, list[float]]:
     """Train a concept and return it with the loss of every step.
 
     Call it in a node, inside the executor's inference mode. Model, CLIP and VAE are not changed, and
     whatever ``on_step`` raises leaves them as they are. ``on_preview`` gets the step and a picture [height, width, 3];
-    previews change nothing that is learned.
+    previews change nothing that is learned. ``tell`` is told when nothing had to be trained; the log is in any case.
 
     Raises:
         UserInputError: an input cannot be used, the loss stopped being a number, or memory ran out.
@@ -67,6 +69,7 @@ def train_concept(
     for caption in inputs.captions:
         check_caption(caption, placeholder, inputs.class_noun)
     check_run(model, clip, inputs, settings)
+    check_vae(vae)
     storage = storage or Storage()
     folder = None
     key = ""
@@ -78,13 +81,18 @@ def train_concept(
         with torch.inference_mode(False):
             finished = folder.finished()
         if finished is not None:
-            LOG.info("These inputs were trained before; the concept in %s is returned.", folder.path)
+            found = _reused(folder, finished, storage.plan)
+            LOG.info(found)
+            if tell is not None:
+                tell(found)
             folder.drop_states()  # the process may have been killed before it did
             return finished, list(finished.info.history["loss"])
     try:
         previewer = None
         if preview is not None and preview.every and on_preview is not None:
-            previewer = Previewer(model, clip, vae, preview, inputs.class_noun, placeholder, inputs.resolution_px)
+            previewer = Previewer(
+                model, clip, vae, preview, inputs.class_noun, placeholder, settings.scheme.concept_vectors, inputs.resolution_px
+            )  # fmt: skip
         training = prepare_training(model, clip, vae, inputs, settings)
 
         def after_step(step: int, loss: float) -> None:
@@ -108,6 +116,17 @@ def train_concept(
     finally:
         training = None  # the private copies are freed before the cache is emptied
         comfy.model_management.soft_empty_cache()
+
+
+def _reused(folder: TrainingFolder, finished: Concept, plan: CheckpointPlan) -> str:
+    missing = folder.missing(plan.steps, finished.info.steps)
+    text = f"These inputs were trained before; the concept in {folder.path} is returned."
+    if missing:
+        text += (
+            f" The concepts of steps {', '.join(map(str, missing))} were not kept: set steps to the number you want, or switch reuse "
+            "off to train all of it anew."
+        )
+    return text
 
 
 def _write(folder: TrainingFolder, concept: Concept) -> None:

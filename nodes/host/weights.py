@@ -11,10 +11,28 @@ import torch
 from torch import Tensor
 
 from ...dci_core.concept import key_value_hash
+from ...dci_core.errors import UserInputError
 from ...dci_core.fingerprint import tensors_hash
 
+Entries = Mapping[str, list[Any]]
 UNET_PREFIX = "diffusion_model."
 _KEY_VALUE = re.compile(r"diffusion_model\..*\.attn2\.to_[kv]\.weight")
+
+
+def key_patches(patcher: Any, prefix: str | None = None) -> Entries:
+    """Return the host's entry for each weight below a prefix: the original weight and its converter, then the patches on it.
+
+    Raises:
+        UserInputError: the host cannot name its own weights, as with quantised layers, whose scales are no attributes.
+    """
+    try:
+        entries: Entries = patcher.get_key_patches(prefix)
+    except AttributeError as error:
+        raise UserInputError(
+            f"The weights of this model cannot be read one by one ({error}): they are quantised. Load an fp16, bf16 or fp32 file of the "
+            "same checkpoint."
+        ) from error
+    return entries
 
 
 def key_value_weights(model: Any) -> dict[str, Tensor]:
@@ -22,26 +40,26 @@ def key_value_weights(model: Any) -> dict[str, Tensor]:
 
     The tensors are the host's own: read them, do not keep or change them.
     """
-    entries = model.get_key_patches(UNET_PREFIX)
+    entries = key_patches(model, UNET_PREFIX)
     return {key.removesuffix(".weight"): value[0][0] for key, value in entries.items() if _KEY_VALUE.fullmatch(key)}
 
 
 def cross_attention_weights(model: Any, projections: tuple[str, ...]) -> list[str]:
     """Return the module names of the given projections ("to_k" …) of all cross-attention layers, in the host's order."""
     wanted = tuple(f".attn2.{projection}.weight" for projection in projections)
-    return [key.removesuffix(".weight") for key in model.get_key_patches(UNET_PREFIX) if key.endswith(wanted)]
+    return [key.removesuffix(".weight") for key in key_patches(model, UNET_PREFIX) if key.endswith(wanted)]
 
 
 def cross_attention_shapes(model: Any) -> dict[str, tuple[int, ...]]:
     """Return the shape of every cross-attention projection's weight, by module name."""
-    entries = model.get_key_patches(UNET_PREFIX)
+    entries = key_patches(model, UNET_PREFIX)
     names = cross_attention_weights(model, ("to_q", "to_k", "to_v", "to_out.0"))
     return {name: tuple(entries[f"{name}.weight"][0][0].shape) for name in names}
 
 
 def patched_hash(patcher: Any, without: tuple[str, ...] = ()) -> str:
     """Return the hash of all weights of a patcher, with the patches that lie on them, but for those named in ``without``."""
-    entries = patcher.get_key_patches()
+    entries = key_patches(patcher)
     return tensors_hash(
         (key, entry[0][0] if len(entry) == 1 else patched_weight(key, entry))
         for key, entry in entries.items()
@@ -73,5 +91,5 @@ def patched_weight(key: str, entry: list[Any], dtype: torch.dtype | None = None)
 
 def patched_weights(patcher: Any, prefix: str) -> Mapping[str, Tensor]:
     """Return private copies of all weights below a prefix, by name without it."""
-    entries = patcher.get_key_patches(prefix)
+    entries = key_patches(patcher, prefix)
     return {key.removeprefix(prefix): patched_weight(key, entry) for key, entry in entries.items()}

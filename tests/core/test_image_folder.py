@@ -59,6 +59,12 @@ def test_a_mask_file_belongs_to_its_image(tmp_path: Path, name: str) -> None:
     assert entry.mask.sum() == 1.0 and entry.mask[1, 2] == 1.0
 
 
+def test_a_photograph_named_like_a_mask_is_an_image_where_there_is_none_it_could_belong_to(tmp_path: Path) -> None:
+    for name in ("red_mask.png", "me.png", "me_mask.png"):
+        save(tmp_path, name)
+    assert [entry.name for entry in read_image_folder(tmp_path)] == ["me.png", "red_mask.png"]
+
+
 def test_transparency_is_the_mask_where_there_is_no_other(tmp_path: Path) -> None:
     save(tmp_path, "cat.png", color=(255, 0, 51, 51), mode="RGBA")
     (entry,) = read_image_folder(tmp_path)

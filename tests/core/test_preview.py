@@ -58,6 +58,12 @@ def test_the_prompt_holds_the_concept_and_the_other_row_is_empty() -> None:
     expected = [some.start, given["clip_g"][0][0], *run.tokens["clip_g"].detach(), given["clip_g"][1][0], some.end]
     assert torch.equal(concept["clip_g"][0, : end + 1], torch.stack(expected)) and end == 5
     assert torch.equal(empty["clip_g"][0, :2], torch.stack([some.start, some.end])) and empty_end == [1]
+    between = {name: (before[:0], after, before[:0]) for name, (before, after) in given.items()}
+    preview_latents(run, between, 2, 2, steps=1)
+    twice, (end,) = run.encoder.seen[-2]
+    star = run.tokens["clip_g"].detach()
+    expected = [some.start, *star, *given["clip_g"][1], *star, some.end]
+    assert torch.equal(twice["clip_g"][0, : end + 1], torch.stack(expected))
     assert run.denoiser.seen[0][2].context.shape[0] == 2
 
 

@@ -12,8 +12,9 @@ import torch
 from comfyui_dci.dci_core.concept import Concept, ConceptInfo
 from comfyui_dci.dci_core.concept_file import load_concept
 from comfyui_dci.dci_core.errors import UserInputError
+from comfyui_dci.dci_core.tensor_file import read_tensors
 from comfyui_dci.dci_core.training import ConceptTraining
-from comfyui_dci.dci_core.training_folder import TrainingFolder
+from comfyui_dci.dci_core.training_folder import FINISHED, TrainingFolder
 from comfyui_dci.dci_core.training_run import CheckpointPlan, best_evaluation, run_training
 from comfyui_dci.dci_core.training_state import load_state, restore_state, save_state, state_of
 from toy_training import changed, copies, toy, toy_settings, trained
@@ -276,6 +277,37 @@ def test_a_diverging_run_keeps_the_checkpoint_before_and_names_the_step(folder: 
         run_training(training, spoil, folder, CheckpointPlan(every=2), concept_of)
     assert list(folder.checkpoints()) == [2, 4]
     assert folder.latest_state() is not None
+
+
+@pytest.mark.parametrize("error", [UserInputError("a wrong input, noticed late"), Stop()])
+def test_whatever_else_ends_a_run_keeps_its_last_step(folder: TrainingFolder, error: BaseException) -> None:
+    def stop(number: int, loss: float) -> None:
+        if number == 3:
+            raise error
+
+    with pytest.raises(type(error)):
+        run_training(run(), stop, folder, CheckpointPlan(), concept_of)
+    assert list(folder.checkpoints()) == [3] and folder.latest_state() is not None
+
+
+def test_named_steps_that_lie_before_the_point_of_resuming_are_told(
+    folder: TrainingFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(Stop):
+        run_training(run(), stop_at(4), folder, CheckpointPlan(every=2, keep=1), concept_of)
+    assert folder.missing((1, 2, 4, 6), 4) == [1, 2]
+    run_training(run(), quiet, folder, CheckpointPlan(steps=(1, 2, 4, 6)), concept_of)
+    assert "goes on from step 4; the concepts of steps [1, 2], named in checkpoint_steps, were not kept" in caplog.text
+
+
+def test_files_that_were_read_can_be_deleted_and_replaced_on_any_system(folder: TrainingFolder) -> None:
+    """On Windows a file cannot be deleted while its tensors are views into it."""
+    folder.finish(concept_of(train(folder)))
+    tensors, _ = read_tensors(folder.path / FINISHED)
+    (folder.path / FINISHED).write_bytes(
+        b"\xff" * (folder.path / FINISHED).stat().st_size
+    )  # in place: a view would change
+    assert all(tensor.isfinite().all() for tensor in tensors.values())
 
 
 def test_a_state_of_other_inputs_is_refused(tmp_path: Path) -> None:

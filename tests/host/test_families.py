@@ -15,10 +15,12 @@ from comfyui_dci.dci_core.diffusion import Prediction
 from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.dci_core.settings import DCISettings
 from comfyui_dci.dci_core.training_settings import TrainingSettings
+from comfyui_dci.nodes.host.applying import apply_concept
 from comfyui_dci.nodes.host.families import family_of
+from comfyui_dci.nodes.host.run_inputs import TrainingInputs, check_trainable, prediction_of
 from comfyui_dci.nodes.host.sampling import apply_dci
 from comfyui_dci.nodes.host.trainer import Storage, train_concept
-from comfyui_dci.nodes.host.training import TrainingInputs, check_trainable, prediction_of
+from scenes import scene
 from tiny import COMMON, SD1_LAYOUT, tiny_clip, tiny_model
 
 
@@ -64,12 +66,29 @@ def test_an_inpainting_model_is_sampled_but_not_trained() -> None:
         check_trainable(patcher, tiny_clip("sd1"))
 
 
+def test_quantised_weights_are_told_in_plain_words() -> None:
+    """The host saves a quantised layer's scale beside its weight, but the layer has no attribute of that name."""
+    s = scene()
+    base = tiny_model("sd1")
+
+    def with_scale(module: Any, state: dict[str, Any], prefix: str, meta: Any) -> None:
+        state[f"{prefix}weight_scale"] = torch.ones(())
+
+    layer = base.model.diffusion_model.get_submodule("middle_block.1.transformer_blocks.0.attn2.to_k")
+    layer.register_state_dict_post_hook(with_scale)
+    with pytest.raises(UserInputError, match="cannot be read one by one .*they are quantised. Load an fp16"):
+        apply_concept(base, s.base.clip, s.concept)
+
+
 def test_the_prediction_follows_model_sampling_nodes() -> None:
     model = tiny_model("sd1")
     assert prediction_of(model) is Prediction.EPSILON
     assert prediction_of(tiny_model("sd2", v_prediction=True)) is Prediction.V
     (patched,) = model_nodes.ModelSamplingDiscrete().patch(model, "v_prediction", True)
     assert prediction_of(patched) is Prediction.V
+    (distilled,) = model_nodes.ModelSamplingDiscrete().patch(model, "lcm", False)
+    with pytest.raises(UserInputError, match="samples on 50 of its 1000 timesteps"):
+        prediction_of(distilled)
     (continuous,) = model_nodes.ModelSamplingContinuousEDM().patch(model, "edm", 120.0, 0.002)
     with pytest.raises(UserInputError, match="ε- and v-prediction with discrete timesteps"):
         prediction_of(continuous)

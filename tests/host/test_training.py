@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import comfy.model_management
@@ -19,8 +20,9 @@ from comfyui_dci.dci_core.training_run import run_training
 from comfyui_dci.dci_core.training_settings import TrainingSettings
 from comfyui_dci.nodes.host import networks
 from comfyui_dci.nodes.host.networks import HostDenoiser
+from comfyui_dci.nodes.host.run_inputs import TrainingInputs, check_vae
 from comfyui_dci.nodes.host.trainer import captions_from, one_caption_each, train_concept
-from comfyui_dci.nodes.host.training import TrainingInputs, prepare_training
+from comfyui_dci.nodes.host.training import prepare_training
 from comfyui_dci.nodes.host.weights import key_value_weights
 from scenes import encode, random_concept, scene
 from test_sampling_state import assert_unchanged, patcher_state
@@ -295,6 +297,19 @@ def test_cancelling_leaves_everything_as_it_was(error: type[BaseException]) -> N
 def test_unusable_inputs_are_refused_before_work_starts(given: TrainingInputs, changes: Any, message: str) -> None:
     with pytest.raises(UserInputError, match=message):
         prepared(tiny("sd1"), given, **changes)
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [("clip", "There is no CLIP: the checkpoint"), ("vae", "There is no VAE: the checkpoint holds none")],
+)
+def test_a_checkpoint_without_clip_or_vae_is_told(part: str, message: str) -> None:
+    base = tiny("sd1")
+    parts: dict[str, Any] = {"clip": base.clip, "vae": base.vae, part: None}
+    with pytest.raises(UserInputError, match=message), torch.inference_mode():
+        train_concept(base.model, parts["clip"], parts["vae"], inputs(), settings(), lambda step, loss: None)
+    with pytest.raises(UserInputError, match="latents of 16 channels"):
+        check_vae(SimpleNamespace(first_stage_model=base.vae.first_stage_model, latent_channels=16))
 
 
 def test_a_clip_of_another_family_is_refused() -> None:

@@ -12,8 +12,8 @@ import torch
 from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.dci_core.training_run import run_training
 from comfyui_dci.nodes.host.input_folder import find_input_folder, fingerprint, list_input_folders
+from comfyui_dci.nodes.host.run_inputs import Crop, TrainingInputs
 from comfyui_dci.nodes.host.trainer import masks_from, one_caption_each
-from comfyui_dci.nodes.host.training import Crop, TrainingInputs
 from PIL import Image
 from test_training import inputs, outside_inference, pictures, prepared, train
 from tiny import tiny
@@ -99,7 +99,11 @@ def test_masks_and_buckets_are_told_in_the_concept() -> None:
     [
         ({"masks": [torch.ones(64, 72)]}, "3 reference images and 1 masks"),
         ({"masks": [torch.ones(64, 64)] * 3}, r"Mask 1 is \(64, 64\), its image is \(64, 72\)"),
-        ({"masks": [torch.zeros(64, 72)] * 3}, "black wherever its cropped image is"),
+        (
+            {"masks": [torch.zeros(64, 64)] * 3},
+            "Mask 1 is black everywhere.* leave masks out, or use Load Image Folder",
+        ),
+        ({"masks": [(torch.arange(72) < 4).float().expand(64, 72)] * 3}, "black wherever its cropped image is"),
         (
             {"crop": Crop.BUCKETS, "resolution_px": 72},
             "With buckets the resolution must be a multiple of 64, but got 72",

@@ -21,8 +21,9 @@ from comfyui_dci.dci_core.training_settings import TrainingSettings
 from comfyui_dci.nodes.host import description, trainer
 from comfyui_dci.nodes.host.applying import apply_concept
 from comfyui_dci.nodes.host.description import key_of
+from comfyui_dci.nodes.host.memory import is_out_of_memory
+from comfyui_dci.nodes.host.run_inputs import Crop, TrainingInputs
 from comfyui_dci.nodes.host.trainer import Storage, folder_name, train_concept
-from comfyui_dci.nodes.host.training import Crop, TrainingInputs
 from scenes import random_concept
 from test_training import inputs, pictures, settings
 from tiny import Tiny, tiny
@@ -148,8 +149,48 @@ def test_running_out_of_memory_keeps_the_work_and_says_what_lowers_it(base: Tiny
         train(base, tmp_path, explode, every=0)
     message = str(told.value)
     assert "Memory ran out while asking for 20.00 MiB more. What was reached is kept" in message
-    assert "gradient_checkpointing on; batch_size 1 (now 2); rank 16" in message and "smaller resolution" in message
-    assert train(base, tmp_path)[1] == [3]
+    assert "gradient_checkpointing on, which goes on from there; batch_size 1 (now 2); rank 16" in message
+    assert "smaller resolution" in message
+    whole, _ = train(base, tmp_path / "whole")
+    concept, steps = train(base, tmp_path, gradient_checkpointing=True)
+    assert steps == [3]
+    assert all(torch.equal(concept.tokens[name], vectors) for name, vectors in whole.tokens.items())
+    assert all(torch.equal(concept.key_value_deltas[name], delta) for name, delta in whole.key_value_deltas.items())
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("HIP out of memory"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 8.9 GB)"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 4 bytes."), True),
+        (MemoryError(), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (UserInputError("Memory ran out. The host said: CUDA out of memory"), False),
+    ],
+)
+def test_memory_errors_are_known_on_every_device(error: Exception, expected: bool) -> None:
+    assert is_out_of_memory(error) is expected
+
+
+def test_a_finished_run_tells_that_it_was_not_trained_again_and_which_steps_it_does_not_have(
+    base: Tiny, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[str] = []
+
+    def again(steps: tuple[int, ...]) -> str:
+        with torch.inference_mode(), caplog.at_level("INFO"):
+            train_concept(
+                base.model, base.clip, base.vae, inputs(), settings(), lambda step, loss: None, keep_contexts=True,
+                storage=Storage(tmp_path, CheckpointPlan(every=1, keep=1, steps=steps)), tell=told.append,
+            )  # fmt: skip
+        return told[-1] if told else ""
+
+    assert again((1,)) == ""
+    assert again((1,)).endswith("is returned.") and told[-1] in caplog.text
+    assert "The concepts of steps 2 were not kept: set steps to the number you want" in again((1, 2, 3, 9))
 
 
 def test_a_full_disk_does_not_cost_the_concept(
@@ -249,7 +290,8 @@ def test_the_key_covers_every_setting(base: Tiny, monkeypatch: pytest.MonkeyPatc
     keys = {key(base, lambda call: call.update(settings=settings(**usual)))}
     for name, value in OTHER_SETTINGS.items():
         keys.add(key(base, lambda call: call.update(settings=settings(**{**usual, name: value}))))  # noqa: B023
-    assert len(keys) == 1 + len(OTHER_SETTINGS)
+    assert len(keys) == 1 + len(OTHER_SETTINGS) - len(description.SHAPES_NOTHING)
+    assert description.SHAPES_NOTHING == ("gradient_checkpointing",)  # test_training_modes.py: the same bits
 
 
 def test_the_key_covers_the_code_and_nothing_that_does_not_matter(base: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,6 +156,8 @@ def test_the_model_is_left_as_it_was_and_training_takes_the_images() -> None:
         ({"steps": 0}, "steps must be between 1 and 1000, but got 0"),
         ({"resolution": 60}, "resolution must be 0 or a multiple of 8 between 64 and 2048, but got 60"),
         ({"class_noun": " "}, "class noun"),
+        ({"count": 5, "prompts": "a cat\n" + "a cat " * 60}, "longer than 75 tokens"),
+        ({"vae": None}, "There is no VAE"),
     ],
 )
 def test_wrong_input_is_refused_before_anything_is_drawn(changes: Any, message: str, drawn: list[int]) -> None:
