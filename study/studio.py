@@ -47,11 +47,12 @@ class Studio:
         self.conditioning = import_module(f"{NAME}.nodes.host.conditioning")
         self.sampling = import_module(f"{NAME}.nodes.host.sampling")
         self.settings = import_module(f"{NAME}.dci_core.settings")
+        self.concept = import_module(f"{NAME}.dci_core.concept")
         self.concept_file = import_module(f"{NAME}.dci_core.concept_file")
         self.training_settings = import_module(f"{NAME}.dci_core.training_settings")
         self.training_run = import_module(f"{NAME}.dci_core.training_run")
         self.ico = import_module(f"{NAME}.dci_core.ico")
-        self.training = import_module(f"{NAME}.nodes.host.training")
+        self.run_inputs = import_module(f"{NAME}.nodes.host.run_inputs")
         self.trainer = import_module(f"{NAME}.nodes.host.trainer")
         self.nodes = import_module("nodes")  # the host's
         import_module("comfy.utils").PROGRESS_BAR_ENABLED = False  # thousands of them
@@ -79,7 +80,7 @@ class Studio:
         )
         others, captions = class_images(subject.class_noun) if method.regularized else ([], [])
         with torch.inference_mode():
-            inputs = self.training.TrainingInputs(
+            inputs = self.run_inputs.TrainingInputs(
                 images=list(self.demo.subject_images(subject)),
                 class_noun=subject.class_noun,
                 regularization_images=others,

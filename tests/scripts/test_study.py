@@ -11,6 +11,7 @@ import torch
 
 import study.cells
 import study.retraining
+import study.two_concepts as two_concepts
 from demo_world.concepts import CONCEPTS
 from demo_world.scenes import caption
 from study.cells import Cell, Ledger, Row, rows_of
@@ -179,3 +180,32 @@ def test_each_ablation_is_compared_with_dci_of_the_same_training_by_hand(
     lines = study.retraining.paired_ablations().splitlines()
     assert len(lines) == 1 + len(others)  # 0.6 - 0.5 and 0.6 - 0.3, not 0.6 - 0.9
     assert all("+0.200 (+0.200 … +0.200),-0.200 (-0.200 … -0.200)" in line for line in lines[1:])
+
+
+def test_pairs_of_two_concepts_have_every_subject_in_both_places_and_two_nouns() -> None:
+    found = list(two_concepts.pairs(STUDIED))
+    assert [first for first, _ in found] == list(STUDIED) and {second for _, second in found} == set(STUDIED)
+    assert all(first.noun != second.noun for first, second in found)
+    same_noun = [replace(STUDIED[0], name="other"), *STUDIED[:2]]
+    assert [second.name for _, second in two_concepts.pairs(same_noun)] == [STUDIED[1].name, STUDIED[1].name, "other"]
+    first, second = STUDIED[0], STUDIED[1]  # a tiger and a panda
+    alone, both = (two_concepts.prompt_of(first, second, way) for way in two_concepts.WAYS[:2])
+    assert (alone, both) == ("photo of a V* cat with a bear", "photo of a V* cat with a W* bear")
+
+
+def test_a_pair_is_judged_by_what_is_main_and_what_is_beside_it() -> None:
+    names, first, second = two_concepts.NAMES, STUDIED[0], STUDIED[1]
+
+    def heads(pictures: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Two pictures: the first subject with the second's noun beside it, and the second subject alone."""
+        subject = torch.full((2, len(names["subject"])), -30.0)
+        beside = torch.full((2, len(names["second_noun"])), -30.0)
+        subject[0, names["subject"].index(first.name)] = subject[1, names["subject"].index(second.name)] = 0.0
+        beside[0, names["second_noun"].index(second.noun)] = beside[1, names["second_noun"].index("")] = 0.0
+        return {"subject": subject, "second_noun": beside}
+
+    means = two_concepts.judged(heads, torch.zeros(2, 8, 8, 3), first, second)  # type: ignore[arg-type]
+    assert means.tolist() == pytest.approx([0.5, 0.5, 0.5], abs=1e-6)
+    assert two_concepts.table({"a, b": np.array([[0.5, 0.0, 1.0]] * 3)}).splitlines()[1] == (
+        '"a, b",0.50 (0.50 … 0.50),0.00 (0.00 … 0.00),1.00 (1.00 … 1.00)'
+    )

@@ -1,0 +1,136 @@
+"""Two fine-tuned subjects in one prompt: does the first keep its look, does the second come, and do they mix?
+
+The judge names the main object of a picture, custom subjects among them, and the noun of its companion, but not which custom
+subject the companion is. Run from the repository root, with the study's fine-tunings there (they are made if not): python study/two_concepts.py
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from demo_world.classifier import NAMES, Classifier, load_judge  # noqa: E402
+from demo_world.concepts import Concept  # noqa: E402
+from demo_world.storage import cache_folder, training_log, write_atomically  # noqa: E402
+from demo_world.vocabulary import with_article  # noqa: E402
+from study.cells import CELLS  # noqa: E402
+from study.plan import EDITED, EDITED_AT, PLACEHOLDER, SEEDS, STUDIED, VARIED  # noqa: E402
+from study.statistics import Array, bootstrap  # noqa: E402
+from study.studio import GUIDANCE, SIZE_PX, STEPS, Studio  # noqa: E402
+
+RESULT = CELLS.with_name("two_concepts.csv")
+SECOND_PLACEHOLDER = "W*"
+NOUNS = ("dog", "bird", "apple", "boat")  # auxiliary nouns: the first two that neither subject is
+PICTURES = 8  # of each pair, way and seed
+MEASURES = ("first is there", "second took its place", "companion's noun is there")
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a pair is drawn.
+
+    Args:
+        name: for the table.
+        both: the second concept is applied and named too; otherwise its plain noun stands in the prompt.
+        dci: with two branches.
+        strength: of the second concept's weights.
+    """
+
+    name: str
+    both: bool
+    dci: bool
+    strength: float = 1.0
+
+
+WAYS = (
+    Way("first concept, plain noun", both=False, dci=False),
+    Way("both concepts", both=True, dci=False),
+    Way("both concepts, the second at strength 0.5", both=True, dci=False, strength=0.5),
+    Way("first concept, plain noun, DCI", both=False, dci=True),
+    Way("both concepts, DCI", both=True, dci=True),
+)
+
+
+def pairs(concepts: Sequence[Concept]) -> Iterator[tuple[Concept, Concept]]:
+    """Every subject as the main one, with the next one of another noun as its companion."""
+    for number, first in enumerate(concepts):
+        following = [*concepts[number + 1 :], *concepts[:number]]
+        yield first, next(other for other in following if other.noun != first.noun)
+
+
+def prompt_of(first: Concept, second: Concept, way: Way) -> str:
+    """The prompt, e.g. "photo of a V* car with a W* cat"."""
+    companion = f"a {SECOND_PLACEHOLDER} {second.noun}" if way.both else with_article(second.noun)
+    return f"photo of a {PLACEHOLDER} {first.noun} with {companion}"
+
+
+@torch.inference_mode()
+def draw(studio: Studio, first: Concept, second: Concept, way: Way, seed: int) -> Tensor:
+    """Sample a pair's pictures, [PICTURES, H, W, 3] in 0 … 1; noise is the same for every way."""
+    model, clip = studio.model, studio.clip
+    applied = [(first, PLACEHOLDER, 1.0), *([(second, SECOND_PLACEHOLDER, way.strength)] if way.both else [])]
+    for concept, placeholder, strength in applied:
+        trained = studio.concept_file.load_concept(studio.fine_tune(concept, EDITED, EDITED_AT))
+        model, clip = studio.applying.apply_concept(model, clip, studio.concept.renamed(trained, placeholder), strength)
+    text = prompt_of(first, second, way)
+    positive: Any = studio.nodes.CLIPTextEncode().encode(clip, text)[0]
+    if way.dci:
+        free = [noun for noun in NOUNS if noun not in (first.noun, second.noun)]
+        nouns = ", ".join(free[: len(applied)])
+        positive = studio.conditioning.build_conditioning(clip, text, nouns).conditioning
+        model, _ = studio.sampling.apply_dci(model, studio.settings.DCISettings(**VARIED))
+    negative = studio.nodes.CLIPTextEncode().encode(clip, "")[0]
+    latent = {"samples": torch.zeros(PICTURES, 4, SIZE_PX // 8, SIZE_PX // 8)}
+    (drawn,) = studio.nodes.common_ksampler(model, seed, STEPS, GUIDANCE, "euler", "normal", positive, negative, latent)
+    pictures: Tensor = studio.vae.decode(drawn["samples"])
+    return pictures
+
+
+@torch.no_grad()
+def judged(judge: Classifier, pictures: Tensor, first: Concept, second: Concept) -> Array:
+    """Means of ``MEASURES`` over pictures, each 0 … 1."""
+    heads = judge(pictures.movedim(-1, 1).float())
+    subject, companion = heads["subject"].softmax(dim=1), heads["second_noun"].softmax(dim=1)
+    names = NAMES["subject"]
+    return np.array(
+        [
+            float(subject[:, names.index(first.name)].mean()),
+            float(subject[:, [names.index(second.name), names.index(second.noun)]].sum(dim=1).mean()),
+            float(companion[:, NAMES["second_noun"].index(second.noun)].mean()),
+        ]
+    )
+
+
+def table(means: dict[str, Array]) -> str:
+    """CSV of each way's means over pairs [pairs, MEASURES], with 95 % intervals over pairs."""
+    lines = [",".join(["way", *MEASURES])]
+    for way, values in means.items():
+        told = [bootstrap(one, lambda value: float(value.mean())) for one in values.T]
+        lines.append(",".join([f'"{way}"', *(f"{mean:.2f} ({low:.2f} … {high:.2f})" for mean, low, high in told)]))
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    log, studio, judge = training_log("two_concepts"), Studio(cache_folder() / "study"), load_judge()
+    means = {}
+    for way in WAYS:
+        rows = [
+            np.mean([judged(judge, draw(studio, *pair, way, seed), *pair) for seed in SEEDS], axis=0)
+            for pair in pairs(STUDIED)
+        ]
+        means[way.name] = np.array(rows)
+        log.info("%s: %s", way.name, means[way.name].mean(axis=0).round(3))
+    write_atomically(RESULT, lambda path: path.write_text(table(means)))
+
+
+if __name__ == "__main__":
+    main()
