@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 
 def now() -> float:
@@ -36,14 +36,25 @@ def gpu_peak(run: Callable[[], Any]) -> float:
     return (torch.cuda.max_memory_allocated() - before) / 1e6
 
 
-def operations(run: Callable[[], Any]) -> int:
-    """Return how many PyTorch operations a run calls that compute or copy something: no views, no bare allocations.
+class Work(NamedTuple):
+    """What a run does, whatever the machine and what else it does.
 
-    A GPU that waits for the processor takes about as long as these take to be started, whatever their size.
+    Args:
+        operations: calls of PyTorch that compute or copy something: no views, no bare allocations. A GPU that waits for the processor
+            takes about as long as these take to be started.
+        flops: multiplications and additions in matrix products, convolutions and attention; a busy device takes about as long as these.
     """
+
+    operations: int
+    flops: int
+
+
+def work(run: Callable[[], Any]) -> Work:
+    """Return what a run does."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
+    from torch.utils.flop_counter import FlopCounterMode
 
     def storages(values: Any) -> set[int]:
         return {value.untyped_storage()._cdata for value in tree_leaves(values) if isinstance(value, torch.Tensor)}
@@ -58,23 +69,29 @@ def operations(run: Callable[[], Any]) -> int:
             self.count += function._schema.is_mutable or (bool(made) and not allocated)
             return out
 
-    with Counter() as counter:
+    with FlopCounterMode(display=False) as flops, Counter() as counter:
         run()
-    return counter.count
+    return Work(counter.count, flops.get_total_flops())
 
 
-def operations_of_run(one_step: dict[str, int], step: int, steps: int, active_steps: int) -> dict[str, float]:
-    """Return the operations of whole runs with DCI over those of the stock sampler.
+def work_of_run(
+    one_step: dict[str, Work], two_steps: Work, steps: int, active_steps: int
+) -> dict[str, dict[str, float]]:
+    """Return the work of whole runs with DCI over that of the stock sampler, by measure and kind.
 
     Args:
         one_step: of runs of one step by kind: "stock", and others, in which the step is active.
-        step: of a plain step more.
+        two_steps: of a stock run of two.
         steps: of a whole run.
         active_steps: of them active.
     """
-    stock = one_step["stock"] + (steps - 1) * step
-    more = {kind: count - one_step["stock"] for kind, count in one_step.items() if kind != "stock"}
-    return {kind: 1 + active_steps * count / stock for kind, count in more.items()}
+
+    def ratio(kind: str, measure: str) -> float:
+        one, two = getattr(one_step["stock"], measure), getattr(two_steps, measure)
+        return 1 + active_steps * (getattr(one_step[kind], measure) - one) / (one + (steps - 1) * (two - one))
+
+    others = [kind for kind in one_step if kind != "stock"]
+    return {measure: {kind: ratio(kind, measure) for kind in others} for measure in Work._fields}
 
 
 def seconds_by_rows(model: Any, latent: Any, rounds: int) -> dict[int, float]:

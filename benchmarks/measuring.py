@@ -13,12 +13,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from forwards import gpu_peak, now, on_gpu, one_call, operations, operations_of_run, seconds_by_rows
+from forwards import gpu_peak, now, on_gpu, one_call, seconds_by_rows, work, work_of_run
 
 ROOT = Path(__file__).resolve().parents[1]
 PACK = "comfyui_dci"
 PROMPT, NEGATIVE, NOUN = "a V* toy in times square, at night", "blurry, low quality", "dog"
 KINDS = {"stock": None, "shared": {"share_guidance": True}, "exact": {"share_guidance": False}}
+WHOLE_RUNS = {
+    "processor_time": "processor time, which other programs disturb less",
+    "flops": "multiplications and additions, which nothing disturbs",
+    "operations": "PyTorch operations, which a GPU that waits for the processor takes",
+}
 HELD = {"record": "record_mb", "all held": "held_mb", "after T_a": "held_after_mb"}
 ACTIVE_FRACTION, CFG, SEED = 0.15, 7.0, 1
 
@@ -33,8 +38,8 @@ def measure(checkpoint: Path, size_px: int, batch: int, steps: int, rounds: int,
         model, positive, negative = _scene(checkpoint)
         scene = (positive, negative, torch.zeros(batch, 4, size_px // 8, size_px // 8))
         _sample(model, None, *scene, 1)
-        counts = {kind: operations(partial(_sample, model, KINDS[kind], *scene, 1)) for kind in KINDS}
-        step = operations(partial(_sample, model, None, *scene, 2)) - counts["stock"]
+        one_step = {kind: work(partial(_sample, model, settings, *scene, 1)) for kind, settings in KINDS.items()}
+        two_steps = work(partial(_sample, model, None, *scene, 2))
         arguments = (*scene, steps)
         clocks = {kind: _Clock() for kind in KINDS}
         for number in range(1, rounds + 1):
@@ -48,7 +53,7 @@ def measure(checkpoint: Path, size_px: int, batch: int, steps: int, rounds: int,
     device = torch.cuda.get_device_name() if on_gpu() else "CPU"
     run = {"device": device, "checkpoint": checkpoint.name, "size_px": size_px, "batch": batch, "rounds": rounds}
     summary = _summary(clocks, steps, run)
-    summary["operations"] = operations_of_run(counts, step, steps, summary["active_steps"])
+    summary |= work_of_run(one_step, two_steps, steps, summary["active_steps"])
     return summary | {"gpu_peak_mb": peaks, "forward_seconds": rows, "one_call": one_call(rows)}
 
 
@@ -58,13 +63,11 @@ def describe(result: dict[str, Any]) -> str:
     lines += ["|---|---|---|"]
     lines += [f"| {row['what']} | {row['value']:.3f} | ≤ {row['target']} |" for row in result["targets"]]
     held = ", ".join(f"{what} {result[key]:.1f} MB" for what, key in HELD.items())
-    ratios, operations = (
-        ", ".join(f"{kind} {value:.3f}" for kind, value in result[key].items())
-        for key in ("processor_time", "operations")
-    )
     lines += ["", f"{result['active_steps']} of {result['run']['steps']} steps active; {held}"]
-    lines += [f"the whole runs in processor time, which other programs disturb less: {ratios}"]
-    lines += [f"the whole runs in PyTorch operations, which a GPU that waits for the processor takes: {operations}"]
+    for key, unit in WHOLE_RUNS.items():
+        lines += [
+            f"the whole runs in {unit}: {', '.join(f'{kind} {value:.3f}' for kind, value in result[key].items())}"
+        ]
     shared, exact = result["one_call"].values()
     lines += [
         f"an active step in one call in place of two, at best: shared {shared:.3f}, exact {exact:.3f} of its time"
@@ -96,7 +99,7 @@ class _Clock:
         """Wrap the pack's own functions for one run."""
         attention = sys.modules[f"{PACK}.nodes.host.attention"].DualBranchAttention
         masks = sys.modules[f"{PACK}.dci_core.masks"].BlendMasks
-        run = sys.modules[f"{PACK}.nodes.host.sampling"]._Run
+        run = sys.modules[f"{PACK}.nodes.host.run"].Run
         originals = [
             (attention, "_record"),
             (attention, "_inject"),

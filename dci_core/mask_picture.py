@@ -20,8 +20,9 @@ NOTICE_PX = 410
 INACTIVE = (
     "No masks in this run.",
     "active_fraction is 0, no step was noisy enough, blend is not",
-    "masks, no noise was added, or the positive was not made by",
-    "Aux Prompt Builder. ComfyUI's log says which.",
+    "masks, no noise was added, the positive was not made by Aux",
+    "Prompt Builder, or it has an area or context windows, for",
+    "which none are kept. ComfyUI's log says which.",
 )
 
 
@@ -73,7 +74,7 @@ def draw_mask_grid(
     left, top = SIDE_PX + pitch, MARGIN_PX + LABEL_PX
     for column, call in enumerate(calls):
         x = left + column * pitch
-        draw.text((x, MARGIN_PX + 2), f"call {call.number}, t = {call.timestep:.0f}", INK, font, anchor="lt")
+        draw.text((x, MARGIN_PX + 2), f"call {call.number}, t = {call.timestep:.3g}", INK, font, anchor="lt")
     for line, size in enumerate(sizes):
         y = top + line * (height + LABEL_PX + MARGIN_PX)
         draw.text((SIDE_PX / 2, y + height / 2), f"{size[0]} x {size[1]}", INK, font, anchor="mm")

@@ -66,7 +66,7 @@ class BlendMasks:
         total = self._sums.get(size)
         if total is not None and weight.shape != total.shape:
             weight = weight.mean(dim=1, keepdim=True)
-        self._sums[size] = weight if total is None else total + weight
+        self._sums[size] = weight if total is None else total + weight.to(total)
         self._counts[size] = self._counts.get(size, 0) + 1
 
     def finish_call(self, sigma: float, timestep: float) -> None:
@@ -93,11 +93,6 @@ class BlendMasks:
     def batch(self) -> int:
         """Number of images."""
         return max((grid.shape[0] for grid in self._grids()), default=0)
-
-    def mean(self) -> float:
-        """Return the mean of W_a, each map of each call counting alike; nan without a call."""
-        means = [grid.mean().item() for grid in self._grids()]
-        return sum(means) / len(means) if means else float("nan")
 
     def selected(self, scale: MapScale | None = None, call: int = 0, head: int = 0) -> BlendMasks:
         """Return a part of the masks.

@@ -251,9 +251,17 @@ def first_unrelated_noun(class_noun: str) -> str:
 
 
 def unrelated_nouns(text: str) -> list[str]:
-    """Return those of ``COMMON_NOUNS`` that are no word of a text, in singular or plural."""
-    words = set(re.findall(r"\w+", text.lower()))
-    return [noun for noun in COMMON_NOUNS if not words & {noun, f"{noun}s", f"{noun}es"}]
+    """Return those of ``COMMON_NOUNS`` that are no word of a text nor its beginning or end, in singular or plural.
+
+    >>> {"bear", "boat", "cat"} & set(unrelated_nouns("a teddybear in sailboats, caterpillar"))
+    set()
+    """
+    words = re.findall(r"\w+", text.lower())
+    return [
+        noun
+        for noun in COMMON_NOUNS
+        if not any(word.startswith(noun) or word.endswith((noun, f"{noun}s", f"{noun}es")) for word in words)
+    ]
 
 
 def prompt_tokens(chunks: Sequence[Sequence[tuple[Any, float, int]]]) -> list[Token]:

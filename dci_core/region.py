@@ -8,26 +8,28 @@ from torch import Tensor
 
 from .errors import UserInputError
 
+OVERSHOOT = 0.25
+"""How far a value may lie outside 0 … 1: blurs and bicubic resizing overshoot a little, masks of 0 … 255 by far."""
 MapSize = tuple[int, int]
 Area = tuple[int, int, int, int]
 
 
 def check_region(mask: Tensor) -> Tensor:
-    """Return a mask as [B, H, W], float32.
+    """Return a mask as [B, H, W], float32, values 0 … 1; what overshoots them a little is brought back.
 
     Raises:
-        UserInputError: it is no mask, empty, or holds values outside 0 … 1.
+        UserInputError: it is no mask, empty, or holds values more than ``OVERSHOOT`` outside 0 … 1.
     """
     if mask.ndim == 2:
         mask = mask[None]
     if mask.ndim != 3 or mask.numel() == 0:
         raise UserInputError(f"auxiliary_mask has shape {tuple(mask.shape)}; expected masks × height × width.")
-    if not bool(((mask >= 0) & (mask <= 1)).all()):
+    if not bool(((mask >= -OVERSHOOT) & (mask <= 1 + OVERSHOOT)).all()):
         raise UserInputError(
             f"auxiliary_mask holds values from {mask.min():g} to {mask.max():g}; between 0 (the auxiliary branch is silent) "
             "and 1 (it may speak) are allowed."
         )
-    return mask.to(torch.float32)
+    return mask.to(torch.float32).clamp(0.0, 1.0)
 
 
 def region_at(mask: Tensor, size: MapSize, batch: int) -> Tensor:

@@ -28,7 +28,9 @@ from ...dci_core.text_columns import prompt_scores
 from .other_parties import name_parties
 
 PATCH_KEY = "dci"
-COMPILE_KEY = "torch.compile"
+LEFT_OUT = ((WrappersMP.APPLY_MODEL, "torch.compile"), (WrappersMP.DIFFUSION_MODEL, "easycache"))
+"""Other nodes' wrappers that do not act on forwards of the active part. A compiled network is not told when patches change
+(the host's node filters those guards out); a cached forward has no layers, and EasyCache follows the first conditioning it sees."""
 TEXT_LENGTH = "dci_text_length"
 PARTIES = "dci_other_parties"
 Layer = tuple[str, int, int]
@@ -107,6 +109,7 @@ class DualBranchAttention:
         self.progress = 0.0
         self.region: Tensor | None = None
         self.saw_context_windows = False
+        self.saw_areas = False
         self._weight_means: list[Tensor] = []
 
     def forget(self) -> None:
@@ -115,7 +118,8 @@ class DualBranchAttention:
 
     def mean_weight(self) -> float:
         """Return the mean W_a of the run so far, over layers, heads, image tokens and calls; nan without any."""
-        return torch.stack(self._weight_means).mean().item() if self._weight_means else float("nan")
+        means = [mean.cpu() for mean in self._weight_means]  # several GPUs may have shared the conditionings
+        return torch.stack(means).mean().item() if means else float("nan")
 
     def recording_options(self, model_options: dict[str, Any]) -> dict[str, Any]:
         """Return model options whose forward records the auxiliary rows."""
@@ -128,8 +132,8 @@ class DualBranchAttention:
     def _patched(self, model_options: dict[str, Any], act: Action) -> dict[str, Any]:
         options = comfy.model_patcher.create_model_options_clone(model_options)
         wrappers = options.setdefault("transformer_options", {}).setdefault("wrappers", {})
-        # A compiled network is not told when patches change (the host's node filters those guards out).
-        wrappers.get(WrappersMP.APPLY_MODEL, {}).pop(COMPILE_KEY, None)
+        for kind, name in LEFT_OUT:
+            wrappers.get(kind, {}).pop(name, None)
 
         def apply_model(
             executor: Any, x: Tensor, t: Tensor, c_concat: Any = None, c_crossattn: Any = None, control: Any = None,
@@ -183,6 +187,7 @@ class DualBranchAttention:
         weight = limit_weight(self._weight(record, q, k, rows, extra), region)
         self._weight_means.append(weight.mean())
         self.saw_context_windows |= _window(extra) is not None
+        self.saw_areas |= rows.area is not None
         whole = rows.area is None and _window(extra) is None
         if whole and height * width == weight.shape[-1]:
             self.masks.add(weight, (height, width))

@@ -28,6 +28,7 @@ class RunReport:
         calls: all model calls.
         mean_weight: mean W_a over layers, heads, image tokens and active calls; nan when none was computed.
         context_windows: whether the host cut the batch into windows.
+        areas: whether a blended conditioning covers an area only.
     """
 
     settings: DCISettings
@@ -39,6 +40,7 @@ class RunReport:
     calls: int
     mean_weight: float
     context_windows: bool = False
+    areas: bool = False
 
     def text(self) -> str:
         """Return one line."""
@@ -62,6 +64,8 @@ class RunReport:
             yield "mask preset paper keeps weights near one half whatever λ is"
         if self.context_windows:
             yield "masks are not kept for context windows"
+        if self.areas:
+            yield "masks are not kept for conditionings with an area"
         if any(not auxiliary.selected for _, auxiliary in self.tokens):
             yield "the prompt says nothing beside the subject, so there is no context to let in"
 

@@ -41,6 +41,11 @@ def test_limiting_scales_every_head_of_a_pixel() -> None:
     assert limit_weight(weight, None) is weight and torch.equal(limit_weight(weight, torch.ones(1, 2)), weight)
 
 
+def test_a_filter_s_overshoot_is_brought_back() -> None:
+    mask = torch.tensor([[-0.2, 0.0, 0.5], [1.0, 1.0000001, 1.25]])
+    assert check_region(mask).tolist() == [[[0.0, 0.0, 0.5], [1.0, 1.0, 1.0]]]
+
+
 @pytest.mark.parametrize("average", [False, True])
 def test_outputs_are_added_within_the_region_only(average: bool) -> None:
     c, a = torch.randn(1, 3, 4), torch.randn(1, 3, 4)

@@ -108,8 +108,14 @@ def test_a_saved_concept_and_the_stock_sampler_make_the_same_image(server: Comfy
     loaded = server.run(graph)
     assert np.array_equal(image_of(server, loaded, "26"), expected)
     assert np.array_equal(image_of(server, loaded, "28"), image_of(server, whole[0], "28"))
-    graph = patched_with_apply_dci(graph)
-    assert np.array_equal(image_of(server, server.run(graph), "26"), expected)
+    graph, texts = patched_with_apply_dci(graph), []
+
+    def listen(kind: str, data: dict[str, Any]) -> None:
+        if kind == "text" and data["node"] == "40":
+            texts.append(data["text"])
+
+    assert np.array_equal(image_of(server, server.run(graph, listen), "26"), expected)
+    assert len(texts) == 1 and "2 of 6 steps active" in texts[0]
 
 
 def test_concepts_from_extra_model_paths_are_offered_and_load(server: ComfyServer, whole: Any) -> None:
@@ -172,10 +178,27 @@ def plain(graph: dict[str, Any]) -> dict[str, Any]:
     return graph
 
 
-def test_cancelling_a_run_leaves_the_next_plain_image_as_it_was(server: ComfyServer, whole: Any) -> None:
-    forget(server)
+def resized_while_active(graph: dict[str, Any]) -> dict[str, Any]:
+    """Return the graph with a sampler that DCI cannot follow, which fails in the middle of the run."""
+    graph = patched_with_apply_dci(graph)
+    graph["40"]["inputs"]["active_fraction"] = 1.0
+    given = graph["24"]["inputs"]
+    upscale = {"scale_ratio": 2.0, "scale_steps": 3, "upscale_method": "bilinear"}
+    graph["41"] = {"class_type": "SamplerLCMUpscale", "inputs": upscale}
+    karras = {"steps": 6, "sigma_max": 14.6, "sigma_min": 0.03, "rho": 7.0}
+    graph["42"] = {"class_type": "KarrasScheduler", "inputs": karras}
+    custom = {"add_noise": True, "noise_seed": 1, "sampler": ["41", 0], "sigmas": ["42", 0]}
+    rest = {name: given[name] for name in ("model", "cfg", "positive", "negative", "latent_image")}
+    graph["24"] = {"class_type": "SamplerCustom", "inputs": {**rest, **custom}}
+    return graph
+
+
+def test_the_plain_image_after_cancelled_and_failed_runs_is_that_of_a_fresh_server(
+    server: ComfyServer, whole: Any, tmp_path: Path
+) -> None:
     graph = small("generate", DCILoadConcept={"name": "whole.safetensors"})
-    before = image_of(server, server.run(plain(graph)), "26")
+    new = plain(graph)
+    new["24"]["inputs"]["seed"] = 77  # so that nothing of it lies in the server's cache
     long = small(
         "generate",
         DCILoadConcept={"name": "whole.safetensors"},
@@ -188,12 +211,15 @@ def test_cancelling_a_run_leaves_the_next_plain_image_as_it_was(server: ComfySer
 
     entry = server.run_to_any_end(long, cancel)
     assert [kind for kind, _ in entry["status"]["messages"]][-1] == "execution_interrupted"
-    graph["23"]["inputs"]["batch_size"] = 2  # so that the sampler runs again, on the models still loaded
-    both = server.run(plain(graph))["outputs"]["26"]["images"]
-    graph["23"]["inputs"]["batch_size"] = 1
-    assert np.abs(picture(server, both[0]).astype(int) - before).max() <= 1  # batches round differently
-    forget(server)
-    assert np.array_equal(image_of(server, server.run(plain(graph)), "26"), before)
+    with pytest.raises(RunFailed, match="The sampler changed the latent from .* between its steps"):
+        server.run(resized_while_active(graph))
+    after = image_of(server, server.run(new), "26")  # on the models still loaded
+    (tmp_path / "models").mkdir()
+    for folder in ("checkpoints", "dci_concepts"):
+        (tmp_path / "models" / folder).symlink_to(server.base / "models" / folder)
+    arguments = [] if server.cpu else ["--deterministic"]
+    with ComfyServer(server.comfyui, server.python, tmp_path, arguments, server.cpu) as fresh:
+        assert np.array_equal(image_of(fresh, fresh.run(new), "26"), after)
 
 
 def test_the_same_seed_makes_the_same_bytes_in_a_second_run(server: ComfyServer, whole: Any) -> None:

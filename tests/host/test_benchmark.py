@@ -75,11 +75,12 @@ def test_ratios_are_medians_of_rounds_by_hand(measuring: Any) -> None:
     result = measuring._summary(clocks, 5, {"checkpoint": "x"})
     assert [row["value"] for row in result["targets"]] == pytest.approx([1.1, 1.2, 1.0, 0.025, 0.005, 1.05])
     assert result["processor_time"] == pytest.approx({"shared": 1.1, "exact": 1.2})
-    result["operations"] = {"shared": 1.2, "exact": 1.21}
+    result |= {"operations": {"shared": 1.2, "exact": 1.21}, "flops": {"shared": 1.07, "exact": 1.15}}
     result |= {"one_call": {"shared": 0.8, "exact": 0.9}, "gpu_peak_mb": {"stock": 0.0, "shared": 0.0, "exact": 0.0}}
     assert "GPU memory" not in measuring.describe(result)
     result["gpu_peak_mb"] = {"stock": 100.0, "shared": 130.5, "exact": 131.0}
     table = measuring.describe(result)
+    assert "in multiplications and additions, which nothing disturbs: shared 1.070, exact 1.150" in table
     assert "at best: shared 0.800, exact 0.900" in table and "stock 100.0 MB, shared 130.5 MB" in table
     assert "| whole run, shared guidance | 1.100 | ≤ 1.1 |" in table and "1 of 5 steps active" in table
 
@@ -89,31 +90,54 @@ def test_one_call_in_place_of_two_by_hand(forwards: Any) -> None:
     assert forwards.one_call({1: 5.0, 2: 5.0, 3: 5.0, 4: 5.0}) == {"shared": 0.5, "exact": 0.5}  # all overhead
 
 
-def test_operations_are_those_that_compute_or_copy(forwards: Any) -> None:
+def test_operations_are_those_that_compute_or_copy_and_flops_those_of_products(forwards: Any) -> None:
     def run() -> None:
-        x = torch.zeros(4, 4)  # 1
+        x = torch.zeros(4, 6)  # 1
         x.t()[1:].add_(1.0)  # 2
         y = x.half() @ x.half().t()  # 3, 4, 5
         torch.empty_like(y).view(-1).copy_(y.flatten())  # 6
         y.to(torch.float16), y.to(torch.float32)  # 7
 
     with torch.inference_mode():
-        assert forwards.operations(run) == 7
-    ratios = forwards.operations_of_run({"stock": 120, "shared": 260, "exact": 270}, 100, 20, 3)
-    assert ratios == pytest.approx({"shared": 1 + 3 * 140 / 2020, "exact": 1 + 3 * 150 / 2020})
+        assert forwards.work(run) == (7, 4 * 4 * 6 * 2)
+    one_step = {"stock": (120, 30), "shared": (260, 45), "exact": (270, 60)}
+    ratios = forwards.work_of_run(
+        {kind: forwards.Work(*some) for kind, some in one_step.items()}, forwards.Work(220, 60), 20, 3
+    )
+    assert ratios["operations"] == pytest.approx({"shared": 1 + 3 * 140 / 2020, "exact": 1 + 3 * 150 / 2020})
+    assert ratios["flops"] == pytest.approx(
+        {"shared": 1.075, "exact": 1.15}
+    )  # by rows: 3/2 and 4/2 of three steps in twenty
 
 
-def test_our_own_operations_at_a_layer_are_counted(forwards: Any) -> None:
+def work_of(forwards: Any, model: Any, steps: int, **options: Any) -> Any:
     s = scene()
+    with torch.inference_mode():
+        return forwards.work(lambda: ksample(model, s.positive, s.negative, steps=steps, **options))
 
-    def operations(model: Any, steps: int) -> int:
-        with torch.inference_mode():
-            return forwards.operations(lambda: ksample(model, s.positive, s.negative, steps=steps))
 
-    operations(s.model, 1)  # loads
-    step = operations(s.model, 2) - operations(s.model, 1)
-    own = operations(dci(s.model), 1) - operations(s.model, 1) - step
-    assert 16 * 15 < own < 16 * 30 < step  # 16 layers
+def test_our_own_work_at_a_layer_is_counted(forwards: Any) -> None:
+    s = scene()
+    work_of(forwards, s.model, 1)  # loads
+    one, two = work_of(forwards, s.model, 1), work_of(forwards, s.model, 2)
+    ours = work_of(forwards, dci(s.model), 1)
+    step = two.operations - one.operations
+    assert 16 * 15 < ours.operations - one.operations - step < 16 * 30 < step  # 16 layers
+    flops = (ours.flops - one.flops) / (two.flops - one.flops)
+    assert 0.5 < flops < 0.55  # one row more to two, and the scores
+
+
+@pytest.mark.parametrize("share_guidance", [True, False])
+def test_a_step_after_the_active_part_does_the_work_of_a_stock_step(forwards: Any, share_guidance: bool) -> None:
+    s = scene()
+    work_of(forwards, s.model, 1)  # loads
+
+    def step(model: Any) -> list[int]:
+        """One more step within a schedule of ten, the active part long over."""
+        some, more = (work_of(forwards, model, 10, last_step=last) for last in (7, 8))
+        return [after - before for before, after in zip(some, more)]
+
+    assert step(dci(s.model, active_fraction=0.15, share_guidance=share_guidance)) == step(s.model)
 
 
 def test_every_number_of_rows_goes_through_the_network(forwards: Any) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import comfy.hooks
 import comfy.ldm.modules.attention
-import comfy.model_patcher
 import comfy_extras.nodes_context_windows as context_windows
 import comfy_extras.nodes_hooks as hook_nodes
 import nodes as host_nodes
@@ -19,7 +18,7 @@ from comfyui_dci.nodes.host.conditioning import CARRIED_KEY
 from comfyui_dci.nodes.host.sampling import apply_dci
 from scenes import dci, encode, ksample, positive, relative_difference, scene
 from test_sampling_composition import auxiliary_latents
-from test_sampling_rows import ROUNDING, rows_seen
+from test_sampling_rows import ROUNDING, assert_only_the_positive_is_blended, rows_seen, rows_split
 
 
 def combine(a: Any, b: Any) -> Any:
@@ -36,6 +35,12 @@ def averaged(to: Any, text: str, strength: float) -> Any:
 
 def in_timesteps(cond: Any, start: float, end: float) -> Any:
     return host_nodes.ConditioningSetTimestepRange().set_range(cond, start, end)[0]
+
+
+def masked(cond: Any, area: str) -> Any:
+    mask = torch.zeros(1, 64, 64)
+    mask[:, :, 24:56] = 1.0
+    return host_nodes.ConditioningSetMask().append(cond, mask, area, 1.0)[0]
 
 
 def lora_hooked(cond: Any) -> Any:
@@ -71,6 +76,15 @@ CONDITIONS = {
     "timestep range": lambda p: combine(
         in_timesteps(p, 0.0, 0.3), in_timesteps(positive(scene().clip, "a V* in the snow"), 0.3, 1.0)
     ),
+    "mask": lambda p: masked(p, "default"),
+    "mask with its bounds as area": lambda p: masked(p, "mask bounds"),
+    "area in shares": lambda p: combine(
+        host_nodes.ConditioningSetAreaPercentage().append(p, 0.5, 1.0, 0.5, 0.0, 1.0)[0],
+        encode(scene().clip, "a castle"),
+    ),
+    "the rest by default": lambda p: hook_nodes.ConditioningSetDefaultAndCombine().set_default_and_combine(
+        masked(p, "mask bounds"), encode(scene().clip, "a castle")
+    )[0],
     "lora hook": lora_hooked,
     "lora hook on one of two": lambda p: combine(lora_hooked(p), positive(scene().clip, "a V* in the snow")),
     "replacing hook, hooked only": lambda p: replacing_hook(p, ("input", 1, 0), comfy.hooks.EnumHookScope.HookedOnly),
@@ -94,12 +108,21 @@ def test_a_forced_blend_is_the_stock_sampler_and_both_act(name: str, share_guida
 
 
 @pytest.mark.parametrize("name", CONDITIONS)
+def test_only_the_positive_rows_are_blended(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    s = scene()
+    with rows_seen(monkeypatch) as seen:
+        ksample(dci(s.model), CONDITIONS[name](s.positive), s.negative)
+    two = name in ("combine with another", "timestep range", "lora hook on one of two")
+    assert_only_the_positive_is_blended(seen, positives=2 if two else 1)
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
 def test_splitting_the_rows_changes_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     s = scene()
     cond = CONDITIONS[name](s.positive)
     together = ksample(dci(s.model), cond, s.negative, batch=2)
-    monkeypatch.setattr(comfy.model_patcher.ModelPatcher, "get_free_memory", lambda self, device: 1)
-    assert relative_difference(ksample(dci(s.model), cond, s.negative, batch=2), together) < ROUNDING
+    with rows_split(monkeypatch):
+        assert relative_difference(ksample(dci(s.model), cond, s.negative, batch=2), together) < ROUNDING
 
 
 def hooked_clip(clip: Any) -> Any:
@@ -218,8 +241,8 @@ def test_words_appended_by_a_list_patch_beside_a_longer_negative_count_once(monk
     model.set_model_attn2_patch(append)
     long = encode(s.clip, "blurry, " * 60)
     together = ksample(dci(model), s.positive, long, cfg=1.2)
-    monkeypatch.setattr(comfy.model_patcher.ModelPatcher, "get_free_memory", lambda self, device: 1)
-    assert relative_difference(ksample(dci(model), s.positive, long, cfg=1.2), together) < ROUNDING
+    with rows_split(monkeypatch):
+        assert relative_difference(ksample(dci(model), s.positive, long, cfg=1.2), together) < ROUNDING
 
 
 def windowed(model: Any, **changes: Any) -> Any:
@@ -240,6 +263,31 @@ def test_context_windows_keep_the_stock_image_when_forced(schedule: str, share_g
     assert torch.equal(ksample(forced, s.positive, s.negative, batch=5), stock)
     ours = ksample(dci(model, share_guidance=share_guidance), s.positive, s.negative, batch=5)
     assert relative_difference(ours, stock) > 1e-4
+
+
+@pytest.mark.parametrize("changes", [{}, {"dim": 2, "context_length": 5, "context_overlap": 2}])
+def test_only_the_positive_rows_of_each_window_are_blended(
+    changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s = scene()
+    with rows_seen(monkeypatch) as seen:
+        ksample(dci(windowed(s.model, **changes)), s.positive, s.negative, batch=1 if changes else 4)
+    assert_only_the_positive_is_blended(seen)
+
+
+def test_noise_shuffled_for_windows_is_the_same_whichever_node_comes_first() -> None:
+    """FreeNoise, the host's default, shuffles the concept's noise in place before the sampler starts."""
+    s = scene()
+    model = windowed(s.model, freenoise=True)
+    stock = ksample(model, s.positive, s.negative, batch=5)
+    assert relative_difference(stock, ksample(windowed(s.model), s.positive, s.negative, batch=5)) > 1e-4
+    assert torch.equal(ksample(dci(model, forced_auxiliary_weight=0.0), s.positive, s.negative, batch=5), stock)
+    ours = ksample(dci(model), s.positive, s.negative, batch=5)
+    assert relative_difference(ours, stock) > 1e-4
+    for share_noise in (False, True):
+        first = ksample(dci(model, share_noise=share_noise), s.positive, s.negative, batch=5)
+        last = ksample(windowed(dci(s.model, share_noise=share_noise), freenoise=True), s.positive, s.negative, batch=5)
+        assert torch.equal(first, last)
 
 
 @pytest.mark.parametrize("share_guidance", [True, False])

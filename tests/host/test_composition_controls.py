@@ -10,9 +10,10 @@ import comfy.t2i_adapter.adapter as adapters
 import nodes as host_nodes
 import pytest
 import torch
-from comfyui_dci.nodes.host.sampling import AUXILIARY
+from comfyui_dci.nodes.host.run import AUXILIARY
 from scenes import dci, ksample, relative_difference, scene
 from test_sampling_composition import auxiliary_latents, tiny_controlnet
+from test_sampling_rows import assert_only_the_positive_is_blended, rows_seen
 from tiny import DEVICE, SD1_LAYOUT, fill
 
 
@@ -81,7 +82,7 @@ def gligen_model() -> Any:
     return model
 
 
-def test_a_gligen_box_acts_on_both_branches() -> None:
+def test_a_gligen_box_acts_on_both_branches(monkeypatch: pytest.MonkeyPatch) -> None:
     s = scene()
     patcher = comfy.model_patcher.ModelPatcher(gligen_model(), DEVICE, torch.device("cpu"))
     with torch.inference_mode():
@@ -94,3 +95,6 @@ def test_a_gligen_box_acts_on_both_branches() -> None:
     assert relative_difference(ksample(dci(s.model), pos, s.negative), stock) > 1e-4
     seen = auxiliary_latents(dci(s.model), pos, s.negative)
     assert seen and all(conds[0]["gligen"][2] == pos[0][1]["gligen"][2] for conds, _ in seen)
+    with rows_seen(monkeypatch) as rows:
+        ksample(dci(s.model), pos, s.negative)
+    assert_only_the_positive_is_blended(rows)

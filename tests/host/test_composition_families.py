@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import comfy.model_patcher
 import nodes as host_nodes
 import pytest
 import torch
 from comfyui_dci.dci_core.settings import DCISettings
+from comfyui_dci.nodes.host.applying import apply_concept
 from comfyui_dci.nodes.host.sampling import apply_dci
 from scenes import dci, ksample, relative_difference, scene
+from tiny import tiny
 
-LAYERS = {"sd1": 16, "sd2": 16, "sdxl": 17, "ssd1b": 24, "vega": 15, "koala_700m": 15, "inpaint": 16}
+LAYERS = {
+    "sd1": 16, "sd2": 16, "sd2v": 16, "sdxl": 17, "ssd1b": 24, "vega": 15, "koala_700m": 15, "inpaint": 16, "sd2_inpaint": 16,
+    "sdxl_inpaint": 17,
+}  # fmt: skip
 
 
 def check(family: str, dtype: torch.dtype = torch.float32, **options: Any) -> None:
@@ -36,6 +42,27 @@ def test_every_family(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_weights_patched_layer_by_layer_as_with_little_gpu_memory(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host's low-memory loading, which ``--lowvram`` and ``--novram`` force: the concept's K and V are added in each forward."""
+    whole = scene(family)
+    expected = ksample(dci(whole.model), whole.positive, whole.negative)
+    base = tiny(family)
+    model, _ = apply_concept(base.model, base.clip, whole.concept)
+    load = comfy.model_patcher.ModelPatcher.load
+
+    def sparing(self: Any, device_to: Any = None, lowvram_model_memory: int = 0, *args: Any, **kwargs: Any) -> Any:
+        return load(self, device_to, 1, *args, **{**kwargs, "full_load": False})
+
+    monkeypatch.setattr(comfy.model_patcher.ModelPatcher, "load", sparing)
+    stock = ksample(model, whole.positive, whole.negative)
+    patched_late = [m for m in model.model.diffusion_model.modules() if getattr(m, "weight_function", None)]
+    assert len(patched_late) == 2 * LAYERS[family]
+    forced = dci(model, forced_auxiliary_weight=0.0)
+    assert torch.equal(ksample(forced, whole.positive, whole.negative), stock)
+    assert relative_difference(ksample(dci(model), whole.positive, whole.negative), expected) < 1e-5
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_every_precision(family: str, dtype: torch.dtype) -> None:
     check(family, dtype)
@@ -52,7 +79,7 @@ def test_sizes_that_are_no_multiples_of_64(size: tuple[int, int], preset: str) -
     assert masks.sizes[0] == size and masks.batch == 2
 
 
-@pytest.mark.parametrize("family", ["sd1", "inpaint"])
+@pytest.mark.parametrize("family", ["sd1", "inpaint", "sd2_inpaint", "sdxl_inpaint"])
 def test_inpainting_conditioning(family: str) -> None:
     s = scene(family)
     pixels = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(5))

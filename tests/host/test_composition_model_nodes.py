@@ -8,6 +8,8 @@ from typing import Any
 import comfy.ldm.modules.attention as host_attention
 import comfy.samplers
 import comfy_api.torch_helpers.torch_compile as torch_compile
+import comfy_extras.nodes_differential_diffusion as differential
+import comfy_extras.nodes_easycache as easycache
 import comfy_extras.nodes_freelunch as freelunch
 import comfy_extras.nodes_hypertile as hypertile
 import comfy_extras.nodes_model_advanced as model_advanced
@@ -19,7 +21,10 @@ import comfy_extras.nodes_sag as sag
 import comfy_extras.nodes_tomesd as tomesd
 import pytest
 import torch
+from comfy.patcher_extension import WrappersMP
 from scenes import dci, encode, ksample, relative_difference, scene
+from test_sampling_composition import auxiliary_latents
+from test_sampling_rows import assert_only_the_positive_is_blended, rows_seen
 
 SIZE = 16
 
@@ -99,6 +104,11 @@ NODES: dict[str, Callable[[Any], Any]] = {
     "normalized attention": lambda m: first(nag.NAGuidance.execute(m, 5.0, 0.5, 1.5)),
     "perp-neg": deprecated_perp_neg,
     "rescale cfg": lambda m: first(model_advanced.RescaleCFG().patch(m, 0.7)),
+    "v-prediction, zero terminal snr": lambda m: first(
+        model_advanced.ModelSamplingDiscrete().patch(m, "v_prediction", True)
+    ),
+    "lcm": lambda m: first(model_advanced.ModelSamplingDiscrete().patch(m, "lcm", False)),
+    "continuous edm": lambda m: first(model_advanced.ModelSamplingContinuousEDM().patch(m, "v_prediction", 14.6, 0.03)),
     "freeu": lambda m: first(freelunch.FreeU.execute(m, 1.1, 1.2, 0.9, 0.2)),
     "freeu v2": lambda m: first(freelunch.FreeU_V2.execute(m, 1.3, 1.4, 0.9, 0.2)),
     "token merging": lambda m: first(tomesd.TomePatchModel.execute(m, 0.5)),
@@ -137,6 +147,72 @@ def test_both_act_in_either_order(name: str) -> None:
     assert relative_difference(before, sampled(node(model))) > 1e-4  # and so does DCI
 
 
+@pytest.mark.parametrize("name", NODES)
+def test_only_the_positive_rows_are_blended(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with rows_seen(monkeypatch) as seen:
+        sampled(dci(NODES[name](scene().model)))
+    assert_only_the_positive_is_blended(seen)
+
+
+def forwards(model: Any) -> list[int]:
+    """Return the rows of each forward that the network really computes in a run of ten steps."""
+    s, rows = scene(), []
+    watched = model.clone()
+
+    def count(executor: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        rows.append(x.shape[0])
+        return executor(x, *args, **kwargs)
+
+    watched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "innermost", count)
+    ksample(watched, s.positive, s.negative, steps=10)
+    return rows
+
+
+def cached(model: Any, start: float = 0.0) -> Any:
+    """The host's EasyCache with so high a threshold that it skips whatever it may."""
+    return first(easycache.EasyCacheNode.execute(model, 3.0, start, 0.95, False))
+
+
+def test_cached_forwards_begin_after_the_active_part_in_either_order() -> None:
+    s = scene()
+    plain, ours = forwards(cached(s.model)), forwards(dci(cached(s.model), active_fraction=0.45))
+    assert 2 <= len(plain) < 6
+    assert ours[:10] == [1, 2] * 5  # five active steps, none of them skipped
+    assert 2 <= len(ours) - 10 < 5 and set(ours[10:]) == {2}  # and then as many left out as without DCI
+    assert forwards(cached(dci(s.model, active_fraction=0.45))) == ours
+    late = cached(s.model, start=0.6)
+    stock = ksample(late, s.positive, s.negative, steps=10)
+    forced = dci(late, forced_auxiliary_weight=0.0, active_fraction=0.4)
+    assert torch.equal(ksample(forced, s.positive, s.negative, steps=10), stock)
+
+
+def test_lazily_skipped_steps_are_skipped_with_both_branches() -> None:
+    s = scene()
+    lazy = first(easycache.LazyCacheNode.execute(s.model, 3.0, 0.0, 0.95, False))
+    assert relative_difference(sampled(dci(lazy)), sampled(lazy)) > 1e-4
+    late = first(easycache.LazyCacheNode.execute(s.model, 3.0, 0.6, 0.95, False))
+    assert torch.equal(sampled(dci(late, forced_auxiliary_weight=0.0)), sampled(late))
+
+
+def test_a_soft_mask_that_changes_with_time_acts_on_both_branches() -> None:
+    """Differential Diffusion: each pixel is free from its own step on."""
+    s = scene()
+    model = first(differential.DifferentialDiffusion.execute(s.model))
+    image = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    latent = {"samples": image, "noise_mask": torch.linspace(0, 1, 64).expand(1, 64, 64)[:, None]}
+
+    def run(model: Any) -> torch.Tensor:
+        return ksample(model, s.positive, s.negative, latent=latent, steps=6)
+
+    assert relative_difference(run(model), run(s.model)) > 1e-4
+    for share_guidance in (True, False):
+        assert torch.equal(run(dci(model, forced_auxiliary_weight=0.0, share_guidance=share_guidance)), run(model))
+    assert relative_difference(run(dci(model)), run(model)) > 1e-4
+    seen = [latents for _, latents in auxiliary_latents(dci(model), s.positive, s.negative, latent=latent, steps=6)]
+    hard = [latents for _, latents in auxiliary_latents(dci(s.model), s.positive, s.negative, latent=latent, steps=6)]
+    assert len(seen) == len(hard) == 3 and not any(torch.equal(one, other) for one, other in zip(seen, hard))
+
+
 def compiled(model: Any) -> Any:
     """What the host's TorchCompileModel node makes, with torch's eager backend: the same tracing, no compiler."""
     clone = model.clone()
@@ -145,10 +221,25 @@ def compiled(model: Any) -> Any:
     return clone
 
 
+def calls_of_the_compiled_network(model: Any, patch: Callable[[Any], Any] = lambda model: model) -> int:
+    """Return how often a run of four steps goes through the compiled network."""
+    s, clone, calls = scene("mini"), compiled(model), []
+    (wrapper,) = clone.wrappers[WrappersMP.APPLY_MODEL][torch_compile.COMPILE_KEY]
+
+    def count(executor: Any, *args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        return wrapper(executor, *args, **kwargs)
+
+    clone.wrappers[WrappersMP.APPLY_MODEL][torch_compile.COMPILE_KEY] = [count]
+    ksample(patch(clone), s.positive, s.negative)
+    return len(calls)
+
+
 def test_a_compiled_model_samples_as_the_plain_one_and_stays_compiled_after_the_active_part() -> None:
     s = scene("mini")
     torch.compiler.reset()
     stock = ksample(compiled(s.model), s.positive, s.negative)
+    assert calls_of_the_compiled_network(s.model) == 4 and calls_of_the_compiled_network(s.model, dci) == 2
     for settings in ({"forced_auxiliary_weight": 0.0}, {"injection_strength": 1.0}, {"layers": "last"}):
         ours = ksample(dci(compiled(s.model), **settings), s.positive, s.negative)
         assert relative_difference(ours, ksample(dci(s.model, **settings), s.positive, s.negative)) < 1e-5
@@ -160,7 +251,10 @@ def test_a_compiled_model_samples_as_the_plain_one_and_stays_compiled_after_the_
 def test_every_attention_backend_keeps_the_identity(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     s = scene()
     usual = ksample(dci(s.model), s.positive, s.negative)
-    monkeypatch.setattr(host_attention, "optimized_attention", getattr(host_attention, backend))
+    attend, calls = getattr(host_attention, backend), []
+    monkeypatch.setattr(host_attention, "optimized_attention", lambda *a, **k: calls.append(1) or attend(*a, **k))
     stock = ksample(s.model, s.positive, s.negative)
     assert torch.equal(ksample(dci(s.model, forced_auxiliary_weight=0.0), s.positive, s.negative), stock)
+    calls.clear()
     assert relative_difference(ksample(dci(s.model), s.positive, s.negative), usual) < 1e-4
+    assert len(calls) == 6 * 32  # four steps and two auxiliary passes, 16 layers each of self- and of cross-attention

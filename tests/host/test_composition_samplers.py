@@ -7,11 +7,13 @@ import os
 from typing import Any
 
 import comfy.samplers
+import comfy_extras.nodes_advanced_samplers as advanced_samplers
 import comfy_extras.nodes_custom_sampler as custom
 import nodes as host_nodes
 import psutil
 import pytest
 import torch
+from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.dci_core.settings import DCISettings
 from comfyui_dci.nodes.host.sampling import apply_dci
 from scenes import Scene, dci, ksample, relative_difference, scene
@@ -26,10 +28,11 @@ def sample(s: Scene, model: Any, **options: Any) -> torch.Tensor:
 @pytest.mark.parametrize("sampler", comfy.samplers.SAMPLER_NAMES)
 def test_every_sampler_and_scheduler_makes_the_stock_image_when_forced_and_another_with_dci(sampler: str) -> None:
     s = scene("mini")
-    for scheduler in SCHEDULERS:
+    for number, scheduler in enumerate(SCHEDULERS):
         common = {"sampler": sampler, "scheduler": scheduler, "batch": 2, "cfg": 1.0 if scheduler == "karras" else 5.0}
         stock = sample(s, s.model, **common)
-        assert torch.equal(sample(s, dci(s.model, forced_auxiliary_weight=0.0), **common), stock), scheduler
+        forced = dci(s.model, forced_auxiliary_weight=0.0, share_guidance=number % 2 == 0)
+        assert torch.equal(sample(s, forced, **common), stock), scheduler
         if sampler == "euler" or scheduler == SCHEDULERS[0]:
             assert relative_difference(sample(s, dci(s.model), **common), stock) > 1e-5, scheduler
 
@@ -86,6 +89,27 @@ def test_the_images_of_a_batch_are_those_of_their_batch_indices() -> None:
     batch = sample(s, dci(s.model), batch=4)
     chosen = {"samples": torch.zeros(2, 4, 8, 8), "batch_index": [3, 1]}
     assert relative_difference(sample(s, dci(s.model), latent=chosen), batch[[3, 1]]) < 1e-4
+    forced = dci(s.model, forced_auxiliary_weight=0.0)
+    assert torch.equal(sample(s, forced, latent=chosen), sample(s, s.model, latent=chosen))
+
+
+def test_a_sampler_that_changes_the_size_between_active_steps_is_refused_by_what_it_does() -> None:
+    s = scene("mini")
+    sampler = advanced_samplers.SamplerLCMUpscale().execute(2.0, 2, "bilinear").result[0]
+    sigmas = custom.KarrasScheduler.execute(5, 14.6, 0.03, 7.0).result[0]
+
+    def run(model: Any) -> Any:
+        with torch.inference_mode():
+            return custom.SamplerCustom.execute(
+                model, True, 3, 5.0, s.positive, s.negative, sampler, sigmas, {"samples": torch.zeros(1, 4, 8, 8)}
+            ).result[0]["samples"]
+
+    assert run(s.model).shape[-1] == 16
+    with pytest.raises(
+        UserInputError, match=r"changed the latent from .1, 4, 8, 8. to .1, 4, \d+, \d+. between its steps"
+    ):
+        run(dci(s.model, active_fraction=1.0))
+    assert run(dci(s.model, active_fraction=0.05)).shape[-1] == 16
 
 
 def test_two_hundred_runs_leave_nothing_behind() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import comfy.model_base
 import comfy.model_patcher
 import comfy.samplers
 import comfy_extras.nodes_pag
@@ -13,7 +14,8 @@ import node_helpers
 import pytest
 import torch
 from comfyui_dci.nodes.host import attention
-from comfyui_dci.nodes.host.sampling import AUXILIARY, PATCH_KEY
+from comfyui_dci.nodes.host.attention import PATCH_KEY
+from comfyui_dci.nodes.host.run import AUXILIARY
 from scenes import dci, encode, ksample, positive, relative_difference, scene
 
 ROUNDING = 5e-5
@@ -39,13 +41,38 @@ def rows_seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     yield seen
 
 
+def assert_only_the_positive_is_blended(seen: list[Any], positives: int = 1) -> None:
+    """Every row of as many conditionings was blended, and no row of any other, of which there were some."""
+    blended = {key for key, _, changed in seen if changed}
+    assert len(blended) == positives and all(changed for key, _, changed in seen if key in blended)
+    assert len({index for key, index, _ in seen if key in blended}) == 1
+    assert any(not changed for _, _, changed in seen)
+
+
+@contextmanager
+def rows_split(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Leave the host no memory for more than one conditioning at a time, and see that it did so."""
+    rows: list[int] = []
+    apply_model = comfy.model_base.BaseModel.apply_model
+
+    def watch(self: Any, x: Any, *args: Any, transformer_options: Any = None, **kwargs: Any) -> Any:
+        rows.append(len(transformer_options["uuids"]))
+        return apply_model(self, x, *args, transformer_options=transformer_options, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(comfy.model_patcher.ModelPatcher, "get_free_memory", lambda self, device: 1)
+        patched.setattr(comfy.model_base.BaseModel, "apply_model", watch)
+        yield
+    assert rows and set(rows) == {1}
+
+
 @pytest.mark.parametrize("share_guidance", [True, False])
 def test_splitting_the_rows_changes_nothing(monkeypatch: pytest.MonkeyPatch, share_guidance: bool) -> None:
     s = scene()
     patched = dci(s.model, share_guidance=share_guidance)
     together = ksample(patched, s.positive, s.negative, batch=2)
-    monkeypatch.setattr(comfy.model_patcher.ModelPatcher, "get_free_memory", lambda self, device: 1)
-    split = ksample(patched, s.positive, s.negative, batch=2)
+    with rows_split(monkeypatch):
+        split = ksample(patched, s.positive, s.negative, batch=2)
     assert relative_difference(split, together) < ROUNDING
 
 
@@ -77,8 +104,8 @@ def test_a_negative_prompt_of_another_length_changes_nothing(monkeypatch: pytest
     assert long[0][0].shape[1] == 154 > s.positive[0][0].shape[1]
     patched = dci(s.model)
     together = ksample(patched, s.positive, long)
-    monkeypatch.setattr(comfy.model_patcher.ModelPatcher, "get_free_memory", lambda self, device: 1)
-    assert relative_difference(ksample(patched, s.positive, long), together) < ROUNDING
+    with rows_split(monkeypatch):
+        assert relative_difference(ksample(patched, s.positive, long), together) < ROUNDING
 
 
 def test_only_the_positive_rows_are_blended(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,6 +88,31 @@ def test_cancelling_or_failing_leaves_the_model_as_it_was(kind: str, error: type
     assert_unchanged(s.model, before)
 
 
+@pytest.mark.parametrize(
+    "layer", [1, 16, 17, 40]
+)  # the first pass records, the second blends, the third is recorded again
+def test_failing_inside_a_layer_leaves_the_model_as_it_was(layer: int) -> None:
+    s, reached = scene(), []
+    stock = ksample(s.model, s.positive, s.negative)
+    before = patcher_state(s.model)
+    patched = dci(s.model)
+    ours = ksample(patched, s.positive, s.negative)
+
+    def fail(out: Tensor, extra: Any) -> Tensor:
+        reached.append(1)
+        if len(reached) == layer:
+            raise Stop
+        return out
+
+    failing = patched.clone()
+    failing.set_model_attn2_output_patch(fail)
+    with pytest.raises(Stop):
+        ksample(failing, s.positive, s.negative)
+    assert torch.equal(ksample(s.model, s.positive, s.negative), stock)
+    assert torch.equal(ksample(patched, s.positive, s.negative), ours)
+    assert_unchanged(s.model, before)
+
+
 @pytest.mark.parametrize("share_guidance", [True, False])
 @pytest.mark.parametrize("call", [1, 2, 3])
 def test_cancelling_with_controls_and_hooks_leaves_the_next_plain_run_as_it_was(
@@ -122,6 +147,7 @@ def test_masks_belong_to_the_latest_run() -> None:
     patched, masks = apply_dci(s.model, DCISettings(active_fraction=0.5))
     ksample(patched, s.positive, s.negative, batch=2)
     assert masks.batch == 2 and masks.sizes[0] == (8, 8) and len(masks.calls) == 2
+    assert all(grid.device.type == "cpu" for call in masks.calls for grid in call.heads.values())
     ksample(patched, s.positive, s.negative, batch=1)
     assert masks.batch == 1 and len(masks.calls) == 2
     ksample(patched, encode(s.clip, "a castle"), s.negative)

@@ -10,6 +10,8 @@ import pytest
 import torch
 from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.dci_core.ico import ICOScheme
+from comfyui_dci.dci_core.settings import DCISettings
+from comfyui_dci.dci_core.strength import StrengthSchedule as Schedule
 from comfyui_dci.dci_core.training_run import CheckpointPlan
 from comfyui_dci.dci_core.training_settings import TrainingSettings
 from comfyui_dci.nodes import ico_trainer
@@ -18,10 +20,13 @@ from comfyui_dci.nodes.aux_prompt_builder import AuxPromptBuilder
 from comfyui_dci.nodes.concepts import ApplyConcept, LoadConcept, SaveConcept
 from comfyui_dci.nodes.dci_sampler import DCISampler
 from comfyui_dci.nodes.host.preview import PreviewPlan
+from comfyui_dci.nodes.host.sampling import apply_dci
 from comfyui_dci.nodes.ico_trainer import ICOTrainer
+from comfyui_dci.nodes.lambda_sweep import LambdaSweep
 from comfyui_dci.nodes.mask_visualizer import MaskVisualizer
+from comfyui_dci.nodes.strength_schedule import StrengthSchedule
 from node_runs import run
-from scenes import relative_difference, scene
+from scenes import ksample, relative_difference, scene
 from tiny import tiny
 
 
@@ -117,6 +122,44 @@ def test_defaults_of_the_sampler_are_neutral_in_nothing_but_the_method() -> None
         (stock,) = host_nodes.KSampler().sample(*args)
     assert torch.equal(without["samples"], stock["samples"])
     assert relative_difference(with_dci["samples"], stock["samples"]) > 1e-4
+
+
+def test_the_schedule_and_the_mask_arrive_at_every_sampling_node() -> None:
+    s = scene()
+    offsets = {
+        "full_maps": -1.0,
+        "half_maps": 0.5,
+        "quarter_maps": 1.5,
+        "eighth_maps": 2.0,
+        "at_start": 1.0,
+        "at_end": -1.0,
+    }
+    (schedule,) = run(StrengthSchedule, **offsets).result
+    assert schedule == Schedule(**offsets)
+    mask = torch.zeros(1, 64, 64)
+    mask[:, :40] = 1.0
+    optional = {"strength_schedule": schedule, "auxiliary_mask": mask}
+    settings = DCISettings(injection_strength=0.5, active_fraction=0.5, **optional)
+    expected = ksample(apply_dci(s.model, settings)[0], s.positive, s.negative)
+    for left_out in optional:
+        less = DCISettings(
+            injection_strength=0.5, active_fraction=0.5, **{k: v for k, v in optional.items() if k != left_out}
+        )
+        assert relative_difference(ksample(apply_dci(s.model, less)[0], s.positive, s.negative), expected) > 1e-5
+    given = {"active_fraction": 0.5, **optional}
+    as_ksample = {
+        "seed": 3, "steps": 4, "cfg": 5.0, "positive": s.positive, "negative": s.negative,
+        "latent_image": {"samples": torch.zeros(1, 4, 8, 8)},
+    }  # fmt: skip
+    sampled, _ = run(DCISampler, model=s.model, injection_strength=0.5, **as_ksample, **given)
+    patched, _ = run(ApplyDCI, model=s.model, injection_strength=0.5, **given)
+    assert torch.equal(sampled["samples"], expected)
+    assert torch.equal(ksample(patched, s.positive, s.negative), expected)
+    images = run(
+        LambdaSweep, model=s.model, vae=s.base.vae, injection_strengths="0.5", seed_count=1, **as_ksample, **given
+    )[1]
+    with torch.inference_mode():
+        assert torch.equal(images[-1:], s.base.vae.decode(expected))
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ LAYOUTS = {
     "inpaint": SD1_LAYOUT | {"in_channels": 9},
     "sd2": SD1_LAYOUT | {"use_linear_in_transformer": True, "model_channels": 64},
     "sdxl": SDXL_LAYOUT,
+    "sdxl_inpaint": SDXL_LAYOUT | {"in_channels": 9},
     "ssd1b": SDXL_LAYOUT
     | {
         "transformer_depth": [0, 0, 2, 2, 3, 3],
@@ -79,7 +80,10 @@ LAYOUTS = {
         "transformer_depth_output": [1, 0],
     },
 }
+LAYOUTS["sd2v"] = LAYOUTS["sd2"]  # SD2.x at 768 pixels predicts v
+LAYOUTS["sd2_inpaint"] = LAYOUTS["sd2"] | {"in_channels": 9}
 CONFIGS = {
+    "sd2v": supported.SD20, "sd2_inpaint": supported.SD20, "sdxl_inpaint": supported.SDXL,
     "sd1": supported.SD15, "inpaint": supported.SD15, "mini": supported.SD15, "sd2": supported.SD20,
     "sdxl": supported.SDXL, "ssd1b": supported.SSD1B, "vega": supported.Segmind_Vega, "koala_700m": supported.KOALA_700M,
 }  # fmt: skip
@@ -98,8 +102,10 @@ class Tiny(NamedTuple):
 
 
 def tiny(family: str, v_prediction: bool = False, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tiny:
-    """Return a tiny model of a family, one of ``LAYOUTS``."""
-    return Tiny(tiny_model(family, v_prediction, dtype, seed), tiny_clip(family, seed), tiny_vae(seed))
+    """Return a tiny model of a family, one of ``LAYOUTS``; it predicts v if asked to, or if the family does."""
+    return Tiny(
+        tiny_model(family, v_prediction or family == "sd2v", dtype, seed), tiny_clip(family, seed), tiny_vae(seed)
+    )
 
 
 def tiny_model(family: str, v_prediction: bool = False, dtype: torch.dtype = torch.float32, seed: int = 0) -> Any:
@@ -108,7 +114,7 @@ def tiny_model(family: str, v_prediction: bool = False, dtype: torch.dtype = tor
     kind = comfy.model_base.ModelType.V_PREDICTION if v_prediction else comfy.model_base.ModelType.EPS
     base = comfy.model_base.SDXL if isinstance(config, supported.SDXL) else comfy.model_base.BaseModel
     model = base(config, model_type=kind, device=torch.device("cpu"))
-    if family == "inpaint":
+    if family.endswith("inpaint"):
         model.set_inpaint()
     fill(model.diffusion_model, seed)
     with torch.no_grad():
@@ -122,7 +128,13 @@ def tiny_clip(family: str, seed: int = 0) -> Any:
         "sd2": (comfy.text_encoders.sd2_clip.SD2ClipModel, comfy.text_encoders.sd2_clip.SD2Tokenizer),
         "sdxl": (comfy.sdxl_clip.SDXLClipModel, comfy.sdxl_clip.SDXLTokenizer),
     }
-    kind = "sdxl" if issubclass(CONFIGS[family], supported.SDXL) else family
+    kind = (
+        "sdxl"
+        if issubclass(CONFIGS[family], supported.SDXL)
+        else "sd2"
+        if CONFIGS[family] is supported.SD20
+        else family
+    )
     clip_class, tokenizer = classes.get(kind, classes["sd1"])
     target = SimpleNamespace(params={}, clip=clip_class, tokenizer=tokenizer)
     options = {f"clip_{name}_model_config": TEXT_G if name == "g" else TEXT for name in "lgh"}
