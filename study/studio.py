@@ -49,6 +49,7 @@ class Studio:
         self.settings = import_module(f"{NAME}.dci_core.settings")
         self.concept = import_module(f"{NAME}.dci_core.concept")
         self.concept_file = import_module(f"{NAME}.dci_core.concept_file")
+        self.sweep = import_module(f"{NAME}.dci_core.sweep")
         self.training_settings = import_module(f"{NAME}.dci_core.training_settings")
         self.training_run = import_module(f"{NAME}.dci_core.training_run")
         self.ico = import_module(f"{NAME}.dci_core.ico")

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
@@ -27,8 +28,8 @@ from study.plan import EDITED, EDITED_AT, PLACEHOLDER, SEEDS, STUDIED, VARIED  #
 from study.statistics import Array, bootstrap  # noqa: E402
 from study.studio import GUIDANCE, SIZE_PX, STEPS, Studio  # noqa: E402
 
-RESULT = CELLS.with_name("two_concepts.csv")
-SECOND_PLACEHOLDER = "W*"
+RESULT, PICTURE = CELLS.with_name("two_concepts.csv"), CELLS.with_name("two_concepts.jpg")
+PLACEHOLDERS = (PLACEHOLDER, "W*")
 NOUNS = ("dog", "bird", "apple", "boat")  # auxiliary nouns: the first two that neither subject is
 PICTURES = 8  # of each pair, way and seed
 MEASURES = ("first is there", "second took its place", "companion's noun is there")
@@ -40,23 +41,29 @@ class Way:
 
     Args:
         name: for the table.
-        both: the second concept is applied and named too; otherwise its plain noun stands in the prompt.
+        strengths: of the first and the second concept's weights; None leaves a concept out, and its plain noun stands in the prompt.
         dci: with two branches.
-        strength: of the second concept's weights.
     """
 
     name: str
-    both: bool
-    dci: bool
-    strength: float = 1.0
+    strengths: tuple[float | None, float | None]
+    dci: bool = False
+
+    @property
+    def label(self) -> str:
+        """The strengths, for the picture."""
+        told = " + ".join("-" if strength is None else f"{strength:g}" for strength in self.strengths)
+        return f"{told} DCI" if self.dci else told
 
 
 WAYS = (
-    Way("first concept, plain noun", both=False, dci=False),
-    Way("both concepts", both=True, dci=False),
-    Way("both concepts, the second at strength 0.5", both=True, dci=False, strength=0.5),
-    Way("first concept, plain noun, DCI", both=False, dci=True),
-    Way("both concepts, DCI", both=True, dci=True),
+    Way("plain nouns", (None, None)),
+    Way("first concept, plain noun", (1.0, None)),
+    Way("plain noun, second concept", (None, 1.0)),
+    Way("both concepts", (1.0, 1.0)),
+    Way("both concepts, the second at strength 0.5", (1.0, 0.5)),
+    Way("first concept, plain noun, DCI", (1.0, None), dci=True),
+    Way("both concepts, DCI", (1.0, 1.0), dci=True),
 )
 
 
@@ -69,23 +76,27 @@ def pairs(concepts: Sequence[Concept]) -> Iterator[tuple[Concept, Concept]]:
 
 def prompt_of(first: Concept, second: Concept, way: Way) -> str:
     """The prompt, e.g. "photo of a V* car with a W* cat"."""
-    companion = f"a {SECOND_PLACEHOLDER} {second.noun}" if way.both else with_article(second.noun)
-    return f"photo of a {PLACEHOLDER} {first.noun} with {companion}"
+    named = [
+        with_article(concept.noun) if strength is None else f"a {placeholder} {concept.noun}"
+        for concept, strength, placeholder in zip((first, second), way.strengths, PLACEHOLDERS)
+    ]
+    return f"photo of {' with '.join(named)}"
 
 
 @torch.inference_mode()
 def draw(studio: Studio, first: Concept, second: Concept, way: Way, seed: int) -> Tensor:
     """Sample a pair's pictures, [PICTURES, H, W, 3] in 0 … 1; noise is the same for every way."""
     model, clip = studio.model, studio.clip
-    applied = [(first, PLACEHOLDER, 1.0), *([(second, SECOND_PLACEHOLDER, way.strength)] if way.both else [])]
-    for concept, placeholder, strength in applied:
+    for concept, strength, placeholder in zip((first, second), way.strengths, PLACEHOLDERS):
+        if strength is None:
+            continue
         trained = studio.concept_file.load_concept(studio.fine_tune(concept, EDITED, EDITED_AT))
         model, clip = studio.applying.apply_concept(model, clip, studio.concept.renamed(trained, placeholder), strength)
     text = prompt_of(first, second, way)
     positive: Any = studio.nodes.CLIPTextEncode().encode(clip, text)[0]
     if way.dci:
         free = [noun for noun in NOUNS if noun not in (first.noun, second.noun)]
-        nouns = ", ".join(free[: len(applied)])
+        nouns = ", ".join(free[: 2 - way.strengths.count(None)])
         positive = studio.conditioning.build_conditioning(clip, text, nouns).conditioning
         model, _ = studio.sampling.apply_dci(model, studio.settings.DCISettings(**VARIED))
     negative = studio.nodes.CLIPTextEncode().encode(clip, "")[0]
@@ -121,15 +132,21 @@ def table(means: dict[str, Array]) -> str:
 
 def main() -> None:
     log, studio, judge = training_log("two_concepts"), Studio(cache_folder() / "study"), load_judge()
-    means = {}
+    means, shown = {}, []
     for way in WAYS:
+        drawn = [[draw(studio, *pair, way, seed) for seed in SEEDS] for pair in pairs(STUDIED)]
+        shown.append([of_pair[0][0] for of_pair in drawn])
         rows = [
-            np.mean([judged(judge, draw(studio, *pair, way, seed), *pair) for seed in SEEDS], axis=0)
-            for pair in pairs(STUDIED)
+            np.mean([judged(judge, pictures, *pair) for pictures in of_pair], axis=0)
+            for pair, of_pair in zip(pairs(STUDIED), drawn)
         ]
         means[way.name] = np.array(rows)
         log.info("%s: %s", way.name, means[way.name].mean(axis=0).round(3))
     write_atomically(RESULT, lambda path: path.write_text(table(means)))
+    labels = [f"{first.name}\nwith {second.name}" for first, second in pairs(STUDIED)]
+    grid = studio.sweep.draw_sweep(list(zip(*shown)), [way.label for way in WAYS], labels, "the first picture of each")
+    picture = Image.fromarray((grid.numpy() * 255).round().astype(np.uint8))
+    write_atomically(PICTURE, lambda path: picture.save(path, format="JPEG", quality=90))
 
 
 if __name__ == "__main__":

@@ -189,7 +189,7 @@ def test_pairs_of_two_concepts_have_every_subject_in_both_places_and_two_nouns()
     same_noun = [replace(STUDIED[0], name="other"), *STUDIED[:2]]
     assert [second.name for _, second in two_concepts.pairs(same_noun)] == [STUDIED[1].name, STUDIED[1].name, "other"]
     first, second = STUDIED[0], STUDIED[1]  # a tiger and a panda
-    alone, both = (two_concepts.prompt_of(first, second, way) for way in two_concepts.WAYS[:2])
+    alone, both = (two_concepts.prompt_of(first, second, way) for way in two_concepts.WAYS[1:4:2])
     assert (alone, both) == ("photo of a V* cat with a bear", "photo of a V* cat with a W* bear")
 
 
