@@ -45,15 +45,17 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors and metadata of a file, its checksum among them; nothing is unpickled.
 
     Raises:
-        UserInputError: it is truncated or no safetensors file.
+        UserInputError: it cannot be read, is truncated, or is no safetensors file.
     """
     try:
         with safe_open(str(path), framework="pt", device="cpu") as file:
             names = list(file.keys())
             # copies: a mapped file cannot be deleted or replaced on Windows
             return {name: file.get_tensor(name).clone() for name in names}, dict(file.metadata() or {})
-    except (SafetensorError, OSError, ValueError) as error:
-        raise damaged(path, f"it is truncated or no safetensors file ({error})") from error
+    except OSError as error:
+        raise damaged(path, f"it cannot be read ({error})") from error
+    except (SafetensorError, ValueError) as error:
+        raise damaged(path, "it is truncated or no safetensors file") from error
 
 
 def check_content(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[str, str]:

@@ -453,6 +453,12 @@ class Trap:
         return Path.touch, (self.marker,)
 
 
+def test_a_file_that_the_system_does_not_give_is_not_called_damaged(path: Path) -> None:
+    path.mkdir()
+    with pytest.raises(UserInputError, match="tortoise.safetensors cannot be used: it cannot be read"):
+        tensor_file.read_tensors(path)
+
+
 @pytest.mark.parametrize("kind", ["pickle", "torch"])
 def test_a_pickle_under_a_safetensors_name_is_refused_and_not_unpickled(path: Path, kind: str) -> None:
     marker = path.with_name("unpickled")
