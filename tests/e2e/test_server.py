@@ -47,11 +47,10 @@ def whole(server: ComfyServer) -> tuple[dict[str, Any], list[tuple[str, dict[str
     return server.run(graph, lambda kind, data: events.append((kind, data))), events
 
 
-def test_the_pack_loads_fast_and_without_error(server: ComfyServer) -> None:
+def test_the_pack_loads_without_error(server: ComfyServer) -> None:
     log = server.log.read_text()
     assert "IMPORT FAILED" not in log and "Error while calling comfy_entrypoint" not in log
-    seconds = re.search(r"([\d.]+) seconds.*ComfyUI-DCI", log)
-    assert seconds is not None and float(seconds.group(1)) < 0.3
+    assert re.search(r"[\d.]+ seconds: .*ComfyUI-DCI", log)
 
 
 def test_the_nodes_are_offered_under_their_category_with_tooltips(server: ComfyServer) -> None:

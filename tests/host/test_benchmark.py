@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from scenes import dci, ksample, scene
+from scenes import Scene, dci, ksample, scene
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -110,8 +110,8 @@ def test_operations_are_those_that_compute_or_copy_and_flops_those_of_products(f
     )  # by rows: 3/2 and 4/2 of three steps in twenty
 
 
-def work_of(forwards: Any, model: Any, steps: int, **options: Any) -> Any:
-    s = scene()
+def work_of(forwards: Any, model: Any, steps: int, s: Scene | None = None, **options: Any) -> Any:
+    s = s or scene()
     with torch.inference_mode():
         return forwards.work(lambda: ksample(model, s.positive, s.negative, steps=steps, **options))
 
@@ -129,12 +129,12 @@ def test_our_own_work_at_a_layer_is_counted(forwards: Any) -> None:
 
 @pytest.mark.parametrize("share_guidance", [True, False])
 def test_a_step_after_the_active_part_does_the_work_of_a_stock_step(forwards: Any, share_guidance: bool) -> None:
-    s = scene()
-    work_of(forwards, s.model, 1)  # loads
+    s = scene("mini")
+    work_of(forwards, s.model, 1, s)  # loads
 
     def step(model: Any) -> list[int]:
         """One more step within a schedule of ten, the active part long over."""
-        some, more = (work_of(forwards, model, 10, last_step=last) for last in (7, 8))
+        some, more = (work_of(forwards, model, 10, s, last_step=last) for last in (7, 8))
         return [after - before for before, after in zip(some, more)]
 
     assert step(dci(s.model, active_fraction=0.15, share_guidance=share_guidance)) == step(s.model)
