@@ -32,6 +32,7 @@ RESULT, PICTURE = CELLS.with_name("two_concepts.csv"), CELLS.with_name("two_conc
 PLACEHOLDERS = (PLACEHOLDER, "W*")
 NOUNS = ("dog", "bird", "apple", "boat")  # auxiliary nouns: the first two that neither subject is
 PICTURES = 8  # of each pair, way and seed
+CAPTION = "above: strength of the first + of the second concept; - is the plain noun. The first picture of each."
 MEASURES = ("first is there", "second took its place", "companion's noun is there")
 
 
@@ -144,7 +145,7 @@ def main() -> None:
         log.info("%s: %s", way.name, means[way.name].mean(axis=0).round(3))
     write_atomically(RESULT, lambda path: path.write_text(table(means)))
     labels = [f"{first.name}\nwith {second.name}" for first, second in pairs(STUDIED)]
-    grid = studio.sweep.draw_sweep(list(zip(*shown)), [way.label for way in WAYS], labels, "the first picture of each")
+    grid = studio.sweep.draw_sweep(list(zip(*shown)), [way.label for way in WAYS], labels, CAPTION)
     picture = Image.fromarray((grid.numpy() * 255).round().astype(np.uint8))
     write_atomically(PICTURE, lambda path: picture.save(path, format="JPEG", quality=90))
 
