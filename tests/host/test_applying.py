@@ -14,6 +14,7 @@ import torch
 from comfyui_dci.dci_core.concept import Concept
 from comfyui_dci.dci_core.concept_file import load_concept, save_concept
 from comfyui_dci.dci_core.errors import UserInputError
+from comfyui_dci.nodes.host import concept_store
 from comfyui_dci.nodes.host.applying import apply_concept
 from comfyui_dci.nodes.host.weights import base_hash, key_value_weights
 from scenes import encode, ksample, random_concept, relative_difference, scene
@@ -111,8 +112,6 @@ def test_the_hash_is_of_the_base_not_of_what_is_patched_onto_it() -> None:
 
 
 def test_concept_names_cannot_leave_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from comfyui_dci.nodes.host import concept_store
-
     extra = tmp_path / "elsewhere"
     monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path / "models"))
     monkeypatch.setitem(folder_paths.folder_names_and_paths, "dci_concepts", ([str(extra)], set()))
@@ -130,3 +129,17 @@ def test_concept_names_cannot_leave_their_folder(tmp_path: Path, monkeypatch: py
     assert concept_store.free_path("pets/tom", overwrite=True) == first
     with pytest.raises(UserInputError, match="no concept 'nobody.safetensors'"):
         concept_store.find_concept("nobody.safetensors")
+
+
+def test_a_read_only_models_folder_costs_saving_and_not_the_pack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(self: Path, parents: bool = False, exist_ok: bool = False) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path / "models"))
+    monkeypatch.setattr(folder_paths, "folder_names_and_paths", {})
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    concept_store.register_folder()
+    assert concept_store.list_concepts() == []
+    assert "Read-only file system. Concepts cannot be saved there" in caplog.text

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from comfy_extras.nodes_model_advanced import ModelSamplingContinuousEDM
 from comfyui_dci.dci_core.masks import BlendMasks
 from comfyui_dci.dci_core.settings import DCISettings
 from comfyui_dci.dci_core.strength import StrengthSchedule
@@ -73,3 +74,15 @@ def test_strength_moves_from_start_to_end_over_the_active_calls(monkeypatch: pyt
     expected = [1 - 2 * (999 - t) / (999 - 400) for t in timesteps]
     assert by_call == pytest.approx(expected, abs=0.01)
     assert len(used) == 3 * 16
+
+
+def test_time_passes_also_where_the_end_of_the_run_has_no_timestep() -> None:
+    """Continuous EDM's timestep is a logarithm of the noise level, which is 0 at the end of a run that is active throughout."""
+    s = scene()
+    model = ModelSamplingContinuousEDM().patch(s.model, "v_prediction", 14.6, 0.03)[0]
+
+    def image(at_end: float) -> torch.Tensor:
+        settings = DCISettings(0.5, 1.0, strength_schedule=StrengthSchedule(at_end=at_end))
+        return ksample(apply_dci(model, settings)[0], s.positive, s.negative, steps=4)
+
+    assert not torch.equal(image(2.0), image(-2.0))
