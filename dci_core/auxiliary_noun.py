@@ -1,13 +1,24 @@
-"""Choose an auxiliary noun that is likely in the given context (METHOD section 4), by the text encoder at hand."""
+"""Choose an auxiliary noun that is likely in the given context (METHOD section 4), by the text encoder at hand.
+
+It comes from a list of common nouns and is never the class noun or a part of it.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor
 
+COMMON_NOUNS = (
+    "dog", "cat", "horse", "bird", "car", "chair", "cup", "ball", "tree", "house",
+    "person", "boat", "book", "bag", "shoe", "flower",
+    "bear", "fish", "frog", "turtle", "butterfly", "apple", "mushroom", "pumpkin", "robot", "umbrella",
+    "rabbit", "cow", "duck", "lion", "bicycle", "train", "airplane", "truck", "table", "lamp", "bottle", "clock",
+    "guitar", "hat", "doll", "statue", "cake", "vase", "box", "bench", "stone", "tent", "kite", "phone",
+)  # fmt: skip
 NEUTRAL_CONTEXT = "a photo"
 NEUTRAL_PROMPT = "a photo of a {}"
 
@@ -30,6 +41,24 @@ class NounChoice:
             return f"auxiliary noun {self.noun}: the prompt has no scene to choose by"
         best = ", ".join(f"{noun} {score:+.3f}" for noun, score in self.ranking)
         return f"auxiliary noun {self.noun}, fits the scene best: {best}"
+
+
+def first_unrelated_noun(class_noun: str) -> str:
+    """Return the first of ``COMMON_NOUNS`` that is no part of the class noun, see ``unrelated_nouns``."""
+    return unrelated_nouns(class_noun)[0]
+
+
+def unrelated_nouns(text: str) -> list[str]:
+    """Return those of ``COMMON_NOUNS`` that are no word of a text nor its beginning or end, in singular or plural.
+
+    A teddybear leaves out "bear", sailboats "boat", and a caterpillar "cat" as well.
+    """
+    words = re.findall(r"\w+", text.lower())
+    return [
+        noun
+        for noun in COMMON_NOUNS
+        if not any(word.startswith(noun) or word.endswith((noun, f"{noun}s", f"{noun}es")) for word in words)
+    ]
 
 
 def context_fit(prompts: Tensor, context: Tensor, neutral_prompts: Tensor, neutral_context: Tensor) -> Tensor:

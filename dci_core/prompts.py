@@ -10,17 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .auxiliary_noun import COMMON_NOUNS, first_unrelated_noun
 from .dbim import TokenSet
 from .errors import UserInputError
 
 AUTO = "auto"
-COMMON_NOUNS = (
-    "dog", "cat", "horse", "bird", "car", "chair", "cup", "ball", "tree", "house",
-    "person", "boat", "book", "bag", "shoe", "flower",
-    "bear", "fish", "frog", "turtle", "butterfly", "apple", "mushroom", "pumpkin", "robot", "umbrella",
-    "rabbit", "cow", "duck", "lion", "bicycle", "train", "airplane", "truck", "table", "lamp", "bottle", "clock",
-    "guitar", "hat", "doll", "statue", "cake", "vase", "box", "bench", "stone", "tent", "kite", "phone",
-)  # fmt: skip
 
 _WEIGHT = r"(?::\s*[-+.\d]+)?"
 
@@ -243,25 +237,6 @@ def check_auxiliary_noun(auxiliary_noun: str, placeholder: str, class_noun: str)
             f"The auxiliary noun {noun!r} must be plain words without brackets, commas or {placeholder}. {hint}"
         )
     return noun
-
-
-def first_unrelated_noun(class_noun: str) -> str:
-    """Return the first of ``COMMON_NOUNS`` that shares no word with the class noun."""
-    return unrelated_nouns(class_noun)[0]
-
-
-def unrelated_nouns(text: str) -> list[str]:
-    """Return those of ``COMMON_NOUNS`` that are no word of a text nor its beginning or end, in singular or plural.
-
-    >>> {"bear", "boat", "cat"} & set(unrelated_nouns("a teddybear in sailboats, caterpillar"))
-    set()
-    """
-    words = re.findall(r"\w+", text.lower())
-    return [
-        noun
-        for noun in COMMON_NOUNS
-        if not any(word.startswith(noun) or word.endswith((noun, f"{noun}s", f"{noun}es")) for word in words)
-    ]
 
 
 def prompt_tokens(chunks: Sequence[Sequence[tuple[Any, float, int]]]) -> list[Token]:

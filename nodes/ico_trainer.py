@@ -73,7 +73,8 @@ class ICOTrainer(io.ComfyNode):
                              tooltip="Edge of the training images in pixels; 0 is the model's own (512, 768 or 1024)."),
                 io.Boolean.Input("flip", default=neutral.flip, advanced=True,
                                  tooltip="Mirror images at random. Off for subjects with writing or a fixed side."),
-                io.String.Input("placeholder", default="V*", advanced=True, tooltip="How prompts will call the subject. Changing it trains anew; Apply Concept can rename instead."),
+                io.String.Input("placeholder", default="V*", advanced=True, tooltip="How prompts will call the subject. "
+                                "Changing it trains anew; Apply Concept can rename instead."),
                 io.Boolean.Input("keep_contexts", default=False, advanced=True,
                                  tooltip="Keep the image-specific vectors in the concept, for inspection. Changing it trains anew."),
                 io.Image.Input("regularization_images", optional=True,

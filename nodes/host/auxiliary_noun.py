@@ -9,8 +9,17 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from ...dci_core.auxiliary_noun import NEUTRAL_CONTEXT, NEUTRAL_PROMPT, NounChoice, best_noun, context_fit
-from ...dci_core.prompts import COMMON_NOUNS, first_unrelated_noun, replace_placeholder, unrelated_nouns
+from ...dci_core.auxiliary_noun import (
+    COMMON_NOUNS,
+    NEUTRAL_CONTEXT,
+    NEUTRAL_PROMPT,
+    NounChoice,
+    best_noun,
+    context_fit,
+    first_unrelated_noun,
+    unrelated_nouns,
+)
+from ...dci_core.prompts import replace_placeholder
 from .tokenizer import real_tokens
 
 BATCH = 16  # texts that are encoded together

@@ -26,7 +26,16 @@ AUXILIARY = "dci_auxiliary"
 
 
 class Run:
-    """One sampling run: the auxiliary latent, where it stands, and what it last predicted."""
+    """One sampling run: the auxiliary latent, where it stands, and what it last predicted.
+
+    Args:
+        settings: of the run.
+        attention: its records and patches.
+        guider: the host's; its conditions hold the auxiliary twins under ``AUXILIARY``.
+        positives: how many positive conditions there were before the host prepared them.
+        controls: the auxiliary branch's own copies of adapters.
+        memory: of auxiliary passes.
+    """
 
     def __init__(
         self,

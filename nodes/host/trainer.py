@@ -70,6 +70,11 @@ def train_concept(
         check_caption(caption, placeholder, inputs.class_noun)
     check_run(model, clip, inputs, settings)
     check_vae(vae)
+    previewer = None
+    if preview is not None and preview.every and on_preview is not None:
+        previewer = Previewer(
+            model, clip, vae, preview, inputs.class_noun, placeholder, settings.scheme.concept_vectors, inputs.resolution_px
+        )  # fmt: skip
     storage = storage or Storage()
     folder = None
     key = ""
@@ -88,11 +93,6 @@ def train_concept(
             folder.drop_states()  # the process may have been killed before it did
             return finished, list(finished.info.history["loss"])
     try:
-        previewer = None
-        if preview is not None and preview.every and on_preview is not None:
-            previewer = Previewer(
-                model, clip, vae, preview, inputs.class_noun, placeholder, settings.scheme.concept_vectors, inputs.resolution_px
-            )  # fmt: skip
         training = prepare_training(model, clip, vae, inputs, settings)
 
         def after_step(step: int, loss: float) -> None:

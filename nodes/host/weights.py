@@ -23,14 +23,14 @@ def key_patches(patcher: Any, prefix: str | None = None) -> Entries:
     """Return the host's entry for each weight below a prefix: the original weight and its converter, then the patches on it.
 
     Raises:
-        UserInputError: the host cannot name its own weights, as with quantised layers, whose scales are no attributes.
+        UserInputError: the host cannot name its own weights; those of quantised layers, whose scales are no attributes.
     """
     try:
         entries: Entries = patcher.get_key_patches(prefix)
     except AttributeError as error:
         raise UserInputError(
-            f"The weights of this model cannot be read one by one ({error}): they are quantised. Load an fp16, bf16 or fp32 file of the "
-            "same checkpoint."
+            f"The weights of this model cannot be read one by one ({error}). Quantised checkpoints are like this: load an fp16, "
+            "bf16 or fp32 file of the same one."
         ) from error
     return entries
 

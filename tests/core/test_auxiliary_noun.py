@@ -1,10 +1,17 @@
-"""The score by which "auto" chooses an auxiliary noun."""
+"""What "auto" chooses an auxiliary noun from, and the score by which it does."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from comfyui_dci.dci_core.auxiliary_noun import NounChoice, best_noun, context_fit
+from comfyui_dci.dci_core.auxiliary_noun import (
+    COMMON_NOUNS,
+    NounChoice,
+    best_noun,
+    context_fit,
+    first_unrelated_noun,
+    unrelated_nouns,
+)
 
 
 def test_the_fit_by_hand() -> None:
@@ -37,3 +44,29 @@ def test_the_best_noun_is_explained() -> None:
     assert choice == NounChoice("cat", (("cat", 0.5), ("bird", 0.5), ("dog", pytest.approx(0.1))))
     assert choice.text() == "auxiliary noun cat, fits the scene best: cat +0.500, bird +0.500, dog +0.100"
     assert NounChoice("dog").text() == "auxiliary noun dog: the prompt has no scene to choose by"
+
+
+def test_the_first_unrelated_noun_shares_no_word_with_the_class_noun() -> None:
+    assert first_unrelated_noun("tortoise plushy") == COMMON_NOUNS[0]
+    assert first_unrelated_noun("Dog") == COMMON_NOUNS[1]
+    assert first_unrelated_noun("dog cat toy") == COMMON_NOUNS[2]
+
+
+def test_unrelated_nouns_leave_out_every_word_of_a_text() -> None:
+    left = unrelated_nouns("two Dogs, boxes and a (horse:1.2) at night")
+    assert set(COMMON_NOUNS) - set(left) == {"dog", "box", "horse"} and left == [n for n in COMMON_NOUNS if n in left]
+    assert len(set(COMMON_NOUNS)) == len(COMMON_NOUNS)
+
+
+@pytest.mark.parametrize(
+    ("text", "left_out"),
+    [
+        ("teddybear", {"bear"}),
+        ("red sailboats", {"boat"}),
+        ("bookshelf", {"book"}),
+        ("caterpillar", {"cat"}),
+        ("scar", {"car"}),
+    ],
+)
+def test_a_part_of_a_word_is_not_unrelated_to_it(text: str, left_out: set[str]) -> None:
+    assert set(COMMON_NOUNS) - set(unrelated_nouns(text)) == left_out

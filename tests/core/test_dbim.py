@@ -188,6 +188,17 @@ def test_saliencies_equal_the_formulas_head_by_head() -> None:
             assert saliency(scores_a, b.auxiliary_set, MaskPreset.PAPER)[image, head].tolist() == pytest.approx(p_a)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_blends_almost_as_exactly_as_its_result_can_be_written(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    concept, auxiliary = (torch.randn(2, 64, 320, generator=generator).to(dtype) for _ in range(2))
+    weight = torch.rand(2, 8, 64, generator=generator)
+    blended = blend_outputs(concept, auxiliary, weight)
+    exact = blend_outputs(concept.double(), auxiliary.double(), weight.double())
+    error, rounding = ((one.double() - exact).abs().mean().item() for one in (blended, exact.to(dtype)))
+    assert blended.dtype == dtype and error < 1.5 * rounding
+
+
 def test_raw_scores_are_dot_products_over_the_root_of_the_head_width() -> None:
     q = torch.tensor([[[1.0, 2.0, 3.0, 4.0, 10.0, 0.0, 0.0, 0.0]]], dtype=torch.float64)
     k = torch.tensor([[[1.0, 1.0, 1.0, 1.0, 0.5, 9.0, 9.0, 9.0], [2.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0]]]).double()

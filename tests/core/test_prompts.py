@@ -9,7 +9,6 @@ import pytest
 import torch
 from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.dci_core.prompts import (
-    COMMON_NOUNS,
     PromptPair,
     auxiliary_token_set,
     check_auxiliary_noun,
@@ -18,13 +17,11 @@ from comfyui_dci.dci_core.prompts import (
     check_placeholder,
     choose_auxiliary_nouns,
     concept_token_set,
-    first_unrelated_noun,
     merge_concept_phrase,
     pair_prompts,
     placeholder_pattern,
     prompt_tokens,
     replace_placeholder,
-    unrelated_nouns,
 )
 
 START, END = 49406, 49407
@@ -286,18 +283,6 @@ def test_an_unusable_auxiliary_noun_is_refused_with_another_to_take(noun: str, r
 
 def test_the_auxiliary_noun_is_checked_when_prompts_are_paired() -> None:
     assert "class noun" in refusal_of(pair_prompts, "a V* cat", "V*", "cat", "cat")
-
-
-def test_the_first_unrelated_noun_shares_no_word_with_the_class_noun() -> None:
-    assert first_unrelated_noun("tortoise plushy") == COMMON_NOUNS[0]
-    assert first_unrelated_noun("Dog") == COMMON_NOUNS[1]
-    assert first_unrelated_noun("dog cat toy") == COMMON_NOUNS[2]
-
-
-def test_unrelated_nouns_leave_out_every_word_of_a_text() -> None:
-    left = unrelated_nouns("two Dogs, boxes and a (horse:1.2) at night")
-    assert set(COMMON_NOUNS) - set(left) == {"dog", "box", "horse"} and left == [n for n in COMMON_NOUNS if n in left]
-    assert len(set(COMMON_NOUNS)) == len(COMMON_NOUNS)
 
 
 def test_auto_asks_for_each_concept_with_what_is_taken() -> None:

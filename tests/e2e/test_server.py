@@ -161,18 +161,9 @@ def test_a_lambda_sweep_in_place_of_the_sampler_makes_the_same_image(server: Com
 def plain(graph: dict[str, Any]) -> dict[str, Any]:
     """Return the graph with the stock KSampler in place of DCISampler, and no masks."""
     graph = {name: node for name, node in copy.deepcopy(graph).items() if name not in ("27", "28")}
-    known = [
-        "model",
-        "seed",
-        "steps",
-        "cfg",
-        "sampler_name",
-        "scheduler",
-        "positive",
-        "negative",
-        "latent_image",
-        "denoise",
-    ]
+    known = (
+        "model", "seed", "steps", "cfg", "sampler_name", "scheduler", "positive", "negative", "latent_image", "denoise",
+    )  # fmt: skip
     graph["24"] = {"class_type": "KSampler", "inputs": {name: graph["24"]["inputs"][name] for name in known}}
     return graph
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from comfyui_dci.dci_core.prompts import COMMON_NOUNS
+from comfyui_dci.dci_core.auxiliary_noun import COMMON_NOUNS
 from comfyui_dci.nodes import aux_prompt_builder
 from comfyui_dci.nodes.aux_prompt_builder import AuxPromptBuilder
 from comfyui_dci.nodes.host import auxiliary_noun

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from comfyui_dci.dci_core.auxiliary_noun import COMMON_NOUNS
 from comfyui_dci.dci_core.errors import UserInputError
-from comfyui_dci.dci_core.prompts import COMMON_NOUNS
 from comfyui_dci.nodes.host import tokenizer
 from comfyui_dci.nodes.host.applying import apply_concept
 from comfyui_dci.nodes.host.conditioning import CARRIED_KEY, build_conditioning

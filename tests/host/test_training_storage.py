@@ -22,6 +22,7 @@ from comfyui_dci.nodes.host import description, trainer
 from comfyui_dci.nodes.host.applying import apply_concept
 from comfyui_dci.nodes.host.description import key_of
 from comfyui_dci.nodes.host.memory import is_out_of_memory
+from comfyui_dci.nodes.host.preview import PreviewPlan
 from comfyui_dci.nodes.host.run_inputs import Crop, TrainingInputs
 from comfyui_dci.nodes.host.trainer import Storage, folder_name, train_concept
 from scenes import random_concept
@@ -156,6 +157,17 @@ def test_running_out_of_memory_keeps_the_work_and_says_what_lowers_it(base: Tiny
     assert steps == [3]
     assert all(torch.equal(concept.tokens[name], vectors) for name, vectors in whole.tokens.items())
     assert all(torch.equal(concept.key_value_deltas[name], delta) for name, delta in whole.key_value_deltas.items())
+
+
+def test_a_wrong_preview_prompt_deletes_nothing_of_an_earlier_run(base: Tiny, tmp_path: Path) -> None:
+    train(base, tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserInputError, match="does not contain"), torch.inference_mode():
+        train_concept(
+            base.model, base.clip, base.vae, inputs(), settings(), lambda step, loss: None, keep_contexts=True,
+            storage=Storage(tmp_path, reuse=False), preview=PreviewPlan(1, "a cat"), on_preview=lambda step, picture: None,
+        )  # fmt: skip
+    assert sorted(tmp_path.rglob("*")) == before and len(before) > 2
 
 
 @pytest.mark.parametrize(
