@@ -17,6 +17,20 @@ from .errors import UserInputError
 AUTO = "auto"
 
 _WEIGHT = r"(?::\s*[-+.\d]+)?"
+_CLOSED = rf"(?:\s*{_WEIGHT}\))*"  # emphasis that ends behind a word
+_OPENED = r"(?:\(\s*)*"  # emphasis that begins before the next one
+
+_PHRASE_ENDS = (
+    "a", "an", "the", "this", "that", "these", "those", "some", "any", "each", "every", "no", "another",
+    "my", "your", "his", "her", "its", "our", "their",
+    "about", "above", "across", "after", "against", "along", "among", "around", "as", "at", "before", "behind", "below",
+    "beneath", "beside", "besides", "between", "beyond", "by", "during", "for", "from", "in", "inside", "into", "like",
+    "near", "of", "off", "on", "onto", "opposite", "outside", "over", "past", "than", "through", "to", "toward", "towards",
+    "under", "underneath", "until", "up", "upon", "via", "with", "within", "without",
+    "and", "or", "but", "nor", "so", "yet", "while", "when", "where", "because", "if", "though", "although",
+    "who", "which", "whose", "is", "are", "was", "were", "be", "being", "has", "have", "had",
+)  # fmt: skip
+"""Words that begin something new: determiners, prepositions, conjunctions, forms of "to be" and "to have"."""
 
 Token = tuple[int, Any]
 """A prompt token: its position in the conditioning, and its vocabulary id or vector."""
@@ -82,7 +96,7 @@ def merge_concept_phrase(prompt: str, placeholder: str, class_noun: str) -> str:
     >>> merge_concept_phrase("a (V* cat:1.2), sleeping", "V*", "cat")
     'a (V*:1.2), sleeping'
     """
-    gap = rf"((?:\s*{_WEIGHT}\))*)\s+((?:\(\s*)*)"  # brackets that close, white space, brackets that open
+    gap = rf"({_CLOSED})\s+({_OPENED})"
     words = "".join(gap + re.escape(word) for word in class_noun.split())
     phrase = re.compile(rf"((?<!\w){re.escape(placeholder)}){words}(?!\w)", re.IGNORECASE)
 
@@ -95,6 +109,43 @@ def merge_concept_phrase(prompt: str, placeholder: str, class_noun: str) -> str:
         return text
 
     return _without_empty_brackets(phrase.sub(star_alone, prompt))
+
+
+def add_class_noun(prompt: str, placeholder: str, class_noun: str, others: Sequence[str] = ()) -> str:
+    """Return the prompt with the class noun behind every "V*" that lacks it, inside the emphasis around "V*".
+
+    A concept is trained as "V* <noun>", and "V*" alone is not the subject. "V*" has its noun when the noun stands directly
+    behind it, in singular or plural, or in singular after one to three other words. Between these words there may be
+    white space and emphasis; all else ends the phrase that "V*" begins: punctuation, other placeholders, and determiners,
+    prepositions, conjunctions and forms of "to be" and "to have". A plural after other words does not count, because it
+    need not be the subject ("V* chasing cats"). Names behind "embedding:" are left alone. A second time changes nothing.
+
+    >>> add_class_noun("a V* in snow, (v*:1.2)", "V*", "cat")
+    'a V* cat in snow, (v* cat:1.2)'
+    >>> add_class_noun("V*'s hat, V* on a cat, V*, cat", "V*", "cat")
+    "V* cat's hat, V* cat on a cat, V* cat, cat"
+    >>> add_class_noun("a V* cat, (V*:1.2) cat, two V* Cats, V* (fluffy little cat)", "V*", "cat")
+    'a V* cat, (V*:1.2) cat, two V* Cats, V* (fluffy little cat)'
+
+    Args:
+        prompt: any text.
+        placeholder: usually "V*"; it counts as a word of its own only, in any letter case.
+        class_noun: the concept's noun, one or more words.
+        others: placeholders of other concepts.
+    """
+    gap = rf"{_CLOSED}\s+{_OPENED}"
+    ends = "|".join(re.escape(word) for word in (*_PHRASE_ENDS, placeholder, *others))
+    word = rf"{gap}(?!(?:{ends})(?!\w))\w[\w'’-]*"
+    noun = "".join(gap + re.escape(part) for part in class_noun.split())
+    plural = rf"{noun}e?s|{re.sub('y$', 'ies', noun)}"
+    has_noun = re.compile(rf"(?:{plural}|(?:{word}){{,3}}{noun})(?!\w)", re.IGNORECASE)
+    star_or_file = re.compile(rf"embedding:[^\s()]+|{placeholder_pattern([placeholder]).pattern}", re.IGNORECASE)
+
+    def completed(match: re.Match[str]) -> str:
+        is_file = ":" in match.group()  # a placeholder holds no colon
+        return match.group() if is_file or has_noun.match(prompt, match.end()) else f"{match.group()} {class_noun}"
+
+    return star_or_file.sub(completed, prompt)
 
 
 def _without_empty_brackets(prompt: str) -> str:

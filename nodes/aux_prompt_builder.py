@@ -30,9 +30,9 @@ class AuxPromptBuilder(io.ComfyNode):
                     "prompt",
                     multiline=True,
                     dynamic_prompts=True,
-                    default="a V* in times square",
-                    tooltip="Your prompt. V* stands for your subject, with or without its class noun behind it; emphasis "
-                    "such as (V* cat:1.2) works.",
+                    default="a V* cat in times square",
+                    tooltip="Your prompt. Write V* and its class noun where your subject belongs: they were trained together. "
+                    "A noun that you leave out is added, and concept_text shows it. Emphasis such as (V* cat:1.2) works.",
                 ),
                 io.String.Input(
                     "auxiliary_noun",
@@ -51,7 +51,9 @@ class AuxPromptBuilder(io.ComfyNode):
             ],
             outputs=[
                 io.Conditioning.Output(display_name="conditioning", tooltip="Positive conditioning for the sampler."),
-                io.String.Output(display_name="concept_text", tooltip="The prompt of the concept branch."),
+                io.String.Output(
+                    display_name="concept_text", tooltip="The prompt of the concept branch, as it was read."
+                ),
                 io.String.Output(display_name="auxiliary_text", tooltip="The prompt of the auxiliary branch."),
             ],
             hidden=[io.Hidden.unique_id],
@@ -60,6 +62,6 @@ class AuxPromptBuilder(io.ComfyNode):
     @classmethod
     def execute(cls, clip: Any, prompt: str, auxiliary_noun: str, entire_prompt: bool) -> io.NodeOutput:
         built = build_conditioning(clip, prompt, auxiliary_noun, entire_prompt)
-        if built.choices:
-            tell_run("; ".join(choice.text() for choice in built.choices), text_of_node(cls.hidden.unique_id))
+        if built.remarks():
+            tell_run("; ".join(built.remarks()), text_of_node(cls.hidden.unique_id))
         return io.NodeOutput(built.conditioning, built.concept_text, built.auxiliary_text)

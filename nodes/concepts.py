@@ -9,8 +9,9 @@ from comfy_api.latest import io, ui
 from ..dci_core.concept import Concept, renamed
 from ..dci_core.concept_file import PRECISIONS, load_concept, save_concept
 from ..dci_core.errors import UserInputError
-from .host.applying import apply_concept
+from .host.applying import apply_concept, reading_of
 from .host.concept_store import FOLDER, check_name, find_concept, free_path, list_concepts, name_of
+from .host.report import tell_run, text_of_node
 from .sockets import CATEGORY, ConceptSocket
 
 
@@ -103,7 +104,7 @@ class ApplyConcept(io.ComfyNode):
             node_id="DCIApplyConcept",
             display_name="Apply Concept",
             category=CATEGORY,
-            description="Teaches model and CLIP your subject. Every text encode wired to this CLIP then knows V*.",
+            description='Teaches model and CLIP your subject. Every text encode wired to this CLIP then knows V*, as in "a V* cat".',
             inputs=[
                 io.Model.Input("model", tooltip="A model of the family the concept was trained on."),
                 io.Clip.Input("clip", tooltip="Its CLIP."),
@@ -118,13 +119,30 @@ class ApplyConcept(io.ComfyNode):
                     tooltip="How prompts call this concept from here on. Empty: as trained, usually V*. Needed for two concepts "
                     "in one prompt.",
                 ),
+                io.Boolean.Input(
+                    "add_class_noun", default=True, optional=True, advanced=True,
+                    tooltip='On: V* alone is read as V* and its class noun ("V* cat"). The two were trained together; V* alone is '
+                    "not your subject. Off: prompts are taken as written.",
+                ),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="A clone; the model given in is not changed."),
                 io.Clip.Output(display_name="clip", tooltip="A clone that knows V*."),
             ],
+            hidden=[io.Hidden.unique_id],
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, model: Any, clip: Any, concept: Concept, strength: float, placeholder: str = "") -> io.NodeOutput:
-        return io.NodeOutput(*apply_concept(model, clip, renamed(concept, placeholder), strength))
+    def execute(
+        cls,
+        model: Any,
+        clip: Any,
+        concept: Concept,
+        strength: float,
+        placeholder: str = "",
+        add_class_noun: bool = True,
+    ) -> io.NodeOutput:
+        named = renamed(concept, placeholder)
+        applied = apply_concept(model, clip, named, strength, add_class_noun)
+        tell_run(reading_of(named.info, add_class_noun), text_of_node(cls.hidden.unique_id))
+        return io.NodeOutput(*applied)

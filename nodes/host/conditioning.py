@@ -39,6 +39,7 @@ from .tokenizer import (
     known_concepts,
     noun_ids,
     real_tokens,
+    with_class_nouns,
 )
 
 CARRIED_KEY = "dci"
@@ -89,12 +90,26 @@ class AuxiliaryText:
 
 @dataclass(frozen=True)
 class BuiltConditioning:
-    """A host CONDITIONING, the two texts it stands for, and how "auto" chose its auxiliary nouns."""
+    """A host CONDITIONING and how it was made.
+
+    Args:
+        conditioning: for a sampler.
+        concept_text: P as it was read.
+        auxiliary_text: P_a.
+        choices: how "auto" chose its auxiliary nouns.
+        class_noun_added: whether a class noun was added to the prompt that was given.
+    """
 
     conditioning: list[Any]
     concept_text: str
     auxiliary_text: str
     choices: tuple[NounChoice, ...] = ()
+    class_noun_added: bool = False
+
+    def remarks(self) -> list[str]:
+        """Return what the user should be told of it; the prompt, which may hold anything, last."""
+        read = [f"read as: {self.concept_text}"] if self.class_noun_added else []
+        return [*(choice.text() for choice in self.choices), *read]
 
 
 def build_conditioning(
@@ -104,7 +119,8 @@ def build_conditioning(
 
     Args:
         clip: a CLIP that knows a concept.
-        prompt: with the concept's placeholder in it, or several concepts' placeholders.
+        prompt: with the concept's placeholder in it, or several concepts' placeholders; class nouns that it leaves out
+            are added, unless the CLIP was told not to.
         auxiliary_noun: a common noun, or "auto"; for several concepts one for each, with commas between them.
         entire_prompt: False is the paper's "w/o entire prompt" ablation.
 
@@ -112,15 +128,16 @@ def build_conditioning(
         UserInputError: no concept, or a prompt or noun that cannot be used.
     """
     spoken = _spoken_concepts(clip, prompt)
+    read = with_class_nouns(prompt, known_concepts(clip))
     words = [(known.info.placeholder, known.info.class_noun) for known in spoken]
     choices: list[NounChoice] = []
 
     def choose(number: int, taken: str) -> str:
-        choices.append(choose_noun(clip, _template(prompt, words, number), words[number][0], taken))
+        choices.append(choose_noun(clip, _template(read, words, number), words[number][0], taken))
         return choices[-1].noun
 
     nouns = choose_auxiliary_nouns(auxiliary_noun, words, choose if entire_prompt else None)
-    pair = _prompt_pair(prompt, words, nouns, entire_prompt)
+    pair = _prompt_pair(read, words, nouns, entire_prompt)
     concept_ids, concept_rows = real_tokens(clip, pair.concept)
     for known in spoken:
         if not all(any(map(is_vector_of(known), (t for _, t in rows))) for rows in concept_rows.values()):
@@ -155,7 +172,7 @@ def build_conditioning(
         )}]
         for (cond, options), (other, other_options) in zip(conditioning, auxiliary, strict=True)
     ]  # fmt: skip
-    return BuiltConditioning(carried, pair.concept, pair.auxiliary, tuple(choices))
+    return BuiltConditioning(carried, pair.concept, pair.auxiliary, tuple(choices), read != prompt)
 
 
 def _spoken_concepts(clip: Any, prompt: str) -> list[KnownConcept]:

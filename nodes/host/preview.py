@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...dci_core.errors import UserInputError
 from ...dci_core.preview import preview_latents
-from ...dci_core.prompts import placeholder_pattern
+from ...dci_core.prompts import add_class_noun, placeholder_pattern
 from ...dci_core.training import ConceptTraining
 from . import LOG
 from .families import family_of
@@ -26,7 +26,7 @@ class PreviewPlan:
 
     Args:
         every: steps between pictures; 0 draws none.
-        prompt: with V* in it; "" is "photo of a V* <noun>".
+        prompt: with V* in it, whose class noun is added where it is left out; "" is "photo of a V* <noun>".
 
     Raises:
         UserInputError: ``every`` is outside 0 … 100 000.
@@ -61,7 +61,8 @@ class Previewer:
         self._model, self._vae = model, vae
         self._every = plan.every
         self._latent = (size_px or family_of(model).native_size_px) // 8
-        prompt = plan.prompt.strip() or f"photo of a {placeholder} {class_noun}"
+        given = plan.prompt.strip() or f"photo of a {placeholder} {class_noun}"
+        prompt = add_class_noun(given, placeholder, class_noun)
         texts = placeholder_pattern([placeholder]).split(prompt)
         if len(texts) == 1:
             raise UserInputError(

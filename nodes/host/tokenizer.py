@@ -1,17 +1,18 @@
-"""Teach a CLIP's tokenizer the concept: every text encode, the stock one included, then resolves V*."""
+"""Teach a CLIP's tokenizer the concept: every text encode, the stock one included, then reads V* as "V* <noun>"."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from torch import Tensor
 
 from ...dci_core.concept import TEXT_ENCODERS, Concept, ConceptInfo
 from ...dci_core.errors import UserInputError
-from ...dci_core.prompts import Token, placeholder_pattern, prompt_tokens
+from ...dci_core.prompts import Token, add_class_noun, placeholder_pattern, prompt_tokens
 
 
 class AuxiliaryNounId(int):
@@ -48,10 +49,33 @@ class _WordTokenizer:
 
 @dataclass(frozen=True)
 class KnownConcept:
-    """A concept as a CLIP knows it: its metadata and its vectors per text encoder, one tensor per token."""
+    """A concept as a CLIP knows it.
+
+    Args:
+        info: its metadata.
+        vectors: per text encoder, one tensor per token.
+        add_class_noun: whether the class noun is added where a prompt leaves it out.
+    """
 
     info: ConceptInfo
     vectors: Mapping[str, tuple[Tensor, ...]]
+    add_class_noun: bool = True
+
+
+class _AddsNouns:
+    """Mixed into an encoder's tokenizer: completes a text before the host splits it by its emphasis."""
+
+    dci_concepts: tuple[KnownConcept, ...]
+
+    def tokenize_with_weights(self, text: str, *args: Any, **kwargs: Any) -> Any:
+        host: Any = super()
+        return host.tokenize_with_weights(with_class_nouns(text, self.dci_concepts), *args, **kwargs)
+
+
+@cache
+def _adding_nouns(kind: type) -> type:
+    """Return the class of an encoder's tokenizer with ``_AddsNouns`` mixed in, once however often it is asked for."""
+    return kind if issubclass(kind, _AddsNouns) else type(kind.__name__, (_AddsNouns, kind), {})
 
 
 def encoders_of(clip: Any) -> dict[str, Any]:
@@ -64,8 +88,22 @@ def known_concepts(clip: Any) -> tuple[KnownConcept, ...]:
     return getattr(clip.tokenizer, "dci_concepts", ())
 
 
-def clip_with_concept(clip: Any, concept: Concept) -> Any:
+def with_class_nouns(text: str, concepts: Sequence[KnownConcept]) -> str:
+    """Return a text as a CLIP that knows the concepts reads it: with the class nouns that it leaves out."""
+    placeholders = [known.info.placeholder for known in concepts]
+    for known in concepts:
+        if known.add_class_noun:
+            text = add_class_noun(text, known.info.placeholder, known.info.class_noun, placeholders)
+    return text
+
+
+def clip_with_concept(clip: Any, concept: Concept, add_class_noun: bool = True) -> Any:
     """Return a clone of the CLIP that also knows the concept.
+
+    Args:
+        clip: a host CLIP.
+        concept: to be known.
+        add_class_noun: whether "V*" alone is read as "V* <noun>".
 
     Raises:
         UserInputError: the CLIP already knows another concept by the same placeholder.
@@ -77,11 +115,11 @@ def clip_with_concept(clip: Any, concept: Concept) -> Any:
             "placeholder on its Apply Concept, for example W*."
         )
     vectors = {name: tuple(rows.clone().unbind()) for name, rows in concept.tokens.items()}
-    return _clip_knowing(clip, (*known_concepts(clip), KnownConcept(concept.info, vectors)))
+    return _clip_knowing(clip, (*known_concepts(clip), KnownConcept(concept.info, vectors, add_class_noun)))
 
 
 def clip_with_nouns_for(clip: Any, nouns: Sequence[tuple[KnownConcept, str]]) -> Any:
-    """Return a clone of the CLIP that reads concepts' placeholders as plain nouns, marking their tokens."""
+    """Return a clone of the CLIP that reads concepts' placeholders as plain nouns, marking their tokens, and adds none to them."""
     replaced = [known for known, _ in nouns]
     others = tuple(k for k in known_concepts(clip) if all(k is not known for known in replaced))
     ids = {
@@ -126,6 +164,8 @@ def _clip_knowing(
         replacements: dict[str, Sequence[Any]] = {k.info.placeholder: list(k.vectors[name]) for k in concepts}
         replacements |= {placeholder: ids[name] for placeholder, ids in (nouns or {}).items()}
         own = copy.copy(encoder)
+        own.__class__ = _adding_nouns(type(encoder))
+        own.dci_concepts = concepts
         own.tokenizer = _WordTokenizer(_plain_tokenizer(encoder), replacements)
         setattr(clone.tokenizer, name, own)
     return clone

@@ -52,6 +52,8 @@ def test_the_prompt_is_what_is_drawn() -> None:
     assert torch.equal(usual, same) and not torch.equal(usual, other)
     lower, twice = (watched(base, PreviewPlan(3, prompt))[1][3] for prompt in ("Photo of a v* cat", "V* cat by V* cat"))
     assert torch.equal(usual, lower) and not torch.equal(usual, twice)
+    alone, both_alone = (watched(base, PreviewPlan(3, prompt))[1][3] for prompt in ("photo of a V*", "V* by V*"))
+    assert torch.equal(usual, alone) and torch.equal(twice, both_alone)
 
 
 def test_a_preview_without_memory_is_skipped_and_training_goes_on(
@@ -71,6 +73,8 @@ def test_a_prompt_without_the_concept_is_refused_before_training() -> None:
         watched(tiny("sd1"), PreviewPlan(1, "a cat"))
     with pytest.raises(UserInputError, match=r"has 78 tokens, V\* counting 3; 75 fit. Shorten it"):
         watched(tiny("sd1"), PreviewPlan(1, "a V*" + " cat" * 74))
+    with pytest.raises(UserInputError, match=r"'a V\* cat, dog.* has 79 tokens"):
+        watched(tiny("sd1"), PreviewPlan(1, "a V*," + " dog" * 73))
     with pytest.raises(UserInputError, match="preview_every must be between"):
         PreviewPlan(-1)
 

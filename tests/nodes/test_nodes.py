@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from comfyui_dci.dci_core.settings import DCISettings
 from comfyui_dci.dci_core.strength import StrengthSchedule as Schedule
 from comfyui_dci.dci_core.training_run import CheckpointPlan
 from comfyui_dci.dci_core.training_settings import TrainingSettings
-from comfyui_dci.nodes import ico_trainer
+from comfyui_dci.nodes import aux_prompt_builder, ico_trainer
+from comfyui_dci.nodes import concepts as concept_nodes
 from comfyui_dci.nodes.apply_dci import ApplyDCI
 from comfyui_dci.nodes.aux_prompt_builder import AuxPromptBuilder
 from comfyui_dci.nodes.concepts import ApplyConcept, LoadConcept, SaveConcept
@@ -88,6 +90,36 @@ def test_the_same_file_can_be_applied_twice_under_two_names() -> None:
     assert torch.equal(*vectors)
     with pytest.raises(UserInputError, match="The placeholder 'my cat' cannot be used"):
         run(ApplyConcept, model=model, clip=clip, concept=s.concept, placeholder="my cat")
+
+
+def test_the_noun_that_a_prompt_leaves_out_is_added_told_and_left_out_on_request(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    s, told = scene(), []
+    for module in (concept_nodes, aux_prompt_builder):
+        monkeypatch.setattr(module, "text_of_node", lambda node: told.append)
+    given = {"model": s.base.model, "clip": s.base.clip, "concept": s.concept}
+    with caplog.at_level(logging.INFO, "comfyui_dci"):
+        _, clip = run(ApplyConcept, **given)
+        _, as_written = run(ApplyConcept, **given, add_class_noun=False, placeholder="W*")
+    assert told == ['V* is read as "V* cat"', "W* is read as written, cat is not added"]
+    assert 'DCI: V* is read as "V* cat"' in caplog.text
+    told.clear()
+    built = run(AuxPromptBuilder, clip=clip, prompt="a V* in times square", auxiliary_noun="dog")
+    assert built[1:] == ("a V* cat in times square", "a dog in times square")
+    assert told == ["read as: a V* cat in times square"]
+    written = run(AuxPromptBuilder, clip=clip, auxiliary_noun="dog")
+    assert written[1:] == built[1:] and torch.equal(written[0][0][0], built[0][0][0]) and len(told) == 1
+    assert run(AuxPromptBuilder, clip=as_written, prompt="a W* asleep", auxiliary_noun="dog")[1] == "a W* asleep"
+    assert len(told) == 1
+    run(AuxPromptBuilder, clip=clip, prompt="a V* in times square")
+    assert told[1].startswith("auxiliary noun ") and told[1].endswith("; read as: a V* cat in times square")
+    with torch.inference_mode():
+        stock = [
+            host_nodes.CLIPTextEncode().encode(clip, text)[0][0][0]
+            for text in ("(V*:1.2) asleep", "(V* cat:1.2) asleep")
+        ]
+    assert torch.equal(*stock)
 
 
 def test_masks_come_out_averaged_as_asked() -> None:
