@@ -35,7 +35,8 @@ class ConceptInfo:
         training_key: of the run's inputs, see ``fingerprint.run_key``; "" when it has none.
         dataset_hash: SHA-256 of the reference and class images; "" when unknown.
         versions: of the programs that trained it, by name.
-        history: "loss" of every step, "evaluations" and "best_step", where there are any.
+        history: "loss" of every step, "evaluations" and "best_step", where there are any; "start" and "end" (each "loss" and
+            "loss_without_contexts" on fixed noise) and "key_value_change", see ``training_report``.
         prediction: what the base predicts, "epsilon" or "v"; "" when unknown.
         thumbnail: a small picture of the first reference image as a data URL, or "".
     """

@@ -13,7 +13,7 @@ from .errors import UserInputError
 CONCEPT_INITIAL_IDS = (43514, 47629, 42170)
 """Rare vocabulary entries that initialise the last vectors of [T], in prompt order ("ucd", "pll", "ktn")."""
 
-PREFIX_WORDS = {1: ("a",), 2: ("photo", "of"), 4: ("a", "photo", "of", "a")}
+PREFIX_WORDS = {1: ("a",), 2: ("photo", "of"), 3: ("photo", "of", "a"), 4: ("a", "photo", "of", "a")}
 SUFFIX_WORDS = {1: (".",), 2: (".", ".")}
 TEMPLATE_WORDS = ("photo", "of", "a")
 """What stands before V* in modes without learned contexts, as in Custom Diffusion."""

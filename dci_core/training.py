@@ -13,7 +13,7 @@ from torch.amp.grad_scaler import GradScaler
 
 from .diffusion import Prediction, denoising_loss, min_snr_weight, noised_latents, training_target
 from .errors import DivergenceError
-from .ico import PromptWords, assemble_prompts, end_position
+from .ico import ICOScheme, PromptWords, assemble_prompts, end_position
 from .optimization import (
     MovingAverage,
     gradient_norm,
@@ -23,6 +23,7 @@ from .optimization import (
     set_learning_rates,
 )
 from .training_data import Deck, ImageSet, RegularizationSet, TextConditioning
+from .training_report import relative_change
 from .training_settings import Precision, TrainingSettings
 
 SMALLEST_LOSS_SCALE = 2.0**-8
@@ -33,6 +34,9 @@ class Denoiser(Protocol):
 
     key_values: Mapping[str, nn.Parameter]
     """The trained tensors of the cross-attention projections: whole weights, or low-rank factors."""
+
+    key_value_norms: Mapping[str, float]
+    """The 2-norm that each trained K and V weight has before training, LoRAs included, by the name in ``key_value_deltas``."""
 
     def __call__(self, noisy: Tensor, timesteps: Tensor, text: TextConditioning) -> Tensor:
         """Predict ε or v from x_t [B, D, h, w] and integer timesteps [B]."""
@@ -107,6 +111,10 @@ class ConceptTraining:
             self.decks["regularization"] = Deck(len(regularization), self.generator)
         self.losses: list[float] = []
         self.evaluations: list[dict[str, float]] = []
+        self.start: dict[str, float] | None = None
+        """What ``measured`` gave before the first step, None as long as nobody asked."""
+        self.end: dict[str, float] | None = None
+        """The same after the last step."""
 
     @property
     def steps_done(self) -> int:
@@ -162,6 +170,12 @@ class ConceptTraining:
         """
         return self._fixed_loss(draws, seed, lambda indices: self._reference_text(indices), self.references)
 
+    def evaluation_loss_without_contexts(self, draws: int = 8, seed: int = 1234) -> float | None:
+        """Return the same on "V* <noun>" alone, BOS [T] [E] caption EOS: what V* has without [I]; None where no [I] are learned."""
+        if not self.settings.mode.learns_contexts or not self.settings.scheme.contexts:
+            return None
+        return self._fixed_loss(draws, seed, self._text_without_contexts, self.references)
+
     def drift_loss(self, draws: int = 8, seed: int = 1234) -> float | None:
         """Return the same on the class images with their captions: how far the model forgets; None without any."""
         others = self.regularization
@@ -170,6 +184,11 @@ class ConceptTraining:
             if others is None
             else self._fixed_loss(draws, seed, lambda indices: _rows(others.text, indices), others)
         )
+
+    def measured(self) -> dict[str, float]:
+        """Return the evaluation "loss" and, where [I] are learned, the "loss_without_contexts"; nothing is disturbed."""
+        loss, without = self.evaluation_loss(), self.evaluation_loss_without_contexts()
+        return {"loss": loss} if without is None else {"loss": loss, "loss_without_contexts": without}
 
     @contextmanager
     def result(self) -> Iterator[None]:
@@ -183,6 +202,11 @@ class ConceptTraining:
     def key_value_deltas(self) -> dict[str, Tensor]:
         """Return what training added to each K and V weight, on the CPU in float32."""
         return self.denoiser.key_value_deltas()
+
+    def key_value_change(self) -> float | None:
+        """Return how far K and V of the ``result`` have moved, ‖ΔW‖/‖W‖ over all of them; None where they are not trained."""
+        with self.result():
+            return relative_change(self.key_value_deltas(), self.denoiser.key_value_norms)
 
     def _accumulate_gradients(self) -> float:
         total, settings = 0.0, self.settings
@@ -292,18 +316,27 @@ class ConceptTraining:
         ]
 
     def _reference_text(self, indices: Tensor) -> TextConditioning:
+        return self._text(indices, self.contexts, self.settings.prompt_scheme)
+
+    def _text_without_contexts(self, indices: Tensor) -> TextConditioning:
+        none = {name: contexts[:, :0] for name, contexts in self.contexts.items()}
+        return self._text(indices, none, ICOScheme(0, 0, self.settings.scheme.concept_vectors))
+
+    def _text(self, indices: Tensor, contexts: Mapping[str, Tensor], scheme: ICOScheme) -> TextConditioning:
+        """Return the encoded prompts of some reference images, with these contexts per text encoder, [n, M+L, D]."""
         images = indices.tolist()
         prompts = {
             name: assemble_prompts(
                 words,
                 self.tokens[name],
-                self.contexts[name][indices.to(self.contexts[name].device)],
-                self.settings.prompt_scheme,
+                contexts[name][indices.to(contexts[name].device)],
+                scheme,
                 [self.captions[name][image] for image in images],
             )
             for name, words in self.words.items()
         }
-        return self.encoder(prompts, [self.end_positions[image] for image in images])
+        fewer = self.settings.prompt_scheme.contexts - scheme.contexts
+        return self.encoder(prompts, [self.end_positions[image] - fewer for image in images])
 
 
 def _parameter(value: Tensor, trained: bool) -> nn.Parameter:

@@ -21,6 +21,8 @@ FINISHED = "finished.safetensors"
 BEST = "best.safetensors"
 UNFINISHED = ("*.resume", ".*.tmp")
 """States, which are several times as large as a concept, and files whose writing was cut off by a kill."""
+STATES_KEPT = 2
+"""The newest state, from which a run goes on, and the one before in case that is damaged."""
 _CHECKPOINT = re.compile(r"step_(\d{6})\.safetensors")
 
 
@@ -101,15 +103,16 @@ class TrainingFolder:
         return concept if concept.info.training_key == self.key else None
 
     def prune(self, keep: int, always: Sequence[int] = ()) -> None:
-        """Delete all but the newest ``keep`` checkpoints; of those in ``always`` the concept stays."""
+        """Delete all but the newest ``keep`` checkpoints; of those in ``always`` the concept stays. States are several times as large: two stay."""
         found = self.checkpoints()
         newest = [file.stem for file in found.values()][-keep:] if keep else []
+        resumable = newest[-STATES_KEPT:]
         for step, file in found.items():
             if file.stem not in newest and step not in always:
                 file.unlink()
         for pattern in UNFINISHED:
             for file in self.path.glob(pattern):
-                if file.stem not in newest:
+                if file.stem not in resumable:
                     file.unlink()
 
     def clear(self) -> None:

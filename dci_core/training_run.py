@@ -67,6 +67,8 @@ def run_training(
     if folder is not None and make_concept is not None:
         keeper = _Keeper(training, folder, plan or CheckpointPlan(), make_concept)
         keeper.resume()
+    if training.start is None:
+        training.start = training.measured()
     try:
         if (
             training.steps_done and _evaluate(training) and keeper is not None
@@ -78,6 +80,7 @@ def run_training(
             if keeper is not None:
                 keeper.after_step(improved)
             on_step(training.steps_done, loss)
+        training.end = _last_measured(training)
     except DivergenceError:
         raise
     except BaseException:
@@ -109,6 +112,8 @@ class _Keeper:
     def resume(self) -> None:
         state = self._folder.latest_state()
         if state is not None:
+            if state.values.get("start") is None:  # written by an older version; afterwards it would be too late
+                self._training.start = self._training.measured()
             restore_state(self._training, state)
             self._saved = self._training.steps_done
             missing = self._folder.missing(self._plan.steps, self._saved)
@@ -149,10 +154,18 @@ def _evaluate(training: ConceptTraining) -> bool:
     done = bool(training.evaluations) and training.evaluations[-1]["step"] == step
     if not every or done or (step % every and step != training.settings.steps):
         return False
-    entry = {"step": float(step), "loss": training.evaluation_loss()}
+    entry = {"step": float(step), **training.measured()}
     drift = training.drift_loss()
     training.evaluations.append(entry if drift is None else {**entry, "drift": drift})
     return best_evaluation(training) is training.evaluations[-1]
+
+
+def _last_measured(training: ConceptTraining) -> dict[str, float]:
+    """Return what is measured after the last step, from the evaluation there if there was one."""
+    last = training.evaluations[-1] if training.evaluations else {"step": -1.0}
+    if last["step"] != training.steps_done:
+        return training.measured()
+    return {name: last[name] for name in ("loss", "loss_without_contexts") if name in last}
 
 
 def _should_stop(training: ConceptTraining) -> bool:

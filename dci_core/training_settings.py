@@ -8,6 +8,12 @@ from enum import Enum
 
 from .errors import UserInputError
 from .ico import TEMPLATE_WORDS, ICOScheme
+from .training_presets import SD1_SCALE, PresetName, run_values
+
+_USUAL = run_values(PresetName.WITH_DCI, SD1_SCALE)
+_USUAL_RATES = (
+    f" {_USUAL.learning_rate:g} (context {_USUAL.context_learning_rate:g}) suits SD1.x; -1 on the node is the preset's."
+)
 
 
 class TrainingMode(str, Enum):
@@ -69,8 +75,8 @@ class Precision(str, Enum):
 _RANGES: dict[str, tuple[float, float, str]] = {
     "steps": (1, 100_000, ""),
     "batch_size": (1, 64, ""),
-    "learning_rate": (0.0, 1.0, " 2e-5 (context 2e-4) is the default."),
-    "context_learning_rate": (0.0, 1.0, " 2e-5 (context 2e-4) is the default."),
+    "learning_rate": (0.0, 1.0, _USUAL_RATES),
+    "context_learning_rate": (0.0, 1.0, _USUAL_RATES),
     "token_learning_rate": (0.0, 1.0, " None uses learning_rate."),
     "warmup_steps": (0, 100_000, " 0 is none."),
     "accumulation_steps": (1, 256, " 1 is none."),
@@ -88,6 +94,8 @@ _RANGES: dict[str, tuple[float, float, str]] = {
 @dataclass(frozen=True)
 class TrainingSettings:
     """How a concept is trained. Everything here shapes the result and is part of the run's key.
+
+    The defaults are those of the preset ``with_dci`` for SD1.x, the authors' numbers; ``training_presets`` derives other models' rates.
 
     Args:
         scheme: M, L and S; only S matters in modes without learned contexts.
@@ -119,10 +127,10 @@ class TrainingSettings:
     """
 
     scheme: ICOScheme = field(default_factory=ICOScheme)
-    steps: int = 500
-    batch_size: int = 2
-    learning_rate: float = 2e-5
-    context_learning_rate: float = 2e-4
+    steps: int = _USUAL.steps
+    batch_size: int = _USUAL.batch_size
+    learning_rate: float = _USUAL.learning_rate
+    context_learning_rate: float = _USUAL.context_learning_rate
     flip: bool = True
     seed: int = 0
     token_learning_rate: float | None = None

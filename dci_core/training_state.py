@@ -38,6 +38,7 @@ def state_of(training: ConceptTraining) -> TrainingState:
     values = {
         "losses": training.losses,
         "evaluations": training.evaluations,
+        "start": training.start,
         "decks": {name: deck.cards for name, deck in training.decks.items()},
         "optimizer": {name: value for name, value in optimizer.items() if not isinstance(value, Tensor)},
         "scaler": training.scaler.state_dict(),
@@ -73,6 +74,7 @@ def restore_state(training: ConceptTraining, state: TrainingState) -> None:
     training.scaler.load_state_dict(state.values["scaler"])
     training.losses = list(state.values["losses"])
     training.evaluations = list(state.values["evaluations"])
+    training.start = state.values.get("start", training.start)  # states of older versions have none
 
 
 def save_state(state: TrainingState, path: Path, key: str) -> None:

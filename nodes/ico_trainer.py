@@ -7,17 +7,29 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..dci_core.ico import MOST_VECTORS, ICOScheme
+from ..dci_core.ico import MOST_VECTORS
 from ..dci_core.loss_curve import draw_loss_curve
 from ..dci_core.prompts import check_class_noun, check_placeholder
+from ..dci_core.training_presets import AS_PRESET, PresetName
+from ..dci_core.training_report import start_text
 from ..dci_core.training_settings import TrainingSettings
 from .host.concept_store import training_root
+from .host.model_scale import values_for
 from .host.preview import PreviewPlan
 from .host.progress import TrainingProgress
 from .host.run_inputs import Crop, TrainingInputs
 from .host.trainer import Storage, captions_from, images_from, masks_from, one_caption_each, train_concept
 from .sockets import CATEGORY, LARGEST_SEED, ConceptSocket, LossMap
-from .training_inputs import checkpoint_plan, given_settings, preview_inputs, setting_inputs, storage_inputs
+from .training_inputs import (
+    checkpoint_plan,
+    given_settings,
+    of_presets,
+    preset_input,
+    preset_values,
+    preview_inputs,
+    setting_inputs,
+    storage_inputs,
+)
 
 
 class ICOTrainer(io.ComfyNode):
@@ -47,26 +59,30 @@ class ICOTrainer(io.ComfyNode):
                     tooltip='The plain word for what your subject is, such as "cat" or "tortoise plushy".',
                 ),
                 io.Int.Input(
-                    "contexts_before", display_name="contexts before (M)", default=neutral.scheme.prefix, min=0, max=MOST_VECTORS,
+                    "contexts_before", display_name="contexts before (M)", default=AS_PRESET, min=AS_PRESET, max=MOST_VECTORS,
                     tooltip="Image-specific vectors in front of V*: they take up what is peculiar to each photograph. "
-                    "1 when DCI is used, 4 without.",
+                    "-1 is the preset's: 1 when DCI is used, 4 without.",
                 ),
                 io.Int.Input(
-                    "contexts_after", display_name="contexts after (L)", default=neutral.scheme.suffix, min=0, max=MOST_VECTORS,
-                    tooltip="Image-specific vectors behind the noun. 1 when DCI is used, 2 without.",
+                    "contexts_after", display_name="contexts after (L)", default=AS_PRESET, min=AS_PRESET, max=MOST_VECTORS,
+                    tooltip="Image-specific vectors behind the noun. -1 is the preset's: 1 when DCI is used, 2 without.",
                 ),
                 io.Int.Input(
-                    "concept_vectors", display_name="concept vectors (S)", default=neutral.scheme.concept_vectors, min=1,
+                    "concept_vectors", display_name="concept vectors (S)", default=AS_PRESET, min=AS_PRESET,
                     max=MOST_VECTORS, tooltip="Vectors that V* stands for. More raise likeness and lower obedience. "
-                    "3 when DCI is used, 2 without.",
+                    "-1 is the preset's: 3 when DCI is used, 2 without.",
                 ),
-                io.Int.Input("steps", default=neutral.steps, min=1, max=100000, tooltip="Optimiser steps. More raise likeness."),
-                io.Int.Input("batch_size", default=neutral.batch_size, min=1, max=64,
-                             tooltip="Reference images per step; as many regularization images are added where given."),
-                io.Float.Input("learning_rate", default=neutral.learning_rate, min=0.0, max=1.0, step=1e-6, round=False,
-                               tooltip="Final rate of K, V and V*; nothing multiplies it."),
-                io.Float.Input("context_learning_rate", default=neutral.context_learning_rate, min=0.0, max=1.0, step=1e-6,
-                               round=False, tooltip="Final rate of the image-specific vectors.", advanced=True),
+                io.Int.Input("steps", default=AS_PRESET, min=AS_PRESET, max=100000,
+                             tooltip="Optimiser steps. More raise likeness and cost obedience: with DCI, which gives it back, take the end of "
+                             f"the run; without, an early checkpoint. {of_presets('steps')}"),
+                io.Int.Input("batch_size", default=AS_PRESET, min=AS_PRESET, max=64,
+                             tooltip="Reference images per step; as many regularization images are added where given. "
+                             f"{of_presets('batch_size')}"),
+                io.Float.Input("learning_rate", default=float(AS_PRESET), min=float(AS_PRESET), max=1.0, step=1e-6, round=False,
+                               tooltip="Final rate of K, V and V*; nothing multiplies it. -1 is derived from the model: 6e-5 for SD1.x."),
+                io.Float.Input("context_learning_rate", default=float(AS_PRESET), min=float(AS_PRESET), max=1.0, step=1e-6,
+                               round=False, tooltip="Final rate of the image-specific vectors. -1 is derived from the model: about "
+                               "6e-4 for SD1.x.", advanced=True),
                 io.Int.Input("seed", default=neutral.seed, min=0, max=LARGEST_SEED, control_after_generate=False,
                              tooltip="Same seed, same concept."),
                 io.Int.Input("resolution", default=0, min=0, max=2048, step=8,
@@ -78,7 +94,8 @@ class ICOTrainer(io.ComfyNode):
                 io.Boolean.Input("keep_contexts", default=False, advanced=True,
                                  tooltip="Keep the image-specific vectors in the concept, for inspection. Changing it trains anew."),
                 io.Image.Input("regularization_images", optional=True,
-                               tooltip="Other pictures of the class, so that the model does not forget it."),
+                               tooltip="Other pictures of the class, so that the model does not forget it: DCI's auxiliary noun needs a model "
+                               "that still knows its class. DCI Class Images draws them."),
                 io.String.Input("regularization_captions", multiline=True, default="", optional=True,
                                 tooltip="A caption per regularization image, one per line, or one for all; empty: "
                                 '"photo of a <class noun>".'),
@@ -94,6 +111,7 @@ class ICOTrainer(io.ComfyNode):
                 io.String.Input("captions", multiline=True, default="", optional=True,
                                 tooltip="What is around the subject in each reference image, such as \"on a wooden table\", so that "
                                 "it is not learned as part of it: one per line, or one for all; empty: none. Without V* and noun."),
+                preset_input(),
             ],
             outputs=[
                 ConceptSocket.Output(display_name="concept", tooltip="For Save Concept and Apply Concept."),
@@ -116,16 +134,10 @@ class ICOTrainer(io.ComfyNode):
         value = {name: values[0] for name, values in single.items()}
         class_noun = check_class_noun(value["class_noun"])
         check_placeholder(value["placeholder"], class_noun)
-        settings = TrainingSettings(
-            scheme=ICOScheme(value["contexts_before"], value["contexts_after"], value["concept_vectors"]),
-            steps=value["steps"],
-            batch_size=value["batch_size"],
-            learning_rate=value["learning_rate"],
-            context_learning_rate=value["context_learning_rate"],
-            flip=value["flip"],
-            seed=value["seed"],
-            **given_settings(value),
-        )
+        preset = PresetName(value.get("preset", PresetName.WITH_DCI))
+        chosen = values_for(value["model"], value["clip"], preset, preset_values(value))
+        settings = TrainingSettings(**chosen.settings, flip=value["flip"], seed=value["seed"], **given_settings(value))
+        plan = checkpoint_plan(value, chosen)
         references, class_images = images_from(images), images_from(regularization_images)
         inputs = TrainingInputs(
             images=references,
@@ -138,10 +150,11 @@ class ICOTrainer(io.ComfyNode):
             captions=captions_from(captions, len(references)),
         )
         progress = TrainingProgress(settings.steps, cls.hidden.unique_id)
+        progress.announce(start_text(chosen, preset, settings, len(class_images)))
         concept, losses = train_concept(
             value["model"], value["clip"], value["vae"], inputs, settings, progress.on_step,
             placeholder=value["placeholder"], keep_contexts=value["keep_contexts"],
-            storage=Storage(training_root(), checkpoint_plan(value), value.get("reuse", True)),
+            storage=Storage(training_root(), plan, value.get("reuse", True)),
             preview=PreviewPlan(value.get("preview_every", 0), value.get("preview_prompt", "")),
             on_preview=progress.on_preview, tell=progress.tell,
         )  # fmt: skip

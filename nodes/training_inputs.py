@@ -11,10 +11,10 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..dci_core.errors import UserInputError
+from ..dci_core.training_presets import AS_PRESET, PRESET_INPUTS, PRESETS, PresetName, RunValues
 from ..dci_core.training_run import CheckpointPlan
 from ..dci_core.training_settings import OptimizerKind, Precision, Schedule, TrainingMode, TrainingSettings
 
-AS_LEARNING_RATE = -1.0
 _NEUTRAL = TrainingSettings()
 
 
@@ -25,8 +25,9 @@ def setting_inputs() -> list[io.Input]:
                 "textual_inversion: V* alone. key_value: K and V alone. cross_attention: as ico, with Q and output weights too."),
         _number("rank", 1024, "0 trains whole K and V weights. 8 to 32: low-rank changes, for SDXL on small cards; "
                 "they want a learning rate about ten times as high."),
-        io.Float.Input("token_learning_rate", default=AS_LEARNING_RATE, min=AS_LEARNING_RATE, max=1.0, step=1e-6, round=False,
-                       optional=True, advanced=True, tooltip="Final rate of V* alone; -1 is learning_rate."),
+        io.Float.Input("token_learning_rate", default=float(AS_PRESET), min=float(AS_PRESET), max=1.0, step=1e-6, round=False,
+                       optional=True, advanced=True, tooltip="Final rate of V* alone; -1 goes with learning_rate: the same as yours, "
+                       "or what the preset derives from the word embeddings."),
         _choice("optimizer", OptimizerKind, "adamw_8bit needs bitsandbytes and takes a quarter of the optimizer's memory."),
         _choice("schedule", Schedule, "How the learning rates go on after the warm-up: constant, or down to 0."),
         _number("warmup_steps", 100000, "Steps over which the learning rates rise from 0; 0 is none."),
@@ -52,14 +53,32 @@ def storage_inputs() -> list[io.Input]:
     """Return the inputs about what is kept on disk; they change nothing that is learned."""
     return [
         _number("checkpoint_every", 100000, "Steps between checkpoints in models/dci_concepts/training. Each is a concept, and "
-                "an interrupted run goes on from the newest. 0: only when the run is cancelled.", default=100),
-        _number("checkpoints_kept", 1000, "How many of the newest checkpoints are kept.", least=1, default=CheckpointPlan().keep),
+                "an interrupted run goes on from the newest. Early ones obey prompts (for use without DCI), late ones are faithful (for DCI). "
+                f"0: only when the run is cancelled. {of_presets('checkpoint_every')}", least=AS_PRESET, default=AS_PRESET),
+        _number("checkpoints_kept", 1000, f"How many of the newest checkpoints are kept. {of_presets('checkpoints_kept')}",
+                least=AS_PRESET, default=AS_PRESET),
         io.String.Input("checkpoint_steps", default="", optional=True, advanced=True,
                         tooltip='Further steps whose concept is always kept, such as "50, 200, 350".'),
         io.Boolean.Input("reuse", default=True, optional=True, advanced=True,
                          tooltip="On: the same inputs go on where they were interrupted, or return the finished concept at once. "
                          "Off: what they left is deleted and training starts anew."),
     ]  # fmt: skip
+
+
+def preset_input() -> io.Input:
+    """Return the choice of a preset; it stands last, so that the widgets of older graphs stay where they were."""
+    lines = [f"{name.value}: {preset.purpose}" for name, preset in PRESETS.items()]
+    return io.Combo.Input(
+        "preset", options=[name.value for name in PresetName], default=PresetName.WITH_DCI.value, optional=True,
+        tooltip="What every input that is -1 is set to.\n" + "\n".join(lines) + "\nRates follow the model's own scale; values that you "
+        "set win.",
+    )  # fmt: skip
+
+
+def of_presets(name: str) -> str:
+    """Return what an input is in each preset, for its tooltip."""
+    values = ", ".join(f"{preset.value} {getattr(PRESETS[preset], name)}" for preset in PresetName)
+    return f"-1 is the preset's ({values})."
 
 
 def preview_inputs() -> list[io.Input]:
@@ -72,29 +91,30 @@ def preview_inputs() -> list[io.Input]:
     ]  # fmt: skip
 
 
+def preset_values(value: dict[str, Any]) -> dict[str, Any]:
+    """Return the inputs that a preset fills where they are -1, as they were given."""
+    return {name: value[name] for name in (*PRESET_INPUTS, "token_learning_rate") if name in value}
+
+
 def given_settings(value: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of ``TrainingSettings`` among the values of ``setting_inputs``."""
+    """Return the fields of ``TrainingSettings`` among the values of ``setting_inputs``, but for those that presets fill."""
     names = [entry.id for entry in setting_inputs()]
-    given = {name: value[name] for name in names if name in value}
-    if given.get("token_learning_rate", AS_LEARNING_RATE) == AS_LEARNING_RATE:
-        given["token_learning_rate"] = None
-    return given
+    return {name: value[name] for name in names if name in value and name not in RunValues.__dataclass_fields__}
 
 
-def checkpoint_plan(value: dict[str, Any]) -> CheckpointPlan:
-    """Return the plan among the values of ``storage_inputs``.
+def checkpoint_plan(value: dict[str, Any], chosen: RunValues) -> CheckpointPlan:
+    """Return the plan of the chosen values and ``checkpoint_steps``.
 
     Raises:
-        UserInputError: ``checkpoint_steps`` is no list of numbers.
+        UserInputError: ``checkpoint_steps`` is no list of numbers, or the plan is outside its range.
     """
-    defaults = {entry.id: entry.default for entry in storage_inputs()}
-    given = {name: value.get(name, default) for name, default in defaults.items()}
-    text = given["checkpoint_steps"].replace(",", " ").split()
+    given = value.get("checkpoint_steps", "")
+    text = given.replace(",", " ").split()
     if not all(part.isdecimal() for part in text):
         raise UserInputError(
-            f'checkpoint_steps must be numbers with commas between, such as "50, 200", but got {given["checkpoint_steps"]!r}.'
+            f'checkpoint_steps must be numbers with commas between, such as "50, 200", but got {given!r}.'
         )
-    return CheckpointPlan(given["checkpoint_every"], given["checkpoints_kept"], tuple(int(part) for part in text))
+    return CheckpointPlan(chosen.checkpoint_every, chosen.checkpoints_kept, tuple(int(part) for part in text))
 
 
 def _choice(name: str, kind: type[Enum], tooltip: str) -> io.Input:

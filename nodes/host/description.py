@@ -12,6 +12,7 @@ from ...dci_core.concept import Concept, ConceptInfo
 from ...dci_core.fingerprint import run_key, tensors_hash
 from ...dci_core.images import thumbnail_of
 from ...dci_core.training import ConceptTraining
+from ...dci_core.training_report import relative_change
 from ...dci_core.training_run import best_evaluation
 from ...dci_core.training_settings import TrainingSettings
 from ...dci_core.version import VERSION
@@ -72,10 +73,15 @@ class ConceptMaker:
         best = best_evaluation(training)
         if best is not None:
             history |= {"evaluations": [dict(entry) for entry in training.evaluations], "best_step": int(best["step"])}
-        info = ConceptInfo(steps=training.steps_done, history=history, **self._fixed)
+        history |= {name: dict(part) for name, part in (("start", training.start), ("end", training.end)) if part}
         with training.result():
             contexts = _copies(training.contexts) if self._keep_contexts else None
-            return Concept(training.key_value_deltas(), _copies(training.tokens), info, contexts)
+            deltas, tokens = training.key_value_deltas(), _copies(training.tokens)
+        change = relative_change(deltas, training.denoiser.key_value_norms)
+        if change is not None:
+            history["key_value_change"] = change
+        info = ConceptInfo(steps=training.steps_done, history=history, **self._fixed)
+        return Concept(deltas, tokens, info, contexts)
 
 
 def described(settings: TrainingSettings, inputs: TrainingInputs) -> dict[str, Any]:

@@ -56,6 +56,7 @@ class HostDenoiser:
             raise UserInputError(f"The model lacks the weight {next(iter(state))}. Load a complete checkpoint.")
         self.unet.requires_grad_(False)
         self.key_values: dict[str, nn.Parameter] = {}
+        self.key_value_norms: dict[str, float] = {}
         self._modules = cross_attention_weights(model, settings.mode.projections)
         generator = torch.Generator().manual_seed(settings.seed)
         entries = key_patches(model, UNET_PREFIX)
@@ -65,6 +66,7 @@ class HostDenoiser:
             trained = _low_rank(module, settings.rank, generator) if settings.rank else _whole(module, original)
             self.key_values |= {f"{name}{part}": parameter for part, parameter in trained.items()}
             if name.endswith(KEY_VALUE_NAMES):
+                self.key_value_norms[name] = float(torch.linalg.vector_norm(original.float()))
                 module.register_forward_hook(lambda _module, _inputs, output: detach_first_token(output))
         _keep_less_for_backward(self.unet)
         if settings.gradient_checkpointing:

@@ -17,6 +17,7 @@ from ...dci_core.concept import Concept
 from ...dci_core.errors import UserInputError
 from ...dci_core.prompts import check_caption
 from ...dci_core.training_folder import TrainingFolder
+from ...dci_core.training_report import end_report
 from ...dci_core.training_run import CheckpointPlan, run_training
 from ...dci_core.training_settings import TrainingSettings
 from . import LOG
@@ -61,7 +62,8 @@ def train_concept(
 
     Call it in a node, inside the executor's inference mode. Model, CLIP and VAE are not changed, and
     whatever ``on_step`` raises leaves them as they are. ``on_preview`` gets the step and a picture [height, width, 3];
-    previews change nothing that is learned. ``tell`` is told when nothing had to be trained; the log is in any case.
+    previews change nothing that is learned. ``tell`` is told at the end what the run says of itself (``training_report``), and when
+    nothing had to be trained; the log is in any case.
 
     Raises:
         UserInputError: an input cannot be used, the loss stopped being a number, or memory ran out.
@@ -86,10 +88,7 @@ def train_concept(
         with torch.inference_mode(False):
             finished = folder.finished()
         if finished is not None:
-            found = _reused(folder, finished, storage.plan)
-            LOG.info(found)
-            if tell is not None:
-                tell(found)
+            _report(finished, tell, _reused(folder, finished, storage.plan))
             folder.drop_states()  # the process may have been killed before it did
             return finished, list(finished.info.history["loss"])
     try:
@@ -108,6 +107,7 @@ def train_concept(
             concept = make_concept(training)
             if folder is not None:
                 _write(folder, concept)
+        _report(concept, tell)
         return concept, losses
     except Exception as error:
         if is_out_of_memory(error):
@@ -116,6 +116,17 @@ def train_concept(
     finally:
         training = None  # the private copies are freed before the cache is emptied
         comfy.model_management.soft_empty_cache()
+
+
+def _report(concept: Concept, tell: Callable[[str], None] | None, before: str = "") -> None:
+    """Log what a finished run says of itself, warnings as such, and show it on the node."""
+    said, warnings = end_report(concept.info)
+    said = f"{before}\n{said}" if before else said
+    LOG.info(said)
+    for warning in warnings:
+        LOG.warning(warning)
+    if tell is not None:
+        tell("\n".join([said, *warnings]))
 
 
 def _reused(folder: TrainingFolder, finished: Concept, plan: CheckpointPlan) -> str:

@@ -182,7 +182,8 @@ def test_the_same_generator_gives_the_same_start() -> None:
 
 def test_phrases_have_as_many_words_as_their_side_has_vectors() -> None:
     assert all(len(phrase) == count for phrases in (PREFIX_WORDS, SUFFIX_WORDS) for count, phrase in phrases.items())
-    assert set(PREFIX_WORDS) >= {1, 4}, "the two recommended schemes start from words"
+    assert set(PREFIX_WORDS) == {1, 2, 3, 4}, "as published; the recommended schemes start from words"
+    assert PREFIX_WORDS[3] == ("photo", "of", "a")
     assert set(SUFFIX_WORDS) >= {1, 2}
 
 

@@ -29,7 +29,11 @@ def test_evaluations_drift_and_the_best_step_are_drawn_where_there_are_any() -> 
     losses = [1.0 - 0.01 * step for step in range(50)]
     plain = draw_loss_curve(losses)
     watched = draw_loss_curve(
-        losses, [{"step": 10.0, "loss": 0.8, "drift": 0.4}, {"step": 50.0, "loss": 0.6, "drift": 0.5}]
+        losses,
+        [
+            {"step": 10.0, "loss": 0.8, "drift": 0.4},  # of an older file
+            {"step": 50.0, "loss": 0.6, "loss_without_contexts": 0.7, "drift": 0.5},
+        ],
     )
     for color in ("#d9822b", "#8a56ac", "#2e9e5b"):
         assert count(plain, color) == 0 < count(watched, color)

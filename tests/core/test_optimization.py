@@ -278,7 +278,7 @@ def test_the_8_bit_optimizer_is_bitsandbytes_without_weight_decay(monkeypatch: p
     "values, message",
     [
         ({"token_learning_rate": 2.0}, "token_learning_rate must be between 0 and 1, but got 2.0"),
-        ({"warmup_steps": 500}, r"warmup_steps must be less than steps \(500\), but got 500"),
+        ({"steps": 500, "warmup_steps": 500}, r"warmup_steps must be less than steps \(500\), but got 500"),
         ({"accumulation_steps": 0}, "accumulation_steps must be between 1 and 256, but got 0"),
         ({"max_gradient_norm": -1.0}, "max_gradient_norm must be between 0"),
         ({"min_snr_gamma": float("nan")}, "min_snr_gamma must be between 0 and 100, but got nan"),

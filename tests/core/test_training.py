@@ -259,6 +259,65 @@ def test_the_evaluation_loss_does_not_disturb_training() -> None:
     assert changed(copies(trained(alone)), trained(watched)) == set()
 
 
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_what_is_measured_does_not_disturb_training(ema_decay: float) -> None:
+    alone, watched = (toy(toy_settings(ema_decay=ema_decay), class_images=2) for _ in range(2))
+    for _ in range(3):
+        before = copies(trained(watched))
+        assert watched.measured() == watched.measured()
+        watched.key_value_change()
+        assert changed(before, trained(watched)) == set()
+        assert alone.step() == watched.step()
+    assert changed(copies(trained(alone)), trained(watched)) == set()
+
+
+def test_without_contexts_the_prompt_is_the_subject_and_its_caption_at_the_same_noise() -> None:
+    captions = {name: [torch.randn(count, WIDTH).double() for count in (0, 1, 2)] for name in ("clip_l", "clip_g")}
+    run = toy(toy_settings(scheme=ICOScheme(1, 1, 1)), names=("clip_l", "clip_g"), pooled=True, captions=captions)
+    run.evaluation_loss(draws=2)
+    whole, with_contexts = run.encoder.seen[:], run.denoiser.seen[:]
+    run.encoder.seen.clear()
+    run.denoiser.seen.clear()
+    assert run.evaluation_loss_without_contexts(draws=2) is not None
+    for (prompts, ends), (whole_prompts, whole_ends) in zip(run.encoder.seen, whole, strict=True):
+        assert ends == [end - 2 for end in whole_ends]
+        for name, words in run.words.items():
+            for row, end in enumerate(ends):
+                prompt, full = prompts[name][row], whole_prompts[name][row]
+                assert torch.equal(prompt[:3], torch.cat([full[:1], full[2:4]]))  # BOS [T] [E]: without [I] at 1
+                assert torch.equal(prompt[3 : end + 1], full[5 : end + 3])  # caption EOS: without [I] at 4
+                assert (prompt[end + 1 :] == words.padding).all() and prompt.shape == full.shape
+    for (noisy, timesteps, text), (same, same_timesteps, _) in zip(run.denoiser.seen, with_contexts, strict=True):
+        assert torch.equal(noisy, same) and torch.equal(timesteps, same_timesteps)
+        assert text.pooled is not None
+
+
+@pytest.mark.parametrize(
+    "changes", [{"scheme": ICOScheme(0, 0, 2)}, {"mode": "custom_diffusion", "scheme": ICOScheme(1, 1, 1)}]
+)
+def test_there_is_no_loss_without_contexts_where_none_are_learned(changes: dict[str, Any]) -> None:
+    run = toy(toy_settings(**changes))
+    assert run.evaluation_loss_without_contexts() is None and set(run.measured()) == {"loss"}
+
+
+def test_the_loss_without_contexts_is_that_of_a_run_that_never_had_any() -> None:
+    run, plain = toy(), toy()
+    plain.contexts = {name: vectors[:, :0] for name, vectors in run.contexts.items()}  # type: ignore[misc]
+    plain.settings = toy_settings(scheme=ICOScheme(0, 0, 2))
+    plain.end_positions = [end - 2 for end in run.end_positions]
+    assert run.evaluation_loss_without_contexts() == plain.evaluation_loss() != run.evaluation_loss()
+
+
+def test_the_change_of_a_run_is_its_deltas_by_what_it_began_with() -> None:
+    run = toy(toy_settings(ema_decay=0.9))
+    assert run.key_value_change() == 0.0
+    run_training(run, lambda number, loss: None)
+    with run.result():
+        moved = torch.cat([(run.denoiser.key_values[n] - w).flatten() for n, w in run.denoiser.initial.items()])
+    before = torch.cat([weight.flatten() for weight in run.denoiser.initial.values()])
+    assert run.key_value_change() == pytest.approx((moved.norm() / before.norm()).item(), rel=1e-3) != 0
+
+
 def test_the_evaluation_loss_looks_at_the_references_only() -> None:
     assert toy(class_images=2).evaluation_loss() == toy().evaluation_loss()
 
@@ -408,8 +467,8 @@ def test_what_the_callback_raises_ends_the_run_with_the_finished_steps_kept() ->
 
 def test_the_default_settings_are_those_of_the_method() -> None:
     settings = TrainingSettings()
-    assert (settings.steps, settings.batch_size, settings.learning_rate) == (500, 2, 2e-5)
-    assert (settings.context_learning_rate, settings.flip, settings.scheme) == (2e-4, True, ICOScheme(1, 1, 3))
+    assert (settings.steps, settings.batch_size, settings.learning_rate) == (900, 2, 6e-5)
+    assert (settings.context_learning_rate, settings.flip, settings.scheme) == (6e-4, True, ICOScheme(1, 1, 3))
 
 
 @pytest.mark.parametrize(
@@ -419,7 +478,10 @@ def test_the_default_settings_are_those_of_the_method() -> None:
         ({"steps": 100_001}, "steps must be between 1 and 100000, but got 100001."),
         ({"batch_size": 0}, "batch_size must be between 1 and 64, but got 0."),
         ({"batch_size": 65}, "batch_size must be between 1 and 64, but got 65."),
-        ({"learning_rate": -1e-5}, "learning_rate must be between 0 and 1, but got -1e-05. 2e-5 (context 2e-4)"),
+        (
+            {"learning_rate": -1e-5},
+            "learning_rate must be between 0 and 1, but got -1e-05. 6e-05 (context 0.0006) suits SD1.x",
+        ),
         ({"learning_rate": 2.0}, "learning_rate must be between 0 and 1, but got 2.0."),
         ({"learning_rate": float("nan")}, "learning_rate must be between 0 and 1, but got nan."),
         ({"context_learning_rate": 1.5}, "context_learning_rate must be between 0 and 1, but got 1.5."),

@@ -16,7 +16,7 @@ from comfyui_dci.dci_core.tensor_file import read_tensors
 from comfyui_dci.dci_core.training import ConceptTraining
 from comfyui_dci.dci_core.training_folder import FINISHED, TrainingFolder
 from comfyui_dci.dci_core.training_run import CheckpointPlan, best_evaluation, run_training
-from comfyui_dci.dci_core.training_state import load_state, restore_state, save_state, state_of
+from comfyui_dci.dci_core.training_state import TrainingState, load_state, restore_state, save_state, state_of
 from toy_training import changed, copies, toy, toy_settings, trained
 
 KEY = "k" * 64
@@ -73,6 +73,7 @@ def train(folder: TrainingFolder, on_step: Callable[[int, float], None] = quiet,
 
 def assert_same_run(one: ConceptTraining, other: ConceptTraining) -> None:
     assert one.losses == other.losses and one.evaluations == other.evaluations
+    assert (one.start, one.end) == (other.start, other.end)
     assert changed(copies(trained(one)), trained(other)) == set()
     with one.result(), other.result():
         assert changed(copies(trained(one)), trained(other)) == set()
@@ -95,6 +96,47 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(folder: TrainingF
     assert_same_run(whole, resumed)
 
 
+@pytest.mark.parametrize("stopped_after", [1, 4])
+def test_a_resumed_run_knows_what_was_measured_at_its_start(folder: TrainingFolder, stopped_after: int) -> None:
+    whole = run()
+    expected = whole.measured()
+    run_training(whole, quiet)
+    with pytest.raises(Stop):
+        train(folder, stop_at(stopped_after))
+    resumed = train(folder)
+    assert whole.start == resumed.start == expected and set(expected) == {"loss", "loss_without_contexts"}
+    assert whole.end == resumed.end == resumed.measured() != expected
+
+
+def test_a_state_of_an_older_version_resumes_and_its_start_is_measured_before(folder: TrainingFolder) -> None:
+    whole = run()
+    run_training(whole, quiet)
+    with pytest.raises(Stop):
+        train(folder, stop_at(3))
+    (path,) = folder.path.glob("step_000003.resume")
+    values = dict(load_state(path, KEY).values)
+    del values["start"]
+    values["evaluations"] = [{"step": e["step"], "loss": e["loss"], "drift": e["drift"]} for e in values["evaluations"]]
+    save_state(TrainingState(load_state(path, KEY).tensors, values), path, KEY)
+    resumed = train(folder)
+    assert (resumed.start, resumed.end, resumed.losses) == (whole.start, whole.end, whole.losses)
+    assert [set(entry) - {"step", "loss", "drift"} for entry in resumed.evaluations[:2]] == [
+        set(),
+        {"loss_without_contexts"},
+    ]
+
+
+@pytest.mark.parametrize("evaluate_every, asked", [(0, 2), (7, 2), (2, 5)])
+def test_start_and_end_are_measured_once_each(evaluate_every: int, asked: int) -> None:
+    training, calls = run(evaluate_every=evaluate_every), []
+    works = training.evaluation_loss
+    training.evaluation_loss = lambda: calls.append(1) or works()  # type: ignore[method-assign]
+    run_training(training, quiet)
+    assert training.start is not None and training.end is not None
+    assert len(calls) == asked  # every 2: at the start, after 2, 4, 6 and 7
+    assert not evaluate_every or training.end["loss"] == training.evaluations[-1]["loss"]
+
+
 @pytest.mark.parametrize("mode", ["custom_diffusion", "textual_inversion", "key_value", "cross_attention"])
 def test_every_mode_resumes_bit_for_bit(folder: TrainingFolder, mode: str) -> None:
     whole = train(TrainingFolder(folder.path / "whole", KEY), mode=mode)
@@ -103,7 +145,9 @@ def test_every_mode_resumes_bit_for_bit(folder: TrainingFolder, mode: str) -> No
     assert_same_run(whole, train(folder, mode=mode))
 
 
-@pytest.mark.parametrize("part, call", [("denoiser", 22), ("encoder", 14)])  # in the second half of step 3
+# in the second half of step 3: 16 calls for what is measured at the start, 2 for each step, 16 of both and 8 for the drift
+# (of the denoiser alone) for the evaluation after step 2
+@pytest.mark.parametrize("part, call", [("denoiser", 16 + 4 + 24 + 2), ("encoder", 16 + 4 + 16 + 2)])
 def test_a_run_stopped_in_the_middle_of_a_step_goes_on_before_that_step(
     folder: TrainingFolder, part: str, call: int
 ) -> None:
@@ -134,7 +178,11 @@ def test_a_run_stopped_while_it_is_evaluated_evaluates_when_it_goes_on(folder: T
     whole, broken = run(), run()
     run_training(whole, quiet)
 
+    answers = iter([broken.evaluation_loss()])  # at the start, and no more
+
     def stop(*given: Any) -> float:
+        for answer in answers:
+            return answer
         raise Stop
 
     broken.evaluation_loss = stop  # type: ignore[method-assign]
@@ -175,13 +223,16 @@ def leave_behind(folder: TrainingFolder) -> None:
 
 
 @pytest.mark.parametrize("keep", [1, 3])
-def test_no_more_states_than_checkpoints_are_kept_even_after_a_kill(folder: TrainingFolder, keep: int) -> None:
+def test_no_more_states_than_checkpoints_and_never_more_than_two_are_kept_even_after_a_kill(
+    folder: TrainingFolder, keep: int
+) -> None:
     leave_behind(folder)
     seen: dict[int, list[int]] = {}
     plan = CheckpointPlan(every=2, keep=keep, steps=(3,))
     train(folder, lambda number, loss: seen.update({number: states(folder)}), plan)
     due = [2, 3, 4, 6]  # one of them because it was asked for
-    assert seen == {1: [1]} | {n: [step for step in due if step <= n][-keep:] for n in range(2, 8)}
+    assert seen == {1: [1]} | {n: [step for step in due if step <= n][-min(keep, 2) :] for n in range(2, 8)}
+    assert list(folder.checkpoints()) == sorted({3, *due[-keep:]})
     assert list(folder.path.glob(".*")) == []
 
 
@@ -347,18 +398,19 @@ def test_starting_anew_deletes_what_a_run_left(folder: TrainingFolder) -> None:
 
 def test_the_best_evaluated_concept_is_kept_and_marked(folder: TrainingFolder) -> None:
     training = run(steps=6)
-    losses = iter([3.0, 1.0, 2.0])
+    losses = iter([4.0, 3.0, 1.0, 2.0])  # the first one before the first step
     training.evaluation_loss = lambda: next(losses)  # type: ignore[method-assign]
     run_training(training, quiet, folder, CheckpointPlan(), concept_of)
     best = best_evaluation(training)
-    assert best is not None and best["step"] == 4.0 and set(best) == {"step", "loss", "drift"}
+    assert best is not None and best["step"] == 4.0
+    assert set(best) == {"step", "loss", "loss_without_contexts", "drift"}
     assert load_concept(folder.path / "best.safetensors").info.steps == 4
 
 
 @pytest.mark.parametrize("stop_after, expected", [(0, 14), (1, 6), (2, 8), (3, 14)])
 def test_a_run_stops_early_after_evaluations_without_improvement(stop_after: int, expected: int) -> None:
     training = run(steps=14, stop_after=stop_after)
-    losses = iter([3.0, 2.0, 2.5, 2.0, 1.0, 1.5, 1.25])
+    losses = iter([4.0, 3.0, 2.0, 2.5, 2.0, 1.0, 1.5, 1.25])  # the first one before the first step
     training.evaluation_loss = lambda: next(losses)  # type: ignore[method-assign]
     assert len(run_training(training, quiet)) == expected
 

@@ -200,8 +200,10 @@ def test_a_finished_run_tells_that_it_was_not_trained_again_and_which_steps_it_d
             )  # fmt: skip
         return told[-1] if told else ""
 
-    assert again((1,)) == ""
-    assert again((1,)).endswith("is returned.") and told[-1] in caplog.text
+    assert again((1,)).startswith("3 steps; K and V moved by ")
+    first, repeated = told[-1], again((1,))
+    assert repeated.split("\n", 1)[0].endswith("is returned.") and repeated.endswith("\n" + first)
+    assert all(line in caplog.text for line in repeated.split("\n"))
     assert "The concepts of steps 2 were not kept: set steps to the number you want" in again((1, 2, 3, 9))
 
 

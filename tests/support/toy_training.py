@@ -28,6 +28,7 @@ class ToyDenoiser:
         with torch.no_grad():
             for name, weight in self.key_values.items():
                 weight.copy_(self.initial[name])
+        self.key_value_norms = {name: float(value.norm()) for name, value in self.initial.items()}
         self.query, self.out, self.time = draw(WIDTH, CHANNELS), draw(CHANNELS, WIDTH), draw(TIMESTEPS, WIDTH)
         self.seen: list[tuple[Tensor, Tensor, TextConditioning]] = []
 
