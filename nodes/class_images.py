@@ -7,9 +7,16 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..dci_core.prompts import check_class_noun
-from .host.class_images import MOST_CLASS_IMAGES, ClassImagePlan, class_images, prompts_of
+from .host.class_images import (
+    DEFAULT_COUNT,
+    DEFAULT_PROMPTS,
+    MOST_CLASS_IMAGES,
+    ClassImagePlan,
+    class_images,
+    prompts_of,
+)
 from .host.concept_store import class_image_root
-from .host.progress import CountProgress
+from .host.progress import DrawingProgress
 from .sockets import CATEGORY, LARGEST_SEED
 
 
@@ -23,16 +30,18 @@ class ClassImages(io.ComfyNode):
             display_name="DCI Class Images",
             category=CATEGORY,
             description="Lets the base model draw pictures of the class noun, so that training on them beside your photographs "
-            "keeps the model from forgetting the class. Each picture is drawn once and kept in models/dci_concepts/class_images.",
+            "keeps the model from forgetting the class. Each costs the time of one image, once: it is kept in "
+            "models/dci_concepts/class_images, and the next run finds it.",
             search_aliases=["regularization images", "prior preservation", "dreambooth"],
             inputs=[
                 io.Model.Input("model", tooltip="The model that will be trained."),
                 io.Clip.Input("clip", tooltip="Its CLIP."),
                 io.Vae.Input("vae", tooltip="Its VAE."),
                 io.String.Input("class_noun", default="cat", tooltip="The same as in ICO Trainer."),
-                io.Int.Input("count", default=50, min=1, max=MOST_CLASS_IMAGES,
-                             tooltip="How many. 50 to 200 are usual; a larger count later keeps those that are there."),
-                io.String.Input("prompts", multiline=True, default="",
+                io.Int.Input("count", default=DEFAULT_COUNT, min=1, max=MOST_CLASS_IMAGES,
+                             tooltip="How many. 50 to 200 are usual; the node says how long they take. A larger count later "
+                             "keeps those that are there."),
+                io.String.Input("prompts", multiline=True, default="\n".join(DEFAULT_PROMPTS),
                                 tooltip="One per line, taken in turn; they become the captions. <class noun> stands for the class "
                                 'noun. Different scenes keep more of the model. Empty: "photo of a <class noun>".'),
                 io.Int.Input("seed", default=0, min=0, max=LARGEST_SEED, control_after_generate=False,
@@ -60,6 +69,7 @@ class ClassImages(io.ComfyNode):
         plan = ClassImagePlan(
             check_class_noun(class_noun), prompts_of(prompts), count, seed, steps, cfg, negative_prompt, resolution
         )
-        progress = CountProgress(count, "class image", cls.hidden.unique_id)
-        found = class_images(model, clip, vae, plan, class_image_root(), progress.on_count)
-        return io.NodeOutput([entry.image[None] for entry in found], [entry.caption for entry in found])
+        progress = DrawingProgress(count, "class image", cls.hidden.unique_id)
+        images = class_images(model, clip, vae, plan, class_image_root(), progress.on_picture)
+        progress.on_end()
+        return io.NodeOutput([entry.image[None] for entry in images], [entry.caption for entry in images])

@@ -35,7 +35,10 @@ def main() -> int:
     parser.add_argument("--checkpoint", type=Path, help="your own SD1.x, SD2.x or SDXL checkpoint")
     parser.add_argument("--images", type=Path, help="folder with your own reference images, for --checkpoint")
     parser.add_argument("--class-noun", help="what your subject is, for --images")
-    parser.add_argument("--prompt", help="with V* in it, for --checkpoint")
+    parser.add_argument("--prompt", help="with V* and its class noun in it, for --checkpoint")
+    parser.add_argument(
+        "--class-images", type=int, help="how many to draw, for --checkpoint (default: the node's; 0: none)"
+    )
     parser.add_argument("--steps", type=int, help="training steps")
     parser.add_argument("--size", type=int, help="image size in pixels (default: 512 with --checkpoint)")
     parser.add_argument("--cpu", action="store_true", help="compute on the CPU even where there is a GPU")
@@ -105,8 +108,13 @@ def own_graph(given: argparse.Namespace) -> dict[str, Any]:
     for index, name in enumerate(names):
         graph[f"image{index}"] = {"class_type": "LoadImage", "inputs": {"image": name}}
     size = given.size or 512
-    graph["10"]["inputs"] |= {"class_noun": given.class_noun, "resolution": size}
+    graph["7"]["inputs"]["value"] = given.class_noun
+    graph["8"]["inputs"]["resolution"] = graph["10"]["inputs"]["resolution"] = size
     graph["10"]["inputs"]["steps"] = given.steps or graph["10"]["inputs"]["steps"]
+    if given.class_images == 0:
+        del graph["8"], graph["10"]["inputs"]["regularization_images"], graph["10"]["inputs"]["regularization_captions"]
+    elif given.class_images is not None:
+        graph["8"]["inputs"]["count"] = given.class_images
     graph["21"]["inputs"]["prompt"] = given.prompt or f"a V* {given.class_noun} in times square"
     graph["23"]["inputs"] |= {"width": size, "height": size}
     return graph
@@ -135,8 +143,8 @@ class _Terminal:
                 print(f"\r\x1b[K{self._line()}" if sys.stdout.isatty() else self._line(), flush=True)
             self._node, self._status = node or "", ""
         elif kind == "text":
-            self._status = data["text"]
-        elif kind == "progress" and data["max"] > 1 and not self._status.startswith("step "):
+            self._status = data["text"].splitlines()[-1]  # the trainer says above it how the whole run is
+        elif kind == "progress" and data["max"] > 1 and not self._status.startswith(("step ", "class image ")):
             self._status = f"{data['value']} of {data['max']}"
         if self._node and sys.stdout.isatty():
             print(f"\r\x1b[K{self._line()[: shutil.get_terminal_size().columns - 1]}", end="", flush=True)

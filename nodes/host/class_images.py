@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,22 @@ from .trainer import folder_name
 SAMPLER, SCHEDULER = "euler", "normal"
 LARGEST_SEED = 2**64 - 1
 MOST_CLASS_IMAGES = 1000
+DEFAULT_COUNT = 50
 CLASS_NOUN = "<class noun>"  # in a prompt: stands for the class noun
+DEFAULT_PROMPTS = (
+    "photo of a <class noun>",
+    "close-up photo of a <class noun>",
+    "a <class noun> on grass",
+    "a <class noun> in the snow",
+    "a <class noun> on a beach",
+    "a <class noun> in a forest",
+    "a <class noun> on a city street",
+    "a <class noun> on a wooden table",
+    "a <class noun> in a living room",
+    "a <class noun> at night",
+    "a drawing of a <class noun>",
+    "a painting of a <class noun>",
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +60,7 @@ class ClassImagePlan:
 
     class_noun: str
     prompts: Sequence[str] = ()
-    count: int = 50
+    count: int = DEFAULT_COUNT
     seed: int = 0
     steps: int = 25
     guidance: float = 7.0
@@ -65,6 +81,10 @@ class ClassImagePlan:
         prompts = self.prompts or (f"photo of a {CLASS_NOUN}",)
         return prompts[number % len(prompts)].replace(CLASS_NOUN, self.class_noun)
 
+    def seed_of(self, number: int) -> int:
+        """Return the seed of an image, counted from 0."""
+        return (self.seed + number) % (LARGEST_SEED + 1)
+
 
 def prompts_of(text: str) -> tuple[str, ...]:
     """Return the prompts of a text, one per line that says something."""
@@ -72,7 +92,7 @@ def prompts_of(text: str) -> tuple[str, ...]:
 
 
 def class_images(
-    model: Any, clip: Any, vae: Any, plan: ClassImagePlan, root: Path, on_image: Callable[[int], None]
+    model: Any, clip: Any, vae: Any, plan: ClassImagePlan, root: Path, on_image: Callable[[int, int], None]
 ) -> list[FolderImage]:
     """Return class images with their captions, drawing those that are not there yet.
 
@@ -84,7 +104,8 @@ def class_images(
         model, clip, vae: the base model's, LoRAs on it included.
         plan: what is wanted.
         root: below it each model gets a folder, which Load Image Folder could read too.
-        on_image: called with the number of images that are ready.
+        on_image: called after each image with the number of those that are ready and how many of them were drawn now; all
+            that are found come before the first that is drawn.
 
     Raises:
         UserInputError: the model cannot be trained or a prompt is too long for a caption, so class images would be of no use.
@@ -96,23 +117,30 @@ def class_images(
     size_px = plan.size_px or family.native_size_px
     facts = [model_facts(model, clip, vae), plan.steps, plan.guidance, plan.negative, size_px]
     folder = root / folder_name(plan.class_noun, run_key({"class images": facts}))
-    negative = _encoded(clip, plan.negative)
-    images, drawn = [], 0
+    LOG.info("Class images are kept in %s.", folder)
+    images: dict[int, FolderImage] = {}
     for number in range(plan.count):
-        prompt, seed = plan.prompt(number), (plan.seed + number) % (LARGEST_SEED + 1)
-        file = folder / f"{seed:020d}-{run_key({'prompt': prompt})[:12]}.png"
-        image = _kept(file, prompt)
-        if image is None:
-            latent = {"samples": torch.zeros(1, 4, size_px // 8, size_px // 8)}
-            (sampled,) = host_nodes.common_ksampler(
-                model, seed, plan.steps, plan.guidance, SAMPLER, SCHEDULER, _encoded(clip, prompt), negative, latent
-            )
-            write_image(vae.decode(sampled["samples"])[0], prompt, file)
-            image, drawn = read_image(file), drawn + 1
-        images.append(image)
-        on_image(number + 1)
-    LOG.info("%d class images, %d of them drawn now; they are in %s.", plan.count, drawn, folder)
-    return images
+        image = _kept(folder / _file_name(plan, number), plan.prompt(number))
+        if image is not None:
+            images[number] = image
+            on_image(len(images), 0)
+    missing = [number for number in range(plan.count) if number not in images]
+    encoded = functools.cache(functools.partial(_encoded, clip))
+    for drawn, number in enumerate(missing, 1):
+        prompt, file = plan.prompt(number), folder / _file_name(plan, number)
+        latent = {"samples": torch.zeros(1, 4, size_px // 8, size_px // 8)}
+        (sampled,) = host_nodes.common_ksampler(
+            model, plan.seed_of(number), plan.steps, plan.guidance, SAMPLER, SCHEDULER, encoded(prompt),
+            encoded(plan.negative), latent,
+        )  # fmt: skip
+        write_image(vae.decode(sampled["samples"])[0], prompt, file)
+        images[number] = read_image(file)
+        on_image(len(images), drawn)
+    return [images[number] for number in range(plan.count)]
+
+
+def _file_name(plan: ClassImagePlan, number: int) -> str:
+    return f"{plan.seed_of(number):020d}-{run_key({'prompt': plan.prompt(number)})[:12]}.png"
 
 
 def _kept(file: Path, prompt: str) -> FolderImage | None:

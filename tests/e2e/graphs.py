@@ -26,6 +26,7 @@ def small(name: str, **changes: dict[str, Any]) -> dict[str, Any]:
     graph = shipped(name)
     usual = {
         "CheckpointLoaderSimple": {"ckpt_name": CHECKPOINT},
+        "DCIClassImages": {"count": 2, "steps": 2, "resolution": SIZE},
         "ICOTrainer": {"steps": 4, "resolution": SIZE, "batch_size": 1, "learning_rate": 1e-4},
         "EmptyLatentImage": {"width": SIZE, "height": SIZE},
         "DCISampler": {"steps": 6, "active_fraction": 0.3, "injection_strength": 1.0},

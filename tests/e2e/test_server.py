@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import io
-import json
 import re
 import shutil
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 from comfy_server import ComfyServer, RunFailed
 from comfyui_dci.dci_core.concept_file import load_concept
-from graphs import SIZE, shipped, small
+from graphs import SIZE, small
 from PIL import Image
 
 pytestmark = pytest.mark.usefixtures("queue_is_empty")
@@ -89,7 +88,19 @@ def test_training_can_be_watched(whole: Any) -> None:
     steps = [data for kind, data in events if kind == "progress" and data.get("node") == "10"]
     assert [step["value"] for step in steps][-1] == 4 == steps[-1]["max"] and len(steps) >= 2
     texts = [data["text"] for kind, data in events if kind == "text" and data["node"] == "10"]
-    assert texts and re.fullmatch(r"step 4 of 4, loss \d+\.\d{4} \(mean of last 4: \d+\.\d{4}\)", texts[-1])
+    assert "S 3, 4 steps of 1 + 1 pictures, rates 1e-04 / " in texts[0] and "No class images" not in texts[0]
+    step = r"step 4 of 4, loss \d+\.\d{4} \(mean of last 4: \d+\.\d{4}\)"
+    assert re.fullmatch(step, texts[-2].removeprefix(f"{texts[0]}\n"))
+    assert texts[-1].startswith(f"{texts[0]}\n4 steps; K and V moved by 0.")
+
+
+def test_class_images_say_what_they_cost(server: ComfyServer, whole: Any) -> None:
+    texts = [data["text"] for kind, data in whole[1] if kind == "text" and data["node"] == "8"]
+    assert re.fullmatch(
+        r"2 class images, (all found|\d found, \d drawn in .* s; the next run finds them all)", texts[-1]
+    )
+    files = (server.base / "models" / "dci_concepts" / "class_images").glob("toy-*/*.txt")
+    assert {"photo of a toy\n", "close-up photo of a toy\n"} <= {file.read_text() for file in files}
 
 
 def test_sampling_says_on_its_node_what_it_did(whole: Any) -> None:
@@ -282,11 +293,3 @@ def test_the_templates_are_listed_and_served(server: ComfyServer) -> None:
         offered = server.get("/object_info")
         used = {node["type"] for node in graph["nodes"]} - {"MarkdownNote", "Note"}
         assert used <= set(offered)
-
-
-def test_the_graphs_in_both_formats_say_the_same() -> None:
-    for name in ("train", "generate"):
-        api = shipped(name)
-        ui = json.loads((Path(__file__).resolve().parents[2] / "workflows" / f"{name}.json").read_text())
-        placed = sorted(node["type"] for node in ui["nodes"] if node["type"] not in ("MarkdownNote", "Note"))
-        assert placed == sorted(node["class_type"] for node in api.values())

@@ -22,6 +22,22 @@ def test_loss_and_time_left_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told[1] == "step 102 of 200, loss 0.2500 (mean of last 2: 0.3750), 3 min 16 s left"
 
 
+def test_what_was_announced_stays_above_whatever_follows(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(progress, "send_text", lambda text, node: told.append(text))
+    monkeypatch.setattr(progress, "_on_gpu", lambda: False)
+    bar = TrainingProgress(1, "7")
+    with caplog.at_level("INFO", "comfyui_dci"):
+        bar.announce("preset with_dci\nNo class images")
+    bar.on_step(1, 0.5)
+    bar.tell("1 steps.")
+    heading = "preset with_dci\nNo class images"
+    assert told == [heading, f"{heading}\nstep 1 of 1, loss 0.5000 (mean of last 1: 0.5000)", f"{heading}\n1 steps."]
+    assert heading in caplog.text
+
+
 @pytest.mark.parametrize("seconds, text", [(4.4, "4 s"), (61.0, "1 min 01 s"), (7325.0, "2 h 02 min")])
 def test_durations_are_read_easily(seconds: float, text: str) -> None:
     assert progress._duration(seconds) == text

@@ -14,10 +14,10 @@ from comfyui_dci.dci_core.fingerprint import tensors_hash
 from comfyui_dci.nodes.class_images import ClassImages
 from comfyui_dci.nodes.host import class_images, progress
 from comfyui_dci.nodes.ico_trainer import ICOTrainer
-from node_runs import run
+from node_runs import defaults, run
 from tiny import tiny
 
-SMALL = {"class_noun": "cat", "steps": 2, "resolution": 64}
+SMALL = {"class_noun": "cat", "steps": 2, "resolution": 64, "prompts": ""}
 
 
 @pytest.fixture
@@ -101,6 +101,67 @@ def test_a_damaged_one_is_drawn_again(damage: str, drawn: list[int], concepts: P
     assert all(torch.equal(one, other) for one, other in zip(images, again, strict=True))
 
 
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the node with the id 7 says, where sampling a picture is all that takes time: two seconds."""
+    now, texts = [100.0], []
+    sample = host_nodes.common_ksampler
+
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        now[0] += 2.0
+        return sample(*args, **kwargs)
+
+    monkeypatch.setattr(host_nodes, "common_ksampler", timed)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress, "send_text", lambda text, node: texts.append(text))
+    return texts
+
+
+def draw_on_node(**changes: Any) -> None:
+    """Draw as ``draw`` does, on a node whose id is 7."""
+    base, clone = tiny("sd1"), ClassImages.PREPARE_CLASS_CLONE(None)
+    clone.hidden.unique_id = "7"
+    given = {"model": base.model, "clip": base.clip, "vae": base.vae, **SMALL, **changes}
+    with torch.inference_mode():
+        clone.EXECUTE_NORMALIZED(**{**defaults(ClassImages), **given})
+
+
+def test_the_node_says_what_drawing_costs(told: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="comfyui_dci")
+    draw_on_node(count=2)
+    assert told[-1] == "2 class images, 0 found, 2 drawn in 4 s; the next run finds them all"
+    told.clear()
+    draw_on_node(count=6)
+    assert told == [
+        "class image 1 of 6",
+        "class image 2 of 6",
+        "class image 3 of 6",  # the first that is drawn: loading the model is part of its time
+        "class image 4 of 6, 4 s left",
+        "class image 5 of 6, 2 s left",
+        "class image 6 of 6",
+        "6 class images, 2 found, 4 drawn in 8 s; the next run finds them all",
+    ]
+    draw_on_node(count=6)
+    assert told[-1] == "6 class images, all found"
+    draw_on_node(count=1)
+    assert told[-1] == "1 class image, all found"
+    said = [record.message for record in caplog.records if "found" in record.message]
+    assert said == [
+        "2 class images, 0 found, 2 drawn in 4 s; the next run finds them all.",
+        "6 class images, 2 found, 4 drawn in 8 s; the next run finds them all.",
+        "6 class images, all found.",
+        "1 class image, all found.",
+    ]
+
+
+def test_a_gap_is_filled_and_the_order_stays(drawn: list[int], concepts: Path) -> None:
+    first, captions = draw(count=4, prompts="a cat\na cat on grass")
+    sorted((concepts / "class_images").glob("*/*.png"))[1].unlink()
+    again, same = draw(count=4, prompts="a cat\na cat on grass")
+    assert drawn == [0, 1, 2, 3, 1] and same == captions
+    assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
+
+
 def test_a_cancelled_run_keeps_what_it_has_drawn(drawn: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     stop = comfy.model_management.InterruptProcessingException
@@ -110,25 +171,23 @@ def test_a_cancelled_run_keeps_what_it_has_drawn(drawn: list[int], monkeypatch: 
         if len(told) == 2:
             raise stop
 
-    clone = ClassImages.PREPARE_CLASS_CLONE(None)
     monkeypatch.setattr(progress, "send_text", tell)
-    monkeypatch.setattr(clone.hidden, "unique_id", "7", raising=False)
-    base = tiny("sd1")
-    with pytest.raises(stop), torch.inference_mode():
-        clone.EXECUTE_NORMALIZED(
-            model=base.model,
-            clip=base.clip,
-            vae=base.vae,
-            count=3,
-            prompts="",
-            seed=0,
-            cfg=7.0,
-            negative_prompt="",
-            **SMALL,
-        )
-    assert told == ["class image 1 of 3", "class image 2 of 3"] and drawn == [0, 1]
+    with pytest.raises(stop):
+        draw_on_node(count=3)
+    assert [text.split(",")[0] for text in told] == ["class image 1 of 3", "class image 2 of 3"] and drawn == [0, 1]
     draw(count=3)
     assert drawn == [0, 1, 2]
+
+
+def test_the_prompts_of_a_fresh_node_name_many_scenes(drawn: list[int]) -> None:
+    given = defaults(ClassImages)["prompts"]
+    prompts = class_images.prompts_of(given)
+    assert prompts == class_images.DEFAULT_PROMPTS and len(set(prompts)) == len(prompts) >= 10
+    assert all(prompt.count(class_images.CLASS_NOUN) == 1 for prompt in prompts)
+    _, captions = draw(count=len(prompts) + 1, prompts=given)
+    assert captions == [prompt.replace("<class noun>", "cat") for prompt in (*prompts, prompts[0])]
+    assert len(drawn) == len(captions)
+    assert defaults(ClassImages)["count"] == class_images.ClassImagePlan("cat").count
 
 
 def test_the_model_is_left_as_it_was_and_training_takes_the_images() -> None:

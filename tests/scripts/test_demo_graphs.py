@@ -16,8 +16,8 @@ import demo_results  # noqa: E402
 
 
 def given(**values: Any) -> argparse.Namespace:
-    nothing = dict.fromkeys(("subject", "scene", "checkpoint", "images", "class_noun", "prompt", "steps", "size"))
-    return argparse.Namespace(**{**nothing, **values})
+    names = ("subject", "scene", "checkpoint", "images", "class_noun", "prompt", "class_images", "steps", "size")
+    return argparse.Namespace(**{**dict.fromkeys(names), **values})
 
 
 def inputs_of(graph: dict[str, Any], kind: str) -> dict[str, Any]:
@@ -71,9 +71,25 @@ def test_own_images_and_checkpoint_go_into_the_other_graph(tmp_path: Path) -> No
         "b.png",
     ]
     assert inputs_of(graph, "BatchImagesNode") == {"images.image0": ["image0", 0], "images.image1": ["image1", 0]}
-    assert inputs_of(graph, "ICOTrainer")["class_noun"] == "mug" and inputs_of(graph, "ICOTrainer")["resolution"] == 256
+    noun = next(node for node, entry in graph.items() if entry["class_type"] == "PrimitiveString")
+    assert graph[noun]["inputs"] == {"value": "mug"}
+    for kind in ("DCIClassImages", "ICOTrainer"):
+        assert inputs_of(graph, kind)["class_noun"] == [noun, 0] and inputs_of(graph, kind)["resolution"] == 256
     assert inputs_of(graph, "AuxPromptBuilder")["prompt"] == "a V* mug in times square"
     assert demo_results.scores([], graph) == []  # only the demo world has a judge
+
+
+@pytest.mark.parametrize("count", [None, 3, 0])
+def test_class_images_are_drawn_first_unless_none_are_wanted(tmp_path: Path, count: int | None) -> None:
+    (tmp_path / "a.png").touch()
+    graph = demo.own_graph(given(checkpoint=Path("mine"), images=tmp_path, class_noun="mug", class_images=count))
+    kinds = [entry["class_type"] for entry in graph.values()]
+    wired = {"regularization_images", "regularization_captions"} & set(inputs_of(graph, "ICOTrainer"))
+    assert len(wired) == (0 if count == 0 else 2) and ("DCIClassImages" in kinds) == (count != 0)
+    shipped = demo.json.loads((demo.GRAPHS / "train_and_generate.json").read_text())
+    if count != 0:
+        drawn = inputs_of(graph, "DCIClassImages")["count"]
+        assert drawn == (count or inputs_of(shipped, "DCIClassImages")["count"])
 
 
 def test_a_folder_without_images_is_told(tmp_path: Path) -> None:
@@ -89,11 +105,17 @@ def test_half_of_ones_own_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: py
 
 
 def test_the_terminal_gets_one_line_a_node(capsys: pytest.CaptureFixture[str]) -> None:
-    show = demo._Terminal({"1": {"class_type": "ICOTrainer"}, "2": {"class_type": "SaveImage"}})
+    kinds = {"0": "DCIClassImages", "1": "ICOTrainer", "2": "SaveImage"}
+    show = demo._Terminal({node: {"class_type": kind} for node, kind in kinds.items()})
+    show("executing", {"node": "0"})
+    show("text", {"text": "class image 7 of 9, 8 s left"})
+    show("progress", {"node": "0", "value": 3, "max": 25})  # of the picture that is being drawn
     show("executing", {"node": "1"})
     for step in (1, 2):
         show("progress", {"node": "1", "value": step, "max": 2})
         show("text", {"text": f"step {step} of 2, loss 0.5"})
     for node in ("2", None):
         show("executing", {"node": node})
-    assert capsys.readouterr().out == "  ICOTrainer  step 2 of 2, loss 0.5\n  SaveImage\n"
+    assert capsys.readouterr().out == (
+        "  DCIClassImages  class image 7 of 9, 8 s left\n  ICOTrainer  step 2 of 2, loss 0.5\n  SaveImage\n"
+    )

@@ -1,0 +1,76 @@
+"""The shipped graphs: each template says the same as its API twin, and the train graphs train as fresh nodes do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from comfyui_dci.nodes.class_images import ClassImages
+from comfyui_dci.nodes.ico_trainer import ICOTrainer
+from node_runs import defaults
+
+WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
+
+
+def api(name: str) -> dict[str, Any]:
+    return json.loads((WORKFLOWS / "api" / f"{name}.json").read_text())
+
+
+def template(name: str) -> dict[str, Any]:
+    """Return the nodes of a template by id, each with its type, its widgets and the inputs that are wired."""
+    graph = json.loads((WORKFLOWS / f"{name}.json").read_text())
+    ends = {link: [str(node), slot] for link, node, slot, *_ in graph["links"]}
+    nodes = {}
+    for node in graph["nodes"]:
+        inputs = node.get("inputs", [])
+        names = [entry["widget"]["name"] for entry in inputs if "widget" in entry]
+        for place, widget in enumerate(names):
+            if widget == "seed" and node["widgets_values"][place + 1] in ("fixed", "randomize"):
+                names.insert(place + 1, "what becomes of the seed after a run")
+        nodes[str(node["id"])] = {
+            "type": node["type"],
+            "widgets": dict(zip(names, node["widgets_values"] or [], strict=False)),
+            "wires": {entry["name"]: ends[entry["link"]] for entry in inputs if entry.get("link") is not None},
+            "outputs": [set(output["links"] or []) for output in node.get("outputs", [])],
+        }
+    for link, node, slot, *_ in graph["links"]:
+        assert link in nodes[str(node)]["outputs"][slot]
+    return {key: node for key, node in nodes.items() if node["type"] != "MarkdownNote"}
+
+
+@pytest.mark.parametrize("name", ["train", "generate"])
+def test_a_template_and_its_api_twin_say_the_same(name: str) -> None:
+    shown, twin = template(name), api(name)
+    assert {key: node["type"] for key, node in shown.items()} == {key: node["class_type"] for key, node in twin.items()}
+    for key, node in twin.items():
+        wires = {entry: value for entry, value in node["inputs"].items() if isinstance(value, list)}
+        assert shown[key]["wires"] == wires, key
+        widgets = {entry: value for entry, value in node["inputs"].items() if entry not in wires}
+        assert {entry: shown[key]["widgets"][entry] for entry in widgets} == widgets, key
+
+
+@pytest.mark.parametrize("name", ["train", "train_and_generate"])
+def test_training_is_wired_to_class_images_of_the_same_noun_and_model(name: str) -> None:
+    graph = api(name)
+    (trainer,) = [node["inputs"] for node in graph.values() if node["class_type"] == "ICOTrainer"]
+    (drawing,) = [key for key, node in graph.items() if node["class_type"] == "DCIClassImages"]
+    assert trainer["regularization_images"] == [drawing, 0] and trainer["regularization_captions"] == [drawing, 1]
+    same = ("model", "clip", "vae", "class_noun")
+    assert {key: trainer[key] for key in same} == {key: graph[drawing]["inputs"][key] for key in same}
+    noun = graph[trainer["class_noun"][0]]
+    assert noun["class_type"] == "PrimitiveString" and noun["inputs"] == {"value": "toy"}
+
+
+@pytest.mark.parametrize("node", [ICOTrainer, ClassImages], ids=["ICOTrainer", "DCIClassImages"])
+def test_the_train_graphs_use_what_fresh_nodes_have(node: Any) -> None:
+    usual = {name: value for name, value in defaults(node).items() if name != "class_noun"}
+    kind = node.define_schema().node_id
+    (shown,) = [entry for entry in template("train").values() if entry["type"] == kind]
+    assert {name: value for name, value in shown["widgets"].items() if name != "class_noun"} == usual
+    for name in ("train", "train_and_generate"):
+        (given,) = [entry["inputs"] for entry in api(name).values() if entry["class_type"] == kind]
+        widgets = {name: value for name, value in given.items() if not isinstance(value, list)}
+        assert widgets == {name: usual[name] for name in widgets}
+    assert kind != "ICOTrainer" or (usual["steps"], usual["preset"]) == (-1, "with_dci")
