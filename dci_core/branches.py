@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
 from collections.abc import Callable
 
@@ -10,11 +11,14 @@ import torch
 from torch import Tensor
 
 _NOISE_DOMAIN = b"dci auxiliary noise 1"
+LONGEST_LOG_STEP = 0.03
+"""ln(σ/σ') of the first of the published code's 200 steps; it falls to 0.024 at T_a 0.15 and 0.020 at 0.3 (SD's schedule)."""
+_HALF_A_TIMESTEP = 0.0005  # of 1000, as progress
 _BOUNDARY_SLACK = 1e-5  # relative; GPUs and CPUs compute the same noise level with other last bits
 
 
-def auxiliary_noise(noise: Tensor, seed: int) -> Tensor:
-    """Draw the auxiliary branch's starting noise, independent of the concept branch's.
+def auxiliary_noise(noise: Tensor, seed: int, draw: int = 0) -> Tensor:
+    """Draw noise of the auxiliary branch, independent of the concept branch's.
 
     Every row has its own generator, seeded by a fixed mix (SHA-256) of the run's seed and that row's
     concept noise. A sampler is never told which rows of a batch it is given; the row's own noise tells,
@@ -23,13 +27,15 @@ def auxiliary_noise(noise: Tensor, seed: int) -> Tensor:
     Args:
         noise: the concept branch's noise, [B, D, h, w], any device.
         seed: the run's seed, any integer.
+        draw: 0 is the starting noise; each other number is noise of its own, for a stochastic branch's steps.
 
     Returns:
         Standard normal noise of the same shape, dtype and device.
     """
     rows = []
     for row in noise.detach().to("cpu", torch.float32):
-        mix = hashlib.sha256(_NOISE_DOMAIN + str(int(seed)).encode() + b"/" + row.contiguous().numpy().tobytes())
+        name = f"{int(seed)}/" + (f"{draw}/" if draw else "")
+        mix = hashlib.sha256(_NOISE_DOMAIN + name.encode() + row.contiguous().numpy().tobytes())
         row_seed = struct.unpack("<q", mix.digest()[:8])[0]
         generator = torch.Generator(device="cpu").manual_seed(row_seed)
         rows.append(torch.randn(row.shape, generator=generator))
@@ -63,29 +69,84 @@ def euler_step(x: Tensor, denoised: Tensor, sigma: Tensor | float, sigma_next: T
     return x + derivative * (sigma_next - sigma)
 
 
+def fine_sigmas(sigma: float, sigma_next: float) -> list[float]:
+    """Return the noise levels from σ to σ', both included, in equal ratios of about the published code's step.
+
+    With shared guidance the difference of both latents is multiplied by 1 + s(r - 1) per Euler step, r = σ'/σ
+    (``contraction``). One long step overshoots; steps of this ratio contract for every guidance scale s up to 33.
+
+    Args:
+        sigma: σ > 0.
+        sigma_next: σ' > 0; higher than σ is a step back.
+
+    Returns:
+        At least two levels; for σ' = σ just these.
+    """
+    count = max(1, round(abs(math.log(sigma / sigma_next)) / LONGEST_LOG_STEP))
+    between = [sigma * (sigma_next / sigma) ** (number / count) for number in range(1, count)]
+    return [sigma, *between, sigma_next]
+
+
+def contraction(ratio: float, guidance: float) -> float:
+    """Return what one Euler step with shared guidance multiplies the difference of both latents by, as the network sees it.
+
+    d' = d·(1 + s(r - 1)), and both are divided by their noise level (METHOD section 7): (1 + s(r - 1))/r. Stable steps have
+    0 … 1; -1.16 is what 20 steps at s = 7 have.
+
+    Args:
+        ratio: r = σ'/σ.
+        guidance: s, the scale of guidance.
+    """
+    return (1.0 + guidance * (ratio - 1.0)) / ratio
+
+
+def stochastic_levels(sigma: float, sigma_next: float, eta: float) -> tuple[float, float]:
+    """Return the level to step down to and the deviation of the noise to add there, so that σ' is reached (DDIM's η).
+
+    Args:
+        sigma: σ > 0.
+        sigma_next: σ'; not below σ nothing is added.
+        eta: 0 is deterministic: (σ', 0); 1 is DDPM's, the host's "ancestral".
+    """
+    if sigma_next >= sigma:
+        return sigma_next, 0.0
+    up = min(sigma_next, eta * sigma_next * math.sqrt(1.0 - (sigma_next / sigma) ** 2))
+    return math.sqrt(sigma_next**2 - up**2), up
+
+
 def composite(inside: Tensor, outside: Tensor, mask: Tensor | None) -> Tensor:
     """Return ``inside`` where the inpainting mask is 1 and ``outside`` where it is 0; None is all inside."""
     return inside if mask is None else inside * mask + outside * (1.0 - mask)
 
 
 def sigma_at_end(
-    first_sigma: float, active_fraction: float, percent_to_sigma: Callable[[float], float], iterations: int = 60
+    first_sigma: float,
+    second_sigma: float,
+    active_fraction: float,
+    percent_to_sigma: Callable[[float], float],
+    iterations: int = 60,
 ) -> float:
     """Return the noise level down to which both branches run: active while σ > the returned value.
 
-    In timesteps the rule is t > t_start·(1 - T_a), t_start being the timestep of the run's first sigma, so
-    image-to-image keeps its share of active steps (METHOD section 3).
+    In timesteps the rule is t > t_start·(1 - T_a). For a full run t_start is the schedule's range, so the end is
+    ``percent_to_sigma(T_a)`` also where a scheduler begins below it (``ddim_uniform``: 981 of 50 steps), as in the published
+    code. A run is full when one more step of its first step's length would reach the range's end. For image-to-image, and where a
+    full run would have no active step at all, t_start is the first timestep, so that it keeps its share (METHOD section 3).
 
     Args:
         first_sigma: the run's first noise level.
+        second_sigma: the one after it.
         active_fraction: T_a, 0 … 1.
         percent_to_sigma: the model's map from progress (0 noisy … 1 clean, linear in the timestep) to σ,
             decreasing.
-        iterations: bisection steps used to find the progress at which a partial run starts.
+        iterations: bisection steps used to find the progress of a noise level.
     """
     if active_fraction <= 0.0:
         return float("inf")
     start = _progress_at(first_sigma, percent_to_sigma, iterations)
+    before = 2.0 * start - _progress_at(second_sigma, percent_to_sigma, iterations)
+    if second_sigma > 0.0 and before < -_HALF_A_TIMESTEP and start < active_fraction:
+        start = 0.0
     return percent_to_sigma(1.0 - (1.0 - start) * (1.0 - active_fraction))
 
 

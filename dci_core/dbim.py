@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .dial import REFERENCE_GAIN, Part
 from .errors import UserInputError
 from .settings import MaskPreset
 
 TOKEN_TEMPERATURE = 10.0
 SPATIAL_TEMPERATURE = 10.0
-SPATIAL_GAIN = 500.0
+SPATIAL_GAIN = REFERENCE_GAIN
 
 
 @dataclass(frozen=True)
@@ -112,23 +113,35 @@ def paper_token_map(scores: Tensor, tokens: TokenSet) -> Tensor:
     return columns(scores, tokens.selected).sum(dim=-1)
 
 
-def saliency(scores: Tensor, tokens: TokenSet, preset: MaskPreset, relative_area: float = 1.0) -> Tensor:
+def saliency(scores: Tensor, tokens: TokenSet, preset: MaskPreset, gain: float = SPATIAL_GAIN) -> Tensor:
     """Return s: how strongly the branch claims each image token, before λ (inner part of eq. 4).
 
     Args:
         scores: raw scores, [B, H, N, K].
         tokens: the branch's positions.
-        preset: ``reference``: 500 · softmax_pixels(10 · m); ``resolution_normalized``: the same with the
-            gain times ``relative_area``; ``paper``: softmax_pixels(M), no gain.
-        relative_area: latent area over the model family's native latent area; 1 is neutral.
+        preset: ``paper``: softmax_pixels(M), no gain; all others: gain · softmax_pixels(10 · m).
+        gain: of the layer, > 0; 500 is the published code's, see ``dial`` for "calibrated".
 
     Returns:
         [B, H, N], non-negative.
     """
     if preset is MaskPreset.PAPER:
         return paper_token_map(scores, tokens).softmax(dim=-1)
-    gain = SPATIAL_GAIN * (relative_area if preset is MaskPreset.RESOLUTION_NORMALIZED else 1.0)
     return gain * (SPATIAL_TEMPERATURE * reference_token_map(scores, tokens)).softmax(dim=-1)
+
+
+def layer_gain(preset: MaskPreset, part: Part, tokens: int, relative_area: float) -> float:
+    """Return the gain of one layer's saliency.
+
+    Args:
+        preset: ``calibrated``: what ``part`` asks for; ``resolution_normalized``: 500 · ``relative_area``; else 500.
+        part: of SD1.5's layers, which this layer takes over (``dial.parts_of``).
+        tokens: n, of the layer's map.
+        relative_area: latent area over the model family's native latent area; 1 is neutral.
+    """
+    if preset is MaskPreset.CALIBRATED:
+        return part.gain(tokens)
+    return SPATIAL_GAIN * (relative_area if preset is MaskPreset.RESOLUTION_NORMALIZED else 1.0)
 
 
 def auxiliary_weight(saliency_concept: Tensor, saliency_auxiliary: Tensor, injection_strength: float) -> Tensor:

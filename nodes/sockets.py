@@ -5,7 +5,7 @@ from __future__ import annotations
 import comfy.samplers
 from comfy_api.latest import io
 
-from ..dci_core.settings import Blend, DCISettings, Layers, MaskPreset
+from ..dci_core.settings import AuxiliarySteps, Blend, DCISettings, Layers, MaskPreset
 
 CATEGORY = "DCI"
 ConceptSocket = io.Custom("DCI_CONCEPT")
@@ -52,8 +52,8 @@ def dci_inputs() -> list[io.Input]:
             min=-10.0,
             max=10.0,
             step=0.05,
-            tooltip="The dial. Higher lets the scene of the prompt in (obedience), lower keeps to your subject "
-            "(likeness). -2 … 2 is useful; 0 is the middle. To switch DCI off, set active_fraction to 0.",
+            tooltip="The dial. -2 keeps to your subject (the scene has a fifth of the say), 0 is the middle of likeness and "
+            "obedience (a third), 2 lets the scene of the prompt speak (two thirds). To switch DCI off, set active_fraction to 0.",
         ),
         io.Float.Input(
             "active_fraction",
@@ -76,8 +76,9 @@ def dci_inputs() -> list[io.Input]:
             "mask_preset",
             options=[preset.value for preset in MaskPreset],
             default=neutral.mask_preset.value,
-            tooltip="How token attention becomes masks. reference: the published code. resolution_normalized: the same, "
-            "independent of image size. paper: the formulas taken literally; masks stay near one half.",
+            tooltip="How token attention becomes masks. calibrated: λ means the same on every model and at every size. "
+            "reference: the published code's constants, which fit SD1.5 at 512 pixels (there both are the same). resolution_normalized: "
+            "these, independent of image size. paper: the formulas taken literally; masks stay near one half.",
             advanced=True,
         ),
         io.Combo.Input(
@@ -98,6 +99,27 @@ def dci_inputs() -> list[io.Input]:
             "share_noise",
             default=neutral.share_noise,
             tooltip="Off: the auxiliary branch starts from its own noise. On: from the concept branch's.",
+            advanced=True,
+        ),
+        io.Combo.Input(
+            "auxiliary_steps",
+            options=[steps.value for steps in AuxiliarySteps],
+            default=neutral.auxiliary_steps.value,
+            optional=True,
+            tooltip="How the auxiliary branch gets from one model call to the next. fine: by steps as short as the published "
+            "code's 200, at no cost. single: by one step, as the published code does; with few steps and shared guidance it "
+            "leaves the range the model knows.",
+            advanced=True,
+        ),
+        io.Float.Input(
+            "auxiliary_eta",
+            default=neutral.auxiliary_eta,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            optional=True,
+            tooltip="New noise at each step of the auxiliary branch: 0 none, 1 as much as an ancestral sampler (the published "
+            "code's default).",
             advanced=True,
         ),
         ScheduleSocket.Input(

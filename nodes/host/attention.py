@@ -7,18 +7,30 @@ replacement stands on its layer and both act, in whichever order they were wired
 
 from __future__ import annotations
 
+import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import comfy.ldm.modules.attention as host_attention
+import comfy.ldm.modules.diffusionmodules.openaimodel as openaimodel
 import comfy.model_patcher
 import torch
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor
 
-from ...dci_core.dbim import TokenSet, add_outputs, auxiliary_weight, blend_outputs, limit_weight, saliency
+from ...dci_core.dbim import (
+    TokenSet,
+    add_outputs,
+    auxiliary_weight,
+    blend_outputs,
+    layer_gain,
+    limit_weight,
+    saliency,
+)
+from ...dci_core.dial import parts_of
 from ...dci_core.errors import UserInputError
 from ...dci_core.masks import BlendMasks
 from ...dci_core.region import Area, region_of_map
@@ -41,20 +53,30 @@ Action = Callable[[Layer, Attention, Tensor, Tensor, Tensor, dict[str, Any]], Te
 _BLOCK = re.compile(r"(input|middle|output)_blocks?\.(\d+)(?:\.\d+)?\.transformer_blocks\.(\d+)")
 
 
-def cross_attention_layers(diffusion_model: Any) -> list[Layer]:
+def cross_attention_layers(diffusion_model: Any) -> dict[Layer, int]:
     """Return the hook keys (block, number, depth index) of all text cross-attention layers, in forward order.
+
+    Returns:
+        Of each layer how often the latent's edge has been halved when it is reached.
 
     Raises:
         UserInputError: there are none.
     """
-    layers: list[Layer] = []
+    layers: dict[Layer, int] = {}
+    halvings = 0
     for name, module in diffusion_model.named_modules():
-        if isinstance(module, host_attention.BasicTransformerBlock) and module.attn2 is not None:
+        if isinstance(module, openaimodel.Downsample) and not name.endswith(
+            "x_upd"
+        ):  # of two in one ResBlock count one
+            halvings += 1
+        elif isinstance(module, openaimodel.Upsample) and not name.endswith("x_upd"):
+            halvings -= 1
+        elif isinstance(module, host_attention.BasicTransformerBlock) and module.attn2 is not None:
             match = _BLOCK.fullmatch(name.replace("_orig_mod.", ""))  # which torch.compile puts in
             if match is None:
                 raise UserInputError(f"The layer {name} of this model is laid out in a way DCI does not know.")
             block, number, index = match.groups()
-            layers.append((block, 0 if block == "middle" else int(number), int(index)))
+            layers[block, 0 if block == "middle" else int(number), int(index)] = halvings
     if not layers:
         raise UserInputError("This model has no text cross-attention layers. Connect an SD1.x, SD2.x or SDXL model.")
     return layers
@@ -89,7 +111,7 @@ class DualBranchAttention:
     """One run's record of the auxiliary branch and the two kinds of patches around it.
 
     Args:
-        layers: of the model, in forward order.
+        layers: of the model, in forward order, with the halvings of each.
         settings: of the run.
         masks: where W_a is collected.
         native_latent: edge of the family's native latent.
@@ -98,8 +120,12 @@ class DualBranchAttention:
     ``region`` when a run starts: where the auxiliary branch may speak, [B, h, w] like the latent.
     """
 
-    def __init__(self, layers: list[Layer], settings: DCISettings, masks: BlendMasks, native_latent: int) -> None:
-        self.layers = layers[-1:] if settings.layers is Layers.LAST else layers
+    def __init__(
+        self, layers: Mapping[Layer, int], settings: DCISettings, masks: BlendMasks, native_latent: int
+    ) -> None:
+        self.layers = list(layers)[-1:] if settings.layers is Layers.LAST else list(layers)
+        parts = parts_of(Counter(layers.values()))
+        self.parts = {layer: parts[halvings] for layer, halvings in layers.items()}
         self.settings = settings
         self.masks = masks
         self.native_area = native_latent**2
@@ -159,7 +185,7 @@ class DualBranchAttention:
             alone = out.shape[0] == chunk.stop - chunk.start
             kept = out if alone else out[chunk].clone()
             self.records[layer, rows.pair, _window(extra)] = LayerRecord(
-                kept, self._saliency(q[chunk], k[chunk], rows, extra)
+                kept, self._saliency(layer, q[chunk], k[chunk], rows, extra)
             )
         return out
 
@@ -172,19 +198,29 @@ class DualBranchAttention:
                 raise _refusal(
                     extra, f"at layer {layer} the auxiliary branch has no output that fits the concept branch"
                 )
-            parts += [out[done : chunk.start], self._combine(out[chunk], record, q[chunk], k[chunk], rows, extra)]
+            parts += [
+                out[done : chunk.start],
+                self._combine(layer, out[chunk], record, q[chunk], k[chunk], rows, extra),
+            ]
             done = chunk.stop
         return torch.cat([*parts, out[done:]]) if parts else out
 
     def _combine(
-        self, out: Tensor, record: LayerRecord, q: Tensor, k: Tensor, rows: BranchRows, extra: dict[str, Any]
+        self,
+        layer: Layer,
+        out: Tensor,
+        record: LayerRecord,
+        q: Tensor,
+        k: Tensor,
+        rows: BranchRows,
+        extra: dict[str, Any],
     ) -> Tensor:
         auxiliary = record.output.to(out)
         height, width = extra["activations_shape"][-2:]
         region = None if self.region is None else region_of_map(_seen(self.region, extra), (height, width), rows.area)
         if self.settings.blend is not Blend.MASKS:
             return add_outputs(out, auxiliary, self.settings.blend is Blend.MEAN, region)
-        weight = limit_weight(self._weight(record, q, k, rows, extra), region)
+        weight = limit_weight(self._weight(layer, record, q, k, rows, extra), region)
         self._weight_means.append(weight.mean())
         self.saw_context_windows |= _window(extra) is not None
         self.saw_areas |= rows.area is not None
@@ -193,19 +229,22 @@ class DualBranchAttention:
             self.masks.add(weight, (height, width))
         return blend_outputs(out, auxiliary, weight)
 
-    def _weight(self, record: LayerRecord, q: Tensor, k: Tensor, rows: BranchRows, extra: dict[str, Any]) -> Tensor:
+    def _weight(
+        self, layer: Layer, record: LayerRecord, q: Tensor, k: Tensor, rows: BranchRows, extra: dict[str, Any]
+    ) -> Tensor:
         forced = self.settings.forced_auxiliary_weight
         if forced is not None:
             return torch.full((q.shape[0], extra["n_heads"], q.shape[1]), forced, device=q.device)
-        concept = self._saliency(q, k, rows, extra)
+        concept = self._saliency(layer, q, k, rows, extra)
         assert concept is not None and record.saliency is not None
-        return auxiliary_weight(concept, record.saliency.to(concept), self._strength(extra))
+        return auxiliary_weight(concept, record.saliency.to(concept), self._strength(layer, extra))
 
-    def _strength(self, extra: dict[str, Any]) -> float:
+    def _strength(self, layer: Layer, extra: dict[str, Any]) -> float:
         scale = map_scale(extra["activations_shape"][-2:], extra["original_shape"][-2:])
-        return self.settings.strength_schedule.strength(self.settings.injection_strength, scale, self.progress)
+        strength = self.settings.strength_schedule.strength(self.settings.injection_strength, scale, self.progress)
+        return self.parts[layer].strength(strength) if self.settings.mask_preset is MaskPreset.CALIBRATED else strength
 
-    def _saliency(self, q: Tensor, k: Tensor, rows: BranchRows, extra: dict[str, Any]) -> Tensor | None:
+    def _saliency(self, layer: Layer, q: Tensor, k: Tensor, rows: BranchRows, extra: dict[str, Any]) -> Tensor | None:
         if self.settings.blend is not Blend.MASKS or self.settings.forced_auxiliary_weight is not None:
             return None
         text_length = extra[TEXT_LENGTH]
@@ -213,11 +252,9 @@ class DualBranchAttention:
             words = f"{k.shape[1]} of its {max(text_length, rows.length)} tokens"
             raise _refusal(extra, f"the text was shortened to {words}, so the prompt's words cannot be found")
         scores = prompt_scores(q, k, extra["n_heads"], rows.length, text_length)
-        area = 1.0
-        if self.settings.mask_preset is MaskPreset.RESOLUTION_NORMALIZED:
-            height, width = extra["original_shape"][-2:]
-            area = height * width / self.native_area
-        return saliency(scores, rows.tokens, self.settings.mask_preset, area)
+        preset = self.settings.mask_preset
+        area = math.prod(extra["original_shape"][-2:]) / self.native_area
+        return saliency(scores, rows.tokens, preset, layer_gain(preset, self.parts[layer], q.shape[1], area))
 
 
 def _bound(act: Action, layer: Layer, present: Attention | None) -> Attention:

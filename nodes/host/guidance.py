@@ -12,7 +12,7 @@ from typing import Any
 import comfy.model_patcher
 from torch import Tensor
 
-from ...dci_core.branches import denoised_from_epsilon, epsilon_from_denoised
+from ...dci_core.branches import denoised_from_epsilon, epsilon_from_denoised, euler_step
 
 Conds = list[dict[str, Any]]
 Ask = Callable[[list[Any]], list[Tensor]]
@@ -23,18 +23,23 @@ OTHERS_FUNCTIONS = (
 
 
 class SharedPredictions:
-    """The concept branch's predictions as noise, by list of conditions; kept for one model call.
+    """The concept branch's predictions by list of conditions, as the noise they mean for the auxiliary branch; of one model call.
 
     Args:
         sigma: noise level of the call.
+        x: the concept's latent there, [B, D, h, w].
 
-    ``were_used`` tells whether any of them has answered a question; at a guidance scale of 1 none does.
+    ``were_used`` tells whether any of them has answered a question (at a guidance scale of 1 none does), ``asked_model`` whether
+    the model had to be run for one.
     """
 
-    def __init__(self, sigma: float) -> None:
-        self._sigma = sigma
+    def __init__(self, sigma: float, x: Tensor) -> None:
+        self.sigma = sigma
         self.were_used = False
-        self._epsilons: list[tuple[Conds, Tensor]] = []
+        self.asked_model = False
+        self._x = x
+        self._denoised: list[tuple[Conds, Tensor]] = []
+        self._guided = x
 
     def overhearing(self, model_options: dict[str, Any]) -> dict[str, Any]:
         """Return model options under which every first prediction for a list of conditions is kept."""
@@ -42,20 +47,30 @@ class SharedPredictions:
         def overhear(ask: Ask, conds: list[Any], x: Tensor) -> list[Tensor]:
             outputs = ask(conds)
             for cond, denoised in zip(conds, outputs):
-                if cond is not None and self._epsilon(cond) is None:
-                    self._epsilons.append((cond, epsilon_from_denoised(x, denoised, self._sigma)))
+                if cond is not None and self._prediction(cond) is None:
+                    self._denoised.append((cond, denoised))
             return outputs
 
         return _intercepted(model_options, overhear)
 
-    def answering(self, model_options: dict[str, Any], auxiliary: Conds, denoised: Tensor) -> dict[str, Any]:
+    def finish(self, guided: Tensor) -> None:
+        """Take note of the concept's guided image, towards which its latent moves from here."""
+        self._guided = guided
+
+    def answering(
+        self, model_options: dict[str, Any], auxiliary: Conds, denoised: Tensor, sigma: float | None = None
+    ) -> dict[str, Any]:
         """Return model options under which the model is not run for what is known.
 
         Args:
             model_options: of the call.
             auxiliary: the auxiliary branch's positive conditions.
             denoised: D_a, its prediction.
+            sigma: a noise level on the way to the next call, where predictions stay as images while the concept's latent
+                moves on its Euler step; None is the call's own.
         """
+        level = self.sigma if sigma is None else sigma
+        concept = self._x if level == self.sigma else euler_step(self._x, self._guided, self.sigma, level)
 
         def answer(ask: Ask, conds: list[Any], x: Tensor) -> list[Tensor]:
             return [one(ask, cond, x) for cond in conds]
@@ -63,16 +78,17 @@ class SharedPredictions:
         def one(ask: Ask, cond: Any, x: Tensor) -> Tensor:
             if cond is auxiliary:
                 return denoised
-            epsilon = None if cond is None else self._epsilon(cond)
-            if epsilon is None:
+            known = None if cond is None else self._prediction(cond)
+            if known is None:
+                self.asked_model |= cond is not None
                 return ask([cond])[0]
             self.were_used = True
-            return denoised_from_epsilon(x, epsilon, self._sigma)
+            return denoised_from_epsilon(x, epsilon_from_denoised(concept, known, level), level)
 
         return _intercepted(model_options, answer)
 
-    def _epsilon(self, cond: Conds) -> Tensor | None:
-        return next((epsilon for known, epsilon in self._epsilons if known is cond), None)
+    def _prediction(self, cond: Conds) -> Tensor | None:
+        return next((denoised for known, denoised in self._denoised if known is cond), None)
 
 
 def guide(guider: Any, conds: dict[str, Conds], x: Tensor, timestep: Tensor, model_options: dict[str, Any]) -> Tensor:

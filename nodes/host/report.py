@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ...dci_core.dbim import TokenSet
-from ...dci_core.settings import Blend, DCISettings, MaskPreset
+from ...dci_core.settings import AuxiliarySteps, Blend, DCISettings, MaskPreset
 from . import LOG
 from .node_text import send_text
 
 Tell = Callable[[str], None]
+LEAST_DEVIATION, MOST_DEVIATION = 0.8, 1.3
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class RunReport:
         calls: all model calls.
         mean_weight: mean W_a over layers, heads, image tokens and active calls; nan when none was computed.
         context_windows: whether the host cut the batch into windows.
+        deviations: standard deviation of the auxiliary latent as the network saw it, per row and active call; about 1 is
+            what it knows.
         areas: whether a blended conditioning covers an area only.
     """
 
@@ -41,6 +44,7 @@ class RunReport:
     mean_weight: float
     context_windows: bool = False
     areas: bool = False
+    deviations: tuple[float, ...] = ()
 
     def text(self) -> str:
         """Return one line."""
@@ -54,6 +58,11 @@ class RunReport:
         )
         return "; ".join([facts, *self._remarks()])
 
+    def _cure(self) -> str:
+        if self.settings.share_guidance and self.settings.auxiliary_steps is AuxiliarySteps.SINGLE:
+            return ": set auxiliary_steps to fine, lower cfg or take more steps"
+        return ""
+
     def _weight(self) -> str:
         return "not computed" if math.isnan(self.mean_weight) else f"{self.mean_weight:.3g}"
 
@@ -62,6 +71,11 @@ class RunReport:
             yield f"blend {self.settings.blend.value} uses no masks, so λ has no effect"
         elif self.settings.mask_preset is MaskPreset.PAPER:
             yield "mask preset paper keeps weights near one half whatever λ is"
+        if self.deviations and not (LEAST_DEVIATION <= min(self.deviations) <= max(self.deviations) <= MOST_DEVIATION):
+            yield (
+                f"the auxiliary latent left its range (deviation {min(self.deviations):.2f} … {max(self.deviations):.2f}, about 1 is "
+                f"usual), so what it lends may be spoilt{self._cure()}"
+            )
         if self.context_windows:
             yield "masks are not kept for context windows"
         if self.areas:

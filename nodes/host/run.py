@@ -11,10 +11,18 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
-from ...dci_core.branches import auxiliary_noise, composite, euler_step, is_active, sigma_at_end
+from ...dci_core.branches import (
+    auxiliary_noise,
+    composite,
+    euler_step,
+    fine_sigmas,
+    is_active,
+    sigma_at_end,
+    stochastic_levels,
+)
 from ...dci_core.errors import UserInputError
 from ...dci_core.region import region_at
-from ...dci_core.settings import DCISettings
+from ...dci_core.settings import AuxiliarySteps, DCISettings
 from ...dci_core.strength import active_progress
 from .attention import DualBranchAttention
 from .auxiliary_memory import AuxiliaryMemory, AuxiliaryPass
@@ -57,6 +65,8 @@ class Run:
         self.calls = 0
         self.auxiliary_passes = 0
         self.uses_shared_guidance = False
+        self.shared: SharedPredictions | None = None
+        self.deviations: list[Tensor] = []
 
     def start(
         self, sampler: Any, sigmas: Tensor, seed: int, noise: Tensor, latent_image: Tensor, mask: Tensor | None
@@ -73,7 +83,9 @@ class Run:
         self.sigma = float(sigmas[0])
         self.denoised = latent_image
         self.recorded_sigma: float | None = None
-        self.sigma_end = sigma_at_end(self.sigma, self.settings.active_fraction, model_sampling.percent_to_sigma)
+        self.sigma_end = sigma_at_end(
+            self.sigma, float(sigmas[1]), self.settings.active_fraction, model_sampling.percent_to_sigma
+        )
         last_sigma = max(self.sigma_end, float(model_sampling.sigma_min))  # some models have no timestep at 0
         self.active_timesteps = self._timestep(self.sigma), self._timestep(last_sigma)
         size = (noise.shape[-2], noise.shape[-1])
@@ -105,15 +117,16 @@ class Run:
             )
         self.active_calls += 1
         if sigma != self.recorded_sigma:
-            self._move_to(sigma)
+            self._move_to(sigma, timestep, model_options)
             self._record(timestep, model_options)
         timestep_now = self._timestep(sigma)
         self.attention.progress = active_progress(timestep_now, *self.active_timesteps)
         options = self.attention.injecting_options(model_options)
         if self.settings.share_guidance:
-            shared = SharedPredictions(sigma)
-            output = executor(x, timestep, shared.overhearing(options), seed)
-            self._share_guidance(shared, timestep, model_options)
+            self.shared = SharedPredictions(sigma, x)
+            output = executor(x, timestep, self.shared.overhearing(options), seed)
+            self.shared.finish(output)
+            self._share_guidance(self.shared, timestep, model_options)
         else:
             output = executor(x, timestep, options, seed)
         self.attention.masks.finish_call(sigma, timestep_now)
@@ -132,6 +145,7 @@ class Run:
             active_calls=self.active_calls,
             calls=self.calls,
             mean_weight=attention.mean_weight(),
+            deviations=tuple(torch.cat([each.cpu() for each in self.deviations]).tolist()) if self.deviations else (),
             context_windows=attention.saw_context_windows,
             areas=attention.saw_areas,
         )
@@ -145,14 +159,39 @@ class Run:
         scaling = self.guider.inner_model.model_sampling.noise_scaling
         self.x = scaling(self.sigmas[0], self.noise.clone(), self.latent_image, self.has_full_noise)
 
-    def _move_to(self, sigma: float) -> None:
-        if sigma != self.sigma:
-            self.x = euler_step(self.x, self.denoised, self.sigma, sigma)
-            self.sigma = sigma
+    def _move_to(self, sigma: float, timestep: Tensor, model_options: dict[str, Any]) -> None:
+        if sigma == self.sigma:
+            return
+        level, deviation = stochastic_levels(self.sigma, sigma, self.settings.auxiliary_eta)
+        levels = fine_sigmas(self.sigma, level) if self._moves_finely() else [self.sigma, level]
+        for now, following in zip(levels, levels[1:]):
+            between = now != self.sigma
+            denoised = self._denoised_between(now, timestep, model_options) if between else self.denoised
+            self.x = euler_step(self.x, denoised, now, following)
+        if deviation:
+            self.x = self.x + deviation * auxiliary_noise(self.concept_noise, self.seed, self.auxiliary_passes)
+        self.sigma = sigma
+
+    def _moves_finely(self) -> bool:
+        """Without shared predictions the way is a straight line, and what only the model can answer has its price."""
+        shared = self.shared
+        fine = self.settings.auxiliary_steps is AuxiliarySteps.FINE
+        return fine and shared is not None and shared.were_used and not shared.asked_model
+
+    def _denoised_between(self, sigma: float, timestep: Tensor, model_options: dict[str, Any]) -> Tensor:
+        """Return the guided image on the way to the next call, with the network's predictions of the last one."""
+        assert self.shared is not None
+        here = torch.full_like(timestep, sigma)
+        options = self.shared.answering(model_options, self.view["positive"], self.conditional, sigma)
+        with _untouched_random_state(self.x.device):
+            denoised = guide(self.guider, self.view, self._with_kept(here), here, options)
+        return composite(denoised, self.latent_image, self.call_mask)
 
     def _record(self, timestep: Tensor, model_options: dict[str, Any]) -> None:
         self.attention.forget()
         self.model_input = self._inpainted_input(timestep, model_options)
+        scaled = self.guider.inner_model.model_sampling.calculate_input(timestep, self.x)
+        self.deviations.append(scaled.flatten(1).float().std(dim=1))
         found = self.memory.find(self.model_input, self.sigma)
         done = found or self._auxiliary_pass(timestep, model_options)
         if found is None and self._is_independent_of_strength():
@@ -176,8 +215,9 @@ class Run:
         return AuxiliaryPass(self.model_input, self.sigma, denoised, dict(self.attention.records))
 
     def _is_independent_of_strength(self) -> bool:
-        """Shared guidance lets λ in by the concept's other predictions, from the third pass on."""
-        return not self.uses_shared_guidance or self.auxiliary_passes < 2
+        """Shared guidance lets λ in: in single steps by the concept's other predictions, in fine ones by its way between calls."""
+        first = 1 if self.settings.auxiliary_steps is AuxiliarySteps.FINE else 2
+        return not self.uses_shared_guidance or self.auxiliary_passes < first
 
     def _share_guidance(self, shared: SharedPredictions, timestep: Tensor, model_options: dict[str, Any]) -> None:
         options = shared.answering(model_options, self.view["positive"], self.conditional)
@@ -188,11 +228,15 @@ class Run:
 
     def _inpainted_input(self, timestep: Tensor, model_options: dict[str, Any]) -> Tensor:
         self.call_mask = self.mask
-        if self.mask is None:
-            return self.x
-        if "denoise_mask_function" in model_options:
+        if self.mask is not None and "denoise_mask_function" in model_options:
             extra = {"model": self.guider, "sigmas": self.sigmas}
             self.call_mask = model_options["denoise_mask_function"](timestep, self.mask, extra_options=extra)
+        return self._with_kept(timestep)
+
+    def _with_kept(self, timestep: Tensor) -> Tensor:
+        """Return the auxiliary latent with what an inpainting mask keeps, noised as it is."""
+        if self.call_mask is None:
+            return self.x
         kept = self.guider.inner_model.scale_latent_inpaint(
             x=self.x, sigma=timestep, noise=self.noise, latent_image=self.latent_image
         )

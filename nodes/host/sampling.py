@@ -64,7 +64,7 @@ class _DCIPatch:
         self,
         settings: DCISettings,
         masks: BlendMasks,
-        layers: list[Layer],
+        layers: dict[Layer, int],
         native_latent: int,
         memory: AuxiliaryMemory,
         tell: Tell | None,

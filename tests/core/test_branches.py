@@ -10,11 +10,14 @@ import torch
 from comfyui_dci.dci_core.branches import (
     auxiliary_noise,
     composite,
+    contraction,
     denoised_from_epsilon,
     epsilon_from_denoised,
     euler_step,
+    fine_sigmas,
     is_active,
     sigma_at_end,
+    stochastic_levels,
 )
 from torch import Tensor
 
@@ -201,7 +204,7 @@ def percent_to_sigma(percent: float) -> float:
 
 
 def test_a_full_run_ends_at_timestep_849_15() -> None:
-    end = sigma_at_end(SIGMAS[-1].item(), 0.15, percent_to_sigma)
+    end = sigma_at_end(SIGMAS[-1].item(), sigma_at(946.4), 0.15, percent_to_sigma)
     assert end == pytest.approx(sigma_at(849.15), rel=1e-12)
     assert end == pytest.approx(percent_to_sigma(0.15), rel=1e-12)
     assert SIGMAS[849] < end < SIGMAS[850]
@@ -210,26 +213,28 @@ def test_a_full_run_ends_at_timestep_849_15() -> None:
 @pytest.mark.parametrize("start, fraction, end", [(500.0, 0.15, 425.0), (750.3, 0.4, 450.18), (40.0, 0.5, 20.0)])
 def test_image_to_image_keeps_its_share_of_timesteps(start: float, fraction: float, end: float) -> None:
     # sixty halvings find the start to 1e-16 of the progress, that is 1e-13 timesteps
-    assert sigma_at_end(sigma_at(start), fraction, percent_to_sigma) == pytest.approx(sigma_at(end), rel=1e-9)
+    assert sigma_at_end(sigma_at(start), sigma_at(start * 0.9), fraction, percent_to_sigma) == pytest.approx(
+        sigma_at(end), rel=1e-9
+    )
 
 
 @pytest.mark.parametrize("start", [999.0, 500.0])
 def test_a_share_of_zero_has_no_active_step(start: float) -> None:
-    assert sigma_at_end(sigma_at(start), 0.0, percent_to_sigma) == math.inf
+    assert sigma_at_end(sigma_at(start), sigma_at(start * 0.9), 0.0, percent_to_sigma) == math.inf
 
 
 @pytest.mark.parametrize("start", [999.0, 500.0])
 def test_a_share_of_one_is_active_to_the_last_step(start: float) -> None:
-    assert sigma_at_end(sigma_at(start), 1.0, percent_to_sigma) < SIGMAS[0]
+    assert sigma_at_end(sigma_at(start), sigma_at(start * 0.9), 1.0, percent_to_sigma) < SIGMAS[0]
 
 
 def test_a_first_sigma_above_the_models_counts_as_a_full_run() -> None:
-    assert sigma_at_end(80.0, 0.15, percent_to_sigma) == pytest.approx(sigma_at(849.15), rel=1e-12)
+    assert sigma_at_end(80.0, sigma_at(946.4), 0.15, percent_to_sigma) == pytest.approx(sigma_at(849.15), rel=1e-12)
 
 
 @pytest.mark.parametrize("start", [999.0, 600.0])
 def test_a_step_on_the_boundary_is_not_active_whatever_its_last_bits(start: float) -> None:
-    end = sigma_at_end(sigma_at(start), 0.4, percent_to_sigma)
+    end = sigma_at_end(sigma_at(start), sigma_at(start * 0.9), 0.4, percent_to_sigma)
     rounded = torch.tensor(end)  # float32
     others = [torch.nextafter(rounded, torch.tensor(bound)).item() for bound in (0.0, 99.0)]
     assert not any(is_active(sigma, end) for sigma in (end, rounded.item(), *others))
@@ -239,7 +244,10 @@ def test_a_step_on_the_boundary_is_not_active_whatever_its_last_bits(start: floa
 
 @pytest.mark.parametrize("start", [999.0, 600.0])
 def test_a_larger_share_ends_at_less_noise(start: float) -> None:
-    ends = [sigma_at_end(sigma_at(start), share, percent_to_sigma) for share in (0.05, 0.15, 0.3, 0.8, 1.0)]
+    ends = [
+        sigma_at_end(sigma_at(start), sigma_at(start * 0.9), share, percent_to_sigma)
+        for share in (0.05, 0.15, 0.3, 0.8, 1.0)
+    ]
     assert ends == sorted(ends, reverse=True)
     assert len(set(ends)) == len(ends)
     assert ends[0] < sigma_at(start)
@@ -259,5 +267,76 @@ def test_twenty_steps_have_as_many_active_ones_as_documented(
     schedule: Callable[[int], list[float]], active: int
 ) -> None:
     sigmas = schedule(20)
-    end = sigma_at_end(sigmas[0], 0.15, percent_to_sigma)
+    end = sigma_at_end(sigmas[0], sigmas[1], 0.15, percent_to_sigma)
     assert sum(sigma > end for sigma in sigmas) == active
+
+
+@pytest.mark.parametrize("steps, active", [(50, 7), (20, 3), (30, 5), (10, 2)])
+def test_a_full_run_that_begins_below_the_range_is_counted_from_the_range(steps: int, active: int) -> None:
+    """The host's ddim_uniform: t = 1, 1 + ss, …; the published code has t > 1000·(1 - T_a), 7 calls of 50."""
+    stride = 1000 // steps
+    timesteps = list(range(1, 1000, stride))[::-1]
+    sigmas = [sigma_at(float(t)) for t in timesteps]
+    end = sigma_at_end(sigmas[0], sigmas[1], 0.15, percent_to_sigma)
+    assert end == pytest.approx(percent_to_sigma(0.15), rel=1e-9)
+    assert sum(is_active(sigma, end) for sigma in sigmas) == active == sum(t > 850 for t in timesteps)
+
+
+def test_one_step_less_than_a_full_run_is_image_to_image() -> None:
+    """``normal`` with denoise 0.95: 21 steps without the first."""
+    sigmas = normal_schedule(21)[1:]
+    end = sigma_at_end(sigmas[0], sigmas[1], 0.15, percent_to_sigma)
+    assert end == pytest.approx(sigma_at(949.05 * 0.85), rel=1e-9)
+
+
+def test_a_full_run_keeps_an_active_step_however_few_it_has() -> None:
+    sigmas = [sigma_at(float(t)) for t in (751, 501, 251, 1)]  # ddim_uniform, 4 steps: all below 849.15
+    end = sigma_at_end(sigmas[0], sigmas[1], 0.15, percent_to_sigma)
+    assert end == pytest.approx(sigma_at(751 * 0.85), rel=1e-9)
+    assert sum(is_active(sigma, end) for sigma in sigmas) == 1
+
+
+def test_a_last_step_to_zero_tells_nothing_about_the_range() -> None:
+    end = sigma_at_end(sigma_at(700.0), 0.0, 0.5, percent_to_sigma)
+    assert end == pytest.approx(sigma_at(350.0), rel=1e-9)
+
+
+def test_the_contraction_of_shared_guidance_by_hand() -> None:
+    assert contraction(0.735, 7.0) == pytest.approx((1 - 7 * 0.265) / 0.735) == pytest.approx(-1.1633, abs=1e-4)
+    assert contraction(1.0, 7.0) == 1.0
+    assert contraction(0.9, 1.0) == pytest.approx(1.0)  # at cfg 1 both latents keep their distance
+
+
+@pytest.mark.parametrize("guidance", [1.0, 5.0, 7.0, 30.0])
+def test_fine_steps_contract_for_every_usual_guidance(guidance: float) -> None:
+    sigmas = fine_sigmas(SIGMAS[-1].item(), sigma_at(946.4))
+    ratios = [after / before for before, after in zip(sigmas, sigmas[1:])]
+    assert all(0.0 <= contraction(ratio, guidance) <= 1.0 + 1e-12 for ratio in ratios)
+
+
+def test_fine_steps_are_as_long_as_those_of_two_hundred() -> None:
+    two_hundred = [sigma_at(t) for t in torch.linspace(999, 0, 200, dtype=torch.float64).tolist()]
+    active = [sigma for sigma in two_hundred if sigma > percent_to_sigma(0.3)]
+    assert all(len(fine_sigmas(a, b)) == 2 for a, b in zip(active, active[1:]))  # nothing between
+    levels = fine_sigmas(14.6, 10.7)
+    assert (levels[0], levels[-1], len(levels)) == (14.6, 10.7, 11)  # ln(14.6 / 10.7) / 0.03 = 10.4
+    assert [b / a for a, b in zip(levels, levels[1:])] == pytest.approx([(10.7 / 14.6) ** 0.1] * 10)
+    assert fine_sigmas(3.0, 3.0) == [3.0, 3.0]
+    assert fine_sigmas(10.7, 14.6) == pytest.approx(levels[::-1])
+
+
+def test_stochastic_levels_by_hand() -> None:
+    assert stochastic_levels(10.0, 6.0, 0.0) == (6.0, 0.0)
+    down, up = stochastic_levels(10.0, 6.0, 1.0)  # 6·√(1 - 0.36) = 4.8, √(36 - 23.04) = 3.6
+    assert (down, up) == (pytest.approx(3.6), pytest.approx(4.8))
+    down, up = stochastic_levels(10.0, 6.0, 0.5)
+    assert (down**2 + up**2, up) == (pytest.approx(36.0), pytest.approx(2.4))
+    assert stochastic_levels(6.0, 10.0, 1.0) == (10.0, 0.0)
+
+
+def test_each_draw_of_auxiliary_noise_is_its_own() -> None:
+    noise = concept_noise()
+    first, second = auxiliary_noise(noise, 5), auxiliary_noise(noise, 5, draw=1)
+    assert torch.equal(second, auxiliary_noise(noise, 5, draw=1))
+    correlation = torch.corrcoef(torch.stack([first.flatten(), second.flatten()]))[0, 1]
+    assert abs(correlation) < 0.02

@@ -13,10 +13,12 @@ from comfyui_dci.dci_core.dbim import (
     attention_scores,
     auxiliary_weight,
     blend_outputs,
+    layer_gain,
     paper_token_map,
     reference_token_map,
     saliency,
 )
+from comfyui_dci.dci_core.dial import Part
 from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.dci_core.prompts import united
 from comfyui_dci.dci_core.settings import MaskPreset
@@ -25,6 +27,7 @@ from torch import Tensor
 # Both sides are float64. Saliencies reach 500, so a relative error of 1e-16 in the spatial softmax, collected
 # over a few hundred additions, becomes at most about 1e-13 in s and no more in W.
 TOLERANCE = 1e-12
+ONE_MAP = Part(((6, 1.0),))  # as if SD1.5 had the maps of these tests, so that the gain is 500
 
 
 @dataclass(frozen=True)
@@ -113,8 +116,9 @@ def expected_output(b: Branches, injection_strength: float, preset: MaskPreset, 
 
 def integrated(b: Branches, injection_strength: float, preset: MaskPreset, relative_area: float = 1.0) -> Tensor:
     """The same through dci_core."""
-    s_c = saliency(attention_scores(b.q_concept, b.k_concept, b.heads), b.concept_set, preset, relative_area)
-    s_a = saliency(attention_scores(b.q_auxiliary, b.k_auxiliary, b.heads), b.auxiliary_set, preset, relative_area)
+    gain = layer_gain(preset, ONE_MAP, b.q_concept.shape[1], relative_area)
+    s_c = saliency(attention_scores(b.q_concept, b.k_concept, b.heads), b.concept_set, preset, gain)
+    s_a = saliency(attention_scores(b.q_auxiliary, b.k_auxiliary, b.heads), b.auxiliary_set, preset, gain)
     return blend_outputs(b.out_concept, b.out_auxiliary, auxiliary_weight(s_c, s_a, injection_strength))
 
 
@@ -303,31 +307,35 @@ def test_half_precision_is_scored_in_float32_and_the_output_keeps_its_type(dtype
     assert blend_outputs(q, -q, auxiliary_weight(s, s, 1.0)).dtype == dtype
 
 
-def test_resolution_normalized_equals_reference_at_the_native_size() -> None:
-    b = random_branches(8)
-    scores = attention_scores(b.q_concept, b.k_concept, b.heads)
-    reference = saliency(scores, b.concept_set, MaskPreset.REFERENCE)
-    assert torch.equal(saliency(scores, b.concept_set, MaskPreset.RESOLUTION_NORMALIZED, 1.0), reference)
+def test_the_gain_of_a_layer_by_hand() -> None:
+    sd15 = Part(((1024, 1.0),))
+    assert layer_gain(MaskPreset.REFERENCE, sd15, 4096, 2.25) == 500.0
+    assert layer_gain(MaskPreset.RESOLUTION_NORMALIZED, sd15, 4096, 2.25) == 1125.0
+    assert layer_gain(MaskPreset.RESOLUTION_NORMALIZED, sd15, 4096, 1.0) == 500.0
+    assert layer_gain(MaskPreset.CALIBRATED, sd15, 4096, 2.25) == 2000.0
+    assert layer_gain(MaskPreset.CALIBRATED, sd15, 1024, 2.25) == 500.0
 
 
-def test_only_resolution_normalized_looks_at_the_area() -> None:
+def test_the_paper_has_no_gain_and_the_others_scale_with_it() -> None:
     b = random_branches(9)
     scores = attention_scores(b.q_concept, b.k_concept, b.heads)
-    plain = {preset: saliency(scores, b.concept_set, preset, 1.0) for preset in MaskPreset}
-    large = {preset: saliency(scores, b.concept_set, preset, 2.25) for preset in MaskPreset}
-    assert torch.equal(large[MaskPreset.REFERENCE], plain[MaskPreset.REFERENCE])
-    assert torch.equal(large[MaskPreset.PAPER], plain[MaskPreset.PAPER])
-    expected = 2.25 * plain[MaskPreset.RESOLUTION_NORMALIZED]
-    torch.testing.assert_close(large[MaskPreset.RESOLUTION_NORMALIZED], expected)
+    plain = {preset: saliency(scores, b.concept_set, preset) for preset in MaskPreset}
+    large = {preset: saliency(scores, b.concept_set, preset, 1125.0) for preset in MaskPreset}
+    for preset in MaskPreset:
+        factor = 1.0 if preset is MaskPreset.PAPER else 2.25
+        torch.testing.assert_close(large[preset], factor * plain[preset])
 
 
-def test_resolution_normalized_gives_a_repeated_map_the_masks_of_the_small_one() -> None:
+@pytest.mark.parametrize("preset", [MaskPreset.RESOLUTION_NORMALIZED, MaskPreset.CALIBRATED])
+def test_a_repeated_map_has_the_masks_of_the_small_one(preset: MaskPreset) -> None:
     """Four times the pixels with the same content: softmax_pixels is a quarter, the gain four times as large."""
     b = random_branches(10)
     small = attention_scores(b.q_concept, b.k_concept, b.heads)
     large = small.repeat(1, 1, 4, 1)
+    tokens = small.shape[2]
+    part = Part(((tokens, 1.0),))
     expected = saliency(small, b.concept_set, MaskPreset.REFERENCE).repeat(1, 1, 4)
-    actual = saliency(large, b.concept_set, MaskPreset.RESOLUTION_NORMALIZED, relative_area=4.0)
+    actual = saliency(large, b.concept_set, preset, layer_gain(preset, part, 4 * tokens, 4.0))
     torch.testing.assert_close(actual, expected, atol=TOLERANCE, rtol=0)
 
 

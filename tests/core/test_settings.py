@@ -7,17 +7,18 @@ from dataclasses import FrozenInstanceError, fields
 import pytest
 import torch
 from comfyui_dci.dci_core.errors import UserInputError
-from comfyui_dci.dci_core.settings import Blend, DCISettings, Layers, MaskPreset
+from comfyui_dci.dci_core.settings import AuxiliarySteps, Blend, DCISettings, Layers, MaskPreset
 from comfyui_dci.dci_core.strength import StrengthSchedule
 
 
-def test_the_defaults_are_the_papers() -> None:
+def test_the_defaults_are_those_of_the_design_page() -> None:
     settings = DCISettings()
     assert settings.injection_strength == 0.0
     assert settings.active_fraction == 0.15
     assert settings.share_guidance
     assert not settings.share_noise
-    assert (settings.mask_preset, settings.blend, settings.layers) == (MaskPreset.REFERENCE, Blend.MASKS, Layers.ALL)
+    assert (settings.mask_preset, settings.blend, settings.layers) == (MaskPreset.CALIBRATED, Blend.MASKS, Layers.ALL)
+    assert (settings.auxiliary_steps, settings.auxiliary_eta) == (AuxiliarySteps.FINE, 0.0)
     assert settings.strength_schedule == StrengthSchedule(0, 0, 0, 0, 0, 0)
     assert settings.auxiliary_mask is None
     assert settings.forced_auxiliary_weight is None
@@ -32,6 +33,8 @@ def test_every_field_is_kept_as_given() -> None:
         "blend": Blend.SUM,
         "layers": Layers.LAST,
         "share_noise": True,
+        "auxiliary_steps": AuxiliarySteps.SINGLE,
+        "auxiliary_eta": 0.5,
         "strength_schedule": StrengthSchedule(eighth_maps=1.0, at_end=-1.0),
         "auxiliary_mask": torch.ones(1, 4, 4),
         "forced_auxiliary_weight": 0.25,
@@ -70,8 +73,11 @@ def test_the_ends_of_every_range_are_allowed(
         ({"forced_auxiliary_weight": -0.5}, "forced_auxiliary_weight must be between 0 and 1, but got -0.5"),
         (
             {"mask_preset": "exact"},
-            "mask_preset must be one of reference, paper, resolution_normalized, but got 'exact'",
+            "mask_preset must be one of calibrated, reference, paper, resolution_normalized, but got 'exact'",
         ),
+        ({"auxiliary_steps": "long"}, "auxiliary_steps must be one of fine, single, but got 'long'"),
+        ({"auxiliary_eta": 1.5}, "auxiliary_eta must be between 0 and 1, but got 1.5. 0 is without new noise."),
+        ({"auxiliary_eta": float("nan")}, "auxiliary_eta must be between 0 and 1, but got nan"),
         ({"blend": "max"}, "blend must be one of masks, sum, mean, but got 'max'"),
         ({"auxiliary_mask": torch.full((4, 4), 2.0)}, "auxiliary_mask holds values from 2 to 2; between 0"),
         ({"layers": "first"}, "layers must be one of all, last, but got 'first'"),

@@ -47,7 +47,7 @@ def test_samplers_that_call_more_than_once_a_step_are_counted_both_ways() -> Non
 def test_each_blended_conditioning_is_named() -> None:
     s = scene()
     line, _ = told(s.positive + positive(s.clip, "a V* asleep"))
-    assert "context tokens 7 of 8; concept tokens 3 of 5, context tokens 2 of 3;" in line
+    assert "context tokens 7 of 8; concept tokens 4 of 6, context tokens 2 of 3;" in line
 
 
 @pytest.mark.parametrize(

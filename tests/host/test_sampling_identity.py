@@ -64,15 +64,64 @@ def test_equal_prompts_and_noise_leave_the_image_alone(sampler: str, strength: f
 @pytest.mark.parametrize("share_guidance", [True, False])
 def test_euler_follows_the_papers_two_branches(share_guidance: bool, strength: float) -> None:
     s = scene()
-    patched = dci(s.model, injection_strength=strength, share_guidance=share_guidance)
-    ours = ksample(patched, s.positive, s.negative, steps=5, batch=2)
+    settings = {"mask_preset": "reference", "auxiliary_steps": "single", "share_guidance": share_guidance}
+    ours = ksample(dci(s.model, injection_strength=strength, **settings), s.positive, s.negative, steps=5, batch=2)
     paper = _two_branch_euler(s, strength, share_guidance, steps=5, batch=2)
     assert relative_difference(ours, paper) < 1e-5
 
 
+def test_fine_steps_are_the_papers_branches_with_the_predictions_held_between_calls() -> None:
+    s = scene()
+    patched = dci(s.model, injection_strength=1.5, mask_preset="reference")
+    ours = ksample(patched, s.positive, s.negative, steps=5, batch=2)
+    held = _two_branch_euler(s, 1.5, True, steps=5, batch=2, fine=True)
+    assert relative_difference(ours, held) < 1e-4
+    single = ksample(
+        dci(s.model, injection_strength=1.5, mask_preset="reference", auxiliary_steps="single"),
+        s.positive, s.negative, steps=5, batch=2,
+    )  # fmt: skip
+    assert relative_difference(ours, single) > 1e-2
+
+
+@pytest.mark.parametrize("settings", [{"share_guidance": False}, {"cfg": 1.0}, {"steps": 200, "active_fraction": 0.1}])
+def test_fine_and_single_steps_are_one_where_there_is_nothing_between(settings: dict) -> None:
+    s = scene()
+    settings = dict(settings)
+    run = {name: settings.pop(name) for name in ("cfg", "steps") if name in settings}
+    fine, single = (dci(s.model, auxiliary_steps=steps, **settings) for steps in ("fine", "single"))
+    assert torch.equal(ksample(fine, s.positive, s.negative, **run), ksample(single, s.positive, s.negative, **run))
+
+
+def test_a_stochastic_auxiliary_branch_draws_its_own_noise_and_leaves_the_samplers_alone() -> None:
+    s = scene()
+    forced = dci(s.model, forced_auxiliary_weight=0.0, auxiliary_eta=1.0)
+    for sampler in ("euler", "euler_ancestral"):
+        stock = ksample(s.model, s.positive, s.negative, sampler)
+        assert torch.equal(ksample(forced, s.positive, s.negative, sampler), stock)
+    stochastic = dci(s.model, auxiliary_eta=1.0)
+    first = ksample(stochastic, s.positive, s.negative)
+    assert torch.equal(first, ksample(stochastic, s.positive, s.negative))
+    assert relative_difference(first, ksample(dci(s.model), s.positive, s.negative)) > 1e-4
+    other = ksample(stochastic, s.positive, s.negative, seed=4)
+    assert relative_difference(first, other) > 1e-2
+
+
+def test_calibrated_is_reference_on_sd15s_layers_at_512_to_the_bit() -> None:
+    """SD1.5's own layer list on a map of 64 x 64: the same picture; on a quarter of it another."""
+    s = scene()
+    for size, same in ((64, True), (16, False)):
+        run = {"steps": 2, "size": size}
+        presets = [dci(s.model, mask_preset=preset) for preset in ("calibrated", "reference")]
+        pictures = [ksample(model, s.positive, s.negative, **run) for model in presets]
+        assert torch.equal(*pictures) is same
+
+
 @torch.inference_mode()
-def _two_branch_euler(s, strength: float, share_guidance: bool, steps: int, batch: int) -> torch.Tensor:  # noqa: ANN001
-    """Both branches side by side, each with its own latent and Euler step: written from METHOD.md, one row at a time."""
+def _two_branch_euler(s, strength: float, share_guidance: bool, steps: int, batch: int, fine: bool = False) -> torch.Tensor:  # noqa: ANN001
+    """Both branches side by side, each with its own latent and Euler step: written from METHOD.md, one row at a time.
+
+    ``fine`` takes x_a to x_c' + Δ + (1 + s(ρ - 1))^K (x_a - x_c - Δ), Δ = D_a - D_c: K equal steps with D_a, D_c, D_u held.
+    """
     guider = _loaded_guider(s)
     sampling = guider.inner_model.model_sampling
     sigmas = comfy.samplers.calculate_sigmas(sampling, "normal", steps)
@@ -119,7 +168,14 @@ def _two_branch_euler(s, strength: float, share_guidance: bool, steps: int, batc
             e_a = epsilon(x_a, sigma, guider.conds["auxiliary"], capture)
             e_c = epsilon(x_c, sigma, guider.conds["positive"], inject)
             e_u = unconditional if share_guidance else epsilon(x_a, sigma, guider.conds["negative"])
-            x_a = x_a + (following - sigma) * (e_u + 5.0 * (e_a - e_u))
+            next_a = x_a + (following - sigma) * (e_u + 5.0 * (e_a - e_u))
+            if fine and following > 0:
+                count = max(1, round(abs(torch.log(sigma / following).item()) / 0.03))
+                contracted = (1.0 + 5.0 * ((following / sigma) ** (1.0 / count) - 1.0)) ** count
+                difference = (x_a - sigma * e_a) - (x_c - sigma * e_c)
+                next_c = x_c + (following - sigma) * (unconditional + 5.0 * (e_c - unconditional))
+                next_a = next_c + difference + contracted * (x_a - x_c - difference)
+            x_a = next_a
         else:
             e_c = epsilon(x_c, sigma, guider.conds["positive"])
         x_c = x_c + (following - sigma) * (unconditional + 5.0 * (e_c - unconditional))
