@@ -82,7 +82,7 @@ class DCISettings:
     """
 
     injection_strength: float = 0.0
-    active_fraction: float = 0.15
+    active_fraction: float = 0.2
     share_guidance: bool = True
     mask_preset: MaskPreset = MaskPreset.CALIBRATED
     blend: Blend = Blend.MASKS

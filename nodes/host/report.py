@@ -12,7 +12,8 @@ from . import LOG
 from .node_text import send_text
 
 Tell = Callable[[str], None]
-LEAST_DEVIATION, MOST_DEVIATION = 0.8, 1.3
+LEAST_DEVIATION, MOST_DEVIATION = 0.55, 1.3
+"""Two independent noises that come together pass through a deviation of √½; the published code's 200 steps go down to 0.62."""
 
 
 @dataclass(frozen=True)
@@ -71,17 +72,17 @@ class RunReport:
             yield f"blend {self.settings.blend.value} uses no masks, so λ has no effect"
         elif self.settings.mask_preset is MaskPreset.PAPER:
             yield "mask preset paper keeps weights near one half whatever λ is"
-        if self.deviations and not (LEAST_DEVIATION <= min(self.deviations) <= max(self.deviations) <= MOST_DEVIATION):
-            yield (
-                f"the auxiliary latent left its range (deviation {min(self.deviations):.2f} … {max(self.deviations):.2f}, about 1 is "
-                f"usual), so what it lends may be spoilt{self._cure()}"
-            )
         if self.context_windows:
             yield "masks are not kept for context windows"
         if self.areas:
             yield "masks are not kept for conditionings with an area"
         if any(not auxiliary.selected for _, auxiliary in self.tokens):
             yield "the prompt says nothing beside the subject, so there is no context to let in"
+        if self.deviations and not (LEAST_DEVIATION <= min(self.deviations) <= max(self.deviations) <= MOST_DEVIATION):
+            yield (
+                f"the auxiliary latent left its range (deviation {min(self.deviations):.2f} … {max(self.deviations):.2f}, about 1 is "
+                f"usual), so what it lends may be spoilt{self._cure()}"
+            )
 
 
 def tell_run(text: str, tell: Tell | None) -> None:

@@ -14,7 +14,7 @@ from comfyui_dci.dci_core.strength import StrengthSchedule
 def test_the_defaults_are_those_of_the_design_page() -> None:
     settings = DCISettings()
     assert settings.injection_strength == 0.0
-    assert settings.active_fraction == 0.15
+    assert settings.active_fraction == 0.2
     assert settings.share_guidance
     assert not settings.share_noise
     assert (settings.mask_preset, settings.blend, settings.layers) == (MaskPreset.CALIBRATED, Blend.MASKS, Layers.ALL)

@@ -117,7 +117,9 @@ def test_calibrated_is_reference_on_sd15s_layers_at_512_to_the_bit() -> None:
 
 
 @torch.inference_mode()
-def _two_branch_euler(s, strength: float, share_guidance: bool, steps: int, batch: int, fine: bool = False) -> torch.Tensor:  # noqa: ANN001
+def _two_branch_euler(
+    s, strength: float, share_guidance: bool, steps: int, batch: int, fine: bool = False
+) -> torch.Tensor:  # noqa: ANN001
     """Both branches side by side, each with its own latent and Euler step: written from METHOD.md, one row at a time.
 
     ``fine`` takes x_a to x_c' + Δ + (1 + s(ρ - 1))^K (x_a - x_c - Δ), Δ = D_a - D_c: K equal steps with D_a, D_c, D_u held.

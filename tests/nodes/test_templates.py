@@ -7,7 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from comfyui_dci.dci_core.settings import DCISettings
+from comfyui_dci.dci_core.training_presets import PRESETS, PresetName
 from comfyui_dci.nodes.class_images import ClassImages
+from comfyui_dci.nodes.concepts import ApplyConcept
+from comfyui_dci.nodes.dci_sampler import DCISampler
 from comfyui_dci.nodes.ico_trainer import ICOTrainer
 from node_runs import defaults
 
@@ -74,3 +78,32 @@ def test_the_train_graphs_use_what_fresh_nodes_have(node: Any) -> None:
         widgets = {name: value for name, value in given.items() if not isinstance(value, list)}
         assert widgets == {name: usual[name] for name in widgets}
     assert kind != "ICOTrainer" or (usual["steps"], usual["preset"]) == (-1, "with_dci")
+
+
+@pytest.mark.parametrize("node", [DCISampler, ApplyConcept], ids=["DCISampler", "DCIApplyConcept"])
+def test_the_generate_graphs_use_what_fresh_nodes_have(node: Any) -> None:
+    usual, kind = defaults(node), node.define_schema().node_id
+    (shown,) = [entry for entry in template("generate").values() if entry["type"] == kind]
+    widgets = {name: value for name, value in shown["widgets"].items() if name in usual}
+    assert widgets == usual
+    for name in ("generate", "train_and_generate"):
+        (given,) = [entry["inputs"] for entry in api(name).values() if entry["class_type"] == kind]
+        plain = {name: value for name, value in given.items() if not isinstance(value, list)}
+        assert plain == {name: usual[name] for name in plain}
+        assert kind != "DCISampler" or len(plain) == len(usual)
+
+
+@pytest.mark.parametrize("name", ["generate", "train_and_generate", "demo"])
+def test_prompts_name_the_class_noun_behind_the_placeholder(name: str) -> None:
+    prompts = [node["inputs"]["prompt"] for node in api(name).values() if node["class_type"] == "AuxPromptBuilder"]
+    assert prompts and all(f"V* {'car' if name == 'demo' else 'toy'} " in prompt for prompt in prompts)
+
+
+def test_the_readme_tells_the_values_that_nodes_have() -> None:
+    text = (WORKFLOWS.parent / "README.md").read_text()
+    settings = DCISettings()
+    steps = {name: PRESETS[name].steps for name in PresetName}
+    assert f"`active fraction` up ({settings.active_fraction:g} →" in text
+    assert f"`injection strength λ` up ({settings.injection_strength:g} → 2)" in text
+    assert f"`with_dci` ({steps[PresetName.WITH_DCI]} steps" in text
+    assert f"`alone` ({steps[PresetName.ALONE]}), `quick_look` ({steps[PresetName.QUICK_LOOK]})" in text
