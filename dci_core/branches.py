@@ -87,6 +87,31 @@ def fine_sigmas(sigma: float, sigma_next: float) -> list[float]:
     return [sigma, *between, sigma_next]
 
 
+def fine_step(
+    x: Tensor, concept: Tensor, denoised: Tensor, unconditional: Tensor, guided: Tensor, guidance: float,
+    sigma: float, sigma_next: float,
+) -> Tensor:  # fmt: skip
+    """Move the auxiliary latent from σ to σ' by ``fine_sigmas`` with shared guidance, all predictions held: one closed form.
+
+    With y = x_a - x_c a step of ratio ρ is y ← y + (ρ - 1)(s·y - g), g = D_u + s(D_a - D_u) - D_g. So y - g/s shrinks by
+    1 + s(ρ - 1) in each of K steps, while x_c moves on its Euler step towards D_g.
+
+    Args:
+        x: x_a at σ, [B, D, h, w].
+        concept: x_c at σ, same shape; so are all others.
+        denoised: D_a, the auxiliary branch's conditional prediction.
+        unconditional: D_u of the concept's latent.
+        guided: D_g, the concept's guided image.
+        guidance: s ≠ 0.
+        sigma: σ > 0.
+        sigma_next: σ' > 0.
+    """
+    count = len(fine_sigmas(sigma, sigma_next)) - 1
+    kept = (1.0 + guidance * ((sigma_next / sigma) ** (1.0 / count) - 1.0)) ** count
+    meeting = (unconditional - guided) / guidance + (denoised - unconditional)  # g / s
+    return euler_step(concept, guided, sigma, sigma_next) + meeting + kept * (x - concept - meeting)
+
+
 def contraction(ratio: float, guidance: float) -> float:
     """Return what one Euler step with shared guidance multiplies the difference of both latents by, as the network sees it.
 
@@ -144,9 +169,9 @@ def sigma_at_end(
     if active_fraction <= 0.0:
         return float("inf")
     start = _progress_at(first_sigma, percent_to_sigma, iterations)
-    before = 2.0 * start - _progress_at(second_sigma, percent_to_sigma, iterations)
-    if second_sigma > 0.0 and before < -_HALF_A_TIMESTEP and start < active_fraction:
-        start = 0.0
+    if 0.0 < start < active_fraction and second_sigma > 0.0:
+        before = 2.0 * start - _progress_at(second_sigma, percent_to_sigma, iterations)
+        start = 0.0 if before < -_HALF_A_TIMESTEP else start
     return percent_to_sigma(1.0 - (1.0 - start) * (1.0 - active_fraction))
 
 

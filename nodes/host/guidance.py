@@ -29,17 +29,17 @@ class SharedPredictions:
         sigma: noise level of the call.
         x: the concept's latent there, [B, D, h, w].
 
-    ``were_used`` tells whether any of them has answered a question (at a guidance scale of 1 none does), ``asked_model`` whether
+    ``guided`` is the concept's guided image, known when the call is finished. ``were_used`` tells whether any of them has answered a question (at a guidance scale of 1 none does), ``asked_model`` whether
     the model had to be run for one.
     """
 
     def __init__(self, sigma: float, x: Tensor) -> None:
         self.sigma = sigma
+        self.x = x
+        self.guided = x
         self.were_used = False
         self.asked_model = False
-        self._x = x
         self._denoised: list[tuple[Conds, Tensor]] = []
-        self._guided = x
 
     def overhearing(self, model_options: dict[str, Any]) -> dict[str, Any]:
         """Return model options under which every first prediction for a list of conditions is kept."""
@@ -47,7 +47,7 @@ class SharedPredictions:
         def overhear(ask: Ask, conds: list[Any], x: Tensor) -> list[Tensor]:
             outputs = ask(conds)
             for cond, denoised in zip(conds, outputs):
-                if cond is not None and self._prediction(cond) is None:
+                if cond is not None and self.prediction(cond) is None:
                     self._denoised.append((cond, denoised))
             return outputs
 
@@ -55,7 +55,7 @@ class SharedPredictions:
 
     def finish(self, guided: Tensor) -> None:
         """Take note of the concept's guided image, towards which its latent moves from here."""
-        self._guided = guided
+        self.guided = guided
 
     def answering(
         self, model_options: dict[str, Any], auxiliary: Conds, denoised: Tensor, sigma: float | None = None
@@ -70,7 +70,7 @@ class SharedPredictions:
                 moves on its Euler step; None is the call's own.
         """
         level = self.sigma if sigma is None else sigma
-        concept = self._x if level == self.sigma else euler_step(self._x, self._guided, self.sigma, level)
+        concept = self.x if level == self.sigma else euler_step(self.x, self.guided, self.sigma, level)
 
         def answer(ask: Ask, conds: list[Any], x: Tensor) -> list[Tensor]:
             return [one(ask, cond, x) for cond in conds]
@@ -78,7 +78,7 @@ class SharedPredictions:
         def one(ask: Ask, cond: Any, x: Tensor) -> Tensor:
             if cond is auxiliary:
                 return denoised
-            known = None if cond is None else self._prediction(cond)
+            known = None if cond is None else self.prediction(cond)
             if known is None:
                 self.asked_model |= cond is not None
                 return ask([cond])[0]
@@ -87,7 +87,8 @@ class SharedPredictions:
 
         return _intercepted(model_options, answer)
 
-    def _prediction(self, cond: Conds) -> Tensor | None:
+    def prediction(self, cond: Conds) -> Tensor | None:
+        """Return the concept's first prediction for a list of conditions, or None."""
         return next((denoised for known, denoised in self._denoised if known is cond), None)
 
 

@@ -16,6 +16,7 @@ from ...dci_core.branches import (
     composite,
     euler_step,
     fine_sigmas,
+    fine_step,
     is_active,
     sigma_at_end,
     stochastic_levels,
@@ -163,14 +164,27 @@ class Run:
         if sigma == self.sigma:
             return
         level, deviation = stochastic_levels(self.sigma, sigma, self.settings.auxiliary_eta)
-        levels = fine_sigmas(self.sigma, level) if self._moves_finely() else [self.sigma, level]
+        if not self._moves_finely():
+            self.x = euler_step(self.x, self.denoised, self.sigma, level)
+        elif type(self.guider) is comfy.samplers.CFGGuider and self.call_mask is None:
+            shared = self.shared
+            unconditional = shared.prediction(self.view["negative"])
+            self.x = fine_step(
+                self.x, shared.x, self.conditional, unconditional, shared.guided, self.guider.cfg, self.sigma, level
+            )
+        else:
+            self._step_by_step(level, timestep, model_options)
+        if deviation:
+            self.x = self.x + deviation * auxiliary_noise(self.concept_noise, self.seed, self.auxiliary_passes)
+        self.sigma = sigma
+
+    def _step_by_step(self, level: float, timestep: Tensor, model_options: dict[str, Any]) -> None:
+        """Take fine steps by a guider's own formula, whatever it is, and within an inpainting mask."""
+        levels = fine_sigmas(self.sigma, level)
         for now, following in zip(levels, levels[1:]):
             between = now != self.sigma
             denoised = self._denoised_between(now, timestep, model_options) if between else self.denoised
             self.x = euler_step(self.x, denoised, now, following)
-        if deviation:
-            self.x = self.x + deviation * auxiliary_noise(self.concept_noise, self.seed, self.auxiliary_passes)
-        self.sigma = sigma
 
     def _moves_finely(self) -> bool:
         """Without shared predictions the way is a straight line, and what only the model can answer has its price."""

@@ -15,6 +15,7 @@ from comfyui_dci.dci_core.branches import (
     epsilon_from_denoised,
     euler_step,
     fine_sigmas,
+    fine_step,
     is_active,
     sigma_at_end,
     stochastic_levels,
@@ -271,7 +272,7 @@ def test_twenty_steps_have_as_many_active_ones_as_documented(
     assert sum(sigma > end for sigma in sigmas) == active
 
 
-@pytest.mark.parametrize("steps, active", [(50, 7), (20, 3), (30, 5), (10, 2)])
+@pytest.mark.parametrize("steps, active", [(50, 7), (20, 3), (30, 5), (10, 1)])
 def test_a_full_run_that_begins_below_the_range_is_counted_from_the_range(steps: int, active: int) -> None:
     """The host's ddim_uniform: t = 1, 1 + ss, …; the published code has t > 1000·(1 - T_a), 7 calls of 50."""
     stride = 1000 // steps
@@ -323,6 +324,24 @@ def test_fine_steps_are_as_long_as_those_of_two_hundred() -> None:
     assert [b / a for a, b in zip(levels, levels[1:])] == pytest.approx([(10.7 / 14.6) ** 0.1] * 10)
     assert fine_sigmas(3.0, 3.0) == [3.0, 3.0]
     assert fine_sigmas(10.7, 14.6) == pytest.approx(levels[::-1])
+
+
+@pytest.mark.parametrize("guidance", [1.5, 7.0])
+@pytest.mark.parametrize("levels", [(14.6, 10.7), (10.7, 10.65), (6.0, 9.0)])
+def test_fine_steps_in_closed_form_are_the_steps_one_by_one(guidance: float, levels: tuple[float, float]) -> None:
+    generator = torch.Generator().manual_seed(3)
+    x, concept, auxiliary, unconditional, guided = (
+        torch.randn(2, 4, 3, 3, generator=generator, dtype=torch.float64) for _ in range(5)
+    )
+    fine = fine_sigmas(*levels)
+    x_a, x_c = 10.0 * x, 10.0 * concept
+    for sigma, following in zip(fine, fine[1:]):
+        epsilon_u = (x_c - unconditional) / sigma
+        epsilon = epsilon_u + guidance * ((x_a - auxiliary) / sigma - epsilon_u)  # METHOD section 3.3
+        x_a = x_a + (following - sigma) * epsilon
+        x_c = x_c + (following - sigma) * (x_c - guided) / sigma
+    found = fine_step(10.0 * x, 10.0 * concept, auxiliary, unconditional, guided, guidance, *levels)
+    torch.testing.assert_close(found, x_a, rtol=1e-12, atol=1e-12)
 
 
 def test_stochastic_levels_by_hand() -> None:

@@ -80,7 +80,7 @@ def test_fine_steps_are_the_papers_branches_with_the_predictions_held_between_ca
         dci(s.model, injection_strength=1.5, mask_preset="reference", auxiliary_steps="single"),
         s.positive, s.negative, steps=5, batch=2,
     )  # fmt: skip
-    assert relative_difference(ours, single) > 1e-2
+    assert relative_difference(ours, single) > 1e-3
 
 
 @pytest.mark.parametrize("settings", [{"share_guidance": False}, {"cfg": 1.0}, {"steps": 200, "active_fraction": 0.1}])

@@ -76,7 +76,7 @@ def test_without_guidance_and_in_painting_too() -> None:
         assert torch.equal(sweep(**changes)[1], separately(**changes))
 
 
-@pytest.mark.parametrize(("share_guidance", "repeated"), [(False, 0), (True, 2)])
+@pytest.mark.parametrize(("share_guidance", "repeated"), [(False, 0), (True, 3)])
 def test_auxiliary_passes_that_do_not_depend_on_the_strength_run_once(share_guidance: bool, repeated: int) -> None:
     model, rows = forwards(scene().model)
     sweep(model=model, share_guidance=share_guidance)
