@@ -39,7 +39,7 @@ class ClassImages(io.ComfyNode):
                 io.Vae.Input("vae", tooltip="Its VAE."),
                 io.String.Input("class_noun", default="cat", tooltip="The same as in ICO Trainer."),
                 io.Int.Input("count", default=DEFAULT_COUNT, min=1, max=MOST_CLASS_IMAGES,
-                             tooltip="How many. 50 to 200 are usual; the node says how long they take. A larger count later "
+                             tooltip="How many. 100 are measured to do; the node says how long they take. A larger count later "
                              "keeps those that are there."),
                 io.String.Input("prompts", multiline=True, default="\n".join(DEFAULT_PROMPTS),
                                 tooltip="One per line, taken in turn; they become the captions. <class noun> stands for the class "

@@ -375,12 +375,12 @@ def stochastic_job(subject: Subject, recipe: Recipe, step: int, seed: int) -> Jo
         if path is None:
             return False
         model, clip = bench.applied(path)
-        noun, count = bench.world.auxiliary_noun(subject), 24
+        noun, count = bench.world.auxiliary_noun(subject), 16
         given = {"injection_strength": 2.0, "active_fraction": 0.3}
         ways = {
             f"{name}, η {eta:g}": {**way, "auxiliary_eta": eta} for name, way in PATHS.items() for eta in (0.0, 1.0)
         }
-        for task in bench.world.tasks(subject)[3:6:2]:
+        for task in bench.world.tasks(subject)[3:4]:
 
             def draw(way: dict[str, Any], steps: int, start: int, text: str = task.text) -> Tensor:
                 settings = {**given, **way}
@@ -419,7 +419,7 @@ def fraction_job(subject: Subject, recipe: Recipe, step: int, seed: int, fractio
         model, clip = bench.applied(path)
         noun = bench.world.auxiliary_noun(subject)
         pictures: dict[float, list[Tensor]] = {}
-        for strength in (-2.0, 0.0, 1.0, 2.0) if fraction else (0.0,):
+        for strength in (-2.0, 0.0, 2.0) if fraction else (0.0,):
             scores, weights = [], []
             for task in bench.world.tasks(subject):
                 settings = {"injection_strength": strength, "active_fraction": fraction or 0.01, **PATHS[path_name]}

@@ -101,7 +101,8 @@ class Studio:
         positive = self._positive(clip, concept, prompt, how)
         negative = self._encode(clip, "")
         if how.dci is not None:
-            model, _ = self.sampling.apply_dci(model, self.settings.DCISettings(**how.dci))
+            settings = {"auxiliary_steps": "single", **how.dci}  # as all cells so far were sampled
+            model, _ = self.sampling.apply_dci(model, self.settings.DCISettings(**settings))
         latent = {"samples": torch.zeros(PICTURES, 4, SIZE_PX // 8, SIZE_PX // 8)}
         (drawn,) = self.nodes.common_ksampler(
             model, seed, STEPS, GUIDANCE, "euler", "normal", positive, negative, latent

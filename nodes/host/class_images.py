@@ -22,7 +22,7 @@ from .trainer import folder_name
 SAMPLER, SCHEDULER = "euler", "normal"
 LARGEST_SEED = 2**64 - 1
 MOST_CLASS_IMAGES = 1000
-DEFAULT_COUNT = 50
+DEFAULT_COUNT = 100
 CLASS_NOUN = "<class noun>"  # in a prompt: stands for the class noun
 DEFAULT_PROMPTS = (
     "photo of a <class noun>",

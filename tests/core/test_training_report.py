@@ -73,8 +73,8 @@ def test_what_a_history_lacks_is_left_out() -> None:
         (0.0, "hardly moved (below 0.02)"),
         (0.0199, "more steps or a higher learning_rate"),
         (0.02, None),
-        (0.25, None),
-        (0.251, "moved very far (above 0.25)"),
+        (0.4, None),
+        (0.401, "moved very far (above 0.4)"),
         (3.0, "an earlier checkpoint, fewer steps or a lower learning_rate"),
     ],
 )
