@@ -99,7 +99,9 @@ def draw(studio: Studio, first: Concept, second: Concept, way: Way, seed: int) -
         free = [noun for noun in NOUNS if noun not in (first.noun, second.noun)]
         nouns = ", ".join(free[: 2 - way.strengths.count(None)])
         positive = studio.conditioning.build_conditioning(clip, text, nouns).conditioning
-        model, _ = studio.sampling.apply_dci(model, studio.settings.DCISettings(**{"auxiliary_steps": "single", **VARIED}))
+        model, _ = studio.sampling.apply_dci(
+            model, studio.settings.DCISettings(**{"auxiliary_steps": "single", **VARIED})
+        )
     negative = studio.nodes.CLIPTextEncode().encode(clip, "")[0]
     latent = {"samples": torch.zeros(PICTURES, 4, SIZE_PX // 8, SIZE_PX // 8)}
     (drawn,) = studio.nodes.common_ksampler(model, seed, STEPS, GUIDANCE, "euler", "normal", positive, negative, latent)
