@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 _NOISE_DOMAIN = b"dci auxiliary noise 1"
-LONGEST_LOG_STEP = 0.03
+USUAL_LOG_STEP = 0.03
 """ln(σ/σ') of the first of the published code's 200 steps; it falls to 0.024 at T_a 0.15 and 0.020 at 0.3 (SD's schedule)."""
 _HALF_A_TIMESTEP = 0.0005  # of 1000, as progress
 _BOUNDARY_SLACK = 1e-5  # relative; GPUs and CPUs compute the same noise level with other last bits
@@ -73,7 +73,8 @@ def fine_sigmas(sigma: float, sigma_next: float) -> list[float]:
     """Return the noise levels from σ to σ', both included, in equal ratios of about the published code's step.
 
     With shared guidance the difference of both latents is multiplied by 1 + s(r - 1) per Euler step, r = σ'/σ
-    (``contraction``). One long step overshoots; steps of this ratio contract for every guidance scale s up to 33.
+    (``contraction``). One long step overshoots. The steps here have ln(σ/σ') below 0.045, so they contract for every guidance scale
+    s up to 22.
 
     Args:
         sigma: σ > 0.
@@ -82,7 +83,7 @@ def fine_sigmas(sigma: float, sigma_next: float) -> list[float]:
     Returns:
         At least two levels; for σ' = σ just these.
     """
-    count = max(1, round(abs(math.log(sigma / sigma_next)) / LONGEST_LOG_STEP))
+    count = max(1, round(abs(math.log(sigma / sigma_next)) / USUAL_LOG_STEP))
     between = [sigma * (sigma_next / sigma) ** (number / count) for number in range(1, count)]
     return [sigma, *between, sigma_next]
 
@@ -145,22 +146,18 @@ def composite(inside: Tensor, outside: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def sigma_at_end(
-    first_sigma: float,
-    second_sigma: float,
-    active_fraction: float,
-    percent_to_sigma: Callable[[float], float],
-    iterations: int = 60,
+    sigmas: Sequence[float], active_fraction: float, percent_to_sigma: Callable[[float], float], iterations: int = 60
 ) -> float:
     """Return the noise level down to which both branches run: active while σ > the returned value.
 
     In timesteps the rule is t > t_start·(1 - T_a). For a full run t_start is the schedule's range, so the end is
     ``percent_to_sigma(T_a)`` also where a scheduler begins below it (``ddim_uniform``: 981 of 50 steps), as in the published
-    code. A run is full when one more step of its first step's length would reach the range's end. For image-to-image, and where a
-    full run would have no active step at all, t_start is the first timestep, so that it keeps its share (METHOD section 3).
+    code. Such a run is known by its first two steps: equally long in timesteps, and one more of them would pass the range's end. For
+    image-to-image, and where a full run would have no active step at all, t_start is the first timestep, so that it keeps its
+    share (METHOD section 3).
 
     Args:
-        first_sigma: the run's first noise level.
-        second_sigma: the one after it.
+        sigmas: the run's noise levels, at least the first; three tell a full run that begins below the range.
         active_fraction: T_a, 0 … 1.
         percent_to_sigma: the model's map from progress (0 noisy … 1 clean, linear in the timestep) to σ,
             decreasing.
@@ -168,10 +165,11 @@ def sigma_at_end(
     """
     if active_fraction <= 0.0:
         return float("inf")
-    start = _progress_at(first_sigma, percent_to_sigma, iterations)
-    if 0.0 < start < active_fraction and second_sigma > 0.0:
-        before = 2.0 * start - _progress_at(second_sigma, percent_to_sigma, iterations)
-        start = 0.0 if before < -_HALF_A_TIMESTEP else start
+    start = _progress_at(sigmas[0], percent_to_sigma, iterations)
+    if 0.0 < start < active_fraction and len(sigmas) > 2 and sigmas[2] > 0.0:
+        second, third = (_progress_at(sigma, percent_to_sigma, iterations) for sigma in sigmas[1:3])
+        is_even = abs((third - second) - (second - start)) < _HALF_A_TIMESTEP
+        start = 0.0 if is_even and 2.0 * start - second < -_HALF_A_TIMESTEP else start
     return percent_to_sigma(1.0 - (1.0 - start) * (1.0 - active_fraction))
 
 

@@ -28,9 +28,10 @@ _PHRASE_ENDS = (
     "near", "of", "off", "on", "onto", "opposite", "outside", "over", "past", "than", "through", "to", "toward", "towards",
     "under", "underneath", "until", "up", "upon", "via", "with", "within", "without",
     "and", "or", "but", "nor", "so", "yet", "while", "when", "where", "because", "if", "though", "although",
+    "not", "then", "can", "will", "would", "should", "could", "may", "might", "do", "does", "did", "versus", "vs",
     "who", "which", "whose", "is", "are", "was", "were", "be", "being", "has", "have", "had",
 )  # fmt: skip
-"""Words that begin something new: determiners, prepositions, conjunctions, forms of "to be" and "to have"."""
+"""Words that begin something new: determiners, prepositions, conjunctions, auxiliary verbs. So does any word in "-ing"."""
 
 Token = tuple[int, Any]
 """A prompt token: its position in the conditioning, and its vocabulary id or vector."""
@@ -135,11 +136,11 @@ def add_class_noun(prompt: str, placeholder: str, class_noun: str, others: Seque
     """
     gap = rf"{_CLOSED}\s+{_OPENED}"
     ends = "|".join(re.escape(word) for word in (*_PHRASE_ENDS, placeholder, *others))
-    word = rf"{gap}(?!(?:{ends})(?!\w))\w[\w'’-]*"
+    word = rf"{gap}(?!(?:{ends}|\w+ing)(?!\w))\w[\w'’-]*"
     noun = "".join(gap + re.escape(part) for part in class_noun.split())
     plural = rf"{noun}e?s|{re.sub('y$', 'ies', noun)}"
     has_noun = re.compile(rf"(?:{plural}|(?:{word}){{,3}}{noun})(?!\w)", re.IGNORECASE)
-    star_or_file = re.compile(rf"embedding:[^\s()]+|{placeholder_pattern([placeholder]).pattern}", re.IGNORECASE)
+    star_or_file = re.compile(rf"embedding:[^\s(),]+|{placeholder_pattern([placeholder]).pattern}", re.IGNORECASE)
 
     def completed(match: re.Match[str]) -> str:
         is_file = ":" in match.group()  # a placeholder holds no colon

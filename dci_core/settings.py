@@ -32,7 +32,7 @@ class AuxiliarySteps(str, Enum):
     """How the auxiliary latent gets from one model call of the sampler to the next.
 
     ``fine``: by steps as short as those of the published code's 200, with the predictions of the last call; no step costs a
-    network evaluation. ``single``: by one step. They differ with shared guidance only, and not for 200 steps and more.
+    network evaluation. ``single``: by one step. They differ with shared guidance only, and hardly for 200 steps and more.
     """
 
     FINE = "fine"

@@ -85,7 +85,7 @@ class Run:
         self.denoised = latent_image
         self.recorded_sigma: float | None = None
         self.sigma_end = sigma_at_end(
-            self.sigma, float(sigmas[1]), self.settings.active_fraction, model_sampling.percent_to_sigma
+            sigmas[:3].tolist(), self.settings.active_fraction, model_sampling.percent_to_sigma
         )
         last_sigma = max(self.sigma_end, float(model_sampling.sigma_min))  # some models have no timestep at 0
         self.active_timesteps = self._timestep(self.sigma), self._timestep(last_sigma)
@@ -166,7 +166,7 @@ class Run:
         level, deviation = stochastic_levels(self.sigma, sigma, self.settings.auxiliary_eta)
         if not self._moves_finely():
             self.x = euler_step(self.x, self.denoised, self.sigma, level)
-        elif type(self.guider) is comfy.samplers.CFGGuider and self.call_mask is None:
+        elif type(self.guider) is comfy.samplers.CFGGuider and self.guider.cfg and self.call_mask is None:
             shared = self.shared
             unconditional = shared.prediction(self.view["negative"])
             self.x = fine_step(

@@ -205,7 +205,7 @@ def percent_to_sigma(percent: float) -> float:
 
 
 def test_a_full_run_ends_at_timestep_849_15() -> None:
-    end = sigma_at_end(SIGMAS[-1].item(), sigma_at(946.4), 0.15, percent_to_sigma)
+    end = sigma_at_end([SIGMAS[-1].item(), sigma_at(946.4)], 0.15, percent_to_sigma)
     assert end == pytest.approx(sigma_at(849.15), rel=1e-12)
     assert end == pytest.approx(percent_to_sigma(0.15), rel=1e-12)
     assert SIGMAS[849] < end < SIGMAS[850]
@@ -214,28 +214,28 @@ def test_a_full_run_ends_at_timestep_849_15() -> None:
 @pytest.mark.parametrize("start, fraction, end", [(500.0, 0.15, 425.0), (750.3, 0.4, 450.18), (40.0, 0.5, 20.0)])
 def test_image_to_image_keeps_its_share_of_timesteps(start: float, fraction: float, end: float) -> None:
     # sixty halvings find the start to 1e-16 of the progress, that is 1e-13 timesteps
-    assert sigma_at_end(sigma_at(start), sigma_at(start * 0.9), fraction, percent_to_sigma) == pytest.approx(
+    assert sigma_at_end([sigma_at(start), sigma_at(start * 0.9)], fraction, percent_to_sigma) == pytest.approx(
         sigma_at(end), rel=1e-9
     )
 
 
 @pytest.mark.parametrize("start", [999.0, 500.0])
 def test_a_share_of_zero_has_no_active_step(start: float) -> None:
-    assert sigma_at_end(sigma_at(start), sigma_at(start * 0.9), 0.0, percent_to_sigma) == math.inf
+    assert sigma_at_end([sigma_at(start), sigma_at(start * 0.9)], 0.0, percent_to_sigma) == math.inf
 
 
 @pytest.mark.parametrize("start", [999.0, 500.0])
 def test_a_share_of_one_is_active_to_the_last_step(start: float) -> None:
-    assert sigma_at_end(sigma_at(start), sigma_at(start * 0.9), 1.0, percent_to_sigma) < SIGMAS[0]
+    assert sigma_at_end([sigma_at(start), sigma_at(start * 0.9)], 1.0, percent_to_sigma) < SIGMAS[0]
 
 
 def test_a_first_sigma_above_the_models_counts_as_a_full_run() -> None:
-    assert sigma_at_end(80.0, sigma_at(946.4), 0.15, percent_to_sigma) == pytest.approx(sigma_at(849.15), rel=1e-12)
+    assert sigma_at_end([80.0, sigma_at(946.4)], 0.15, percent_to_sigma) == pytest.approx(sigma_at(849.15), rel=1e-12)
 
 
 @pytest.mark.parametrize("start", [999.0, 600.0])
 def test_a_step_on_the_boundary_is_not_active_whatever_its_last_bits(start: float) -> None:
-    end = sigma_at_end(sigma_at(start), sigma_at(start * 0.9), 0.4, percent_to_sigma)
+    end = sigma_at_end([sigma_at(start), sigma_at(start * 0.9)], 0.4, percent_to_sigma)
     rounded = torch.tensor(end)  # float32
     others = [torch.nextafter(rounded, torch.tensor(bound)).item() for bound in (0.0, 99.0)]
     assert not any(is_active(sigma, end) for sigma in (end, rounded.item(), *others))
@@ -246,7 +246,7 @@ def test_a_step_on_the_boundary_is_not_active_whatever_its_last_bits(start: floa
 @pytest.mark.parametrize("start", [999.0, 600.0])
 def test_a_larger_share_ends_at_less_noise(start: float) -> None:
     ends = [
-        sigma_at_end(sigma_at(start), sigma_at(start * 0.9), share, percent_to_sigma)
+        sigma_at_end([sigma_at(start), sigma_at(start * 0.9)], share, percent_to_sigma)
         for share in (0.05, 0.15, 0.3, 0.8, 1.0)
     ]
     assert ends == sorted(ends, reverse=True)
@@ -268,7 +268,7 @@ def test_twenty_steps_have_as_many_active_ones_as_documented(
     schedule: Callable[[int], list[float]], active: int
 ) -> None:
     sigmas = schedule(20)
-    end = sigma_at_end(sigmas[0], sigmas[1], 0.15, percent_to_sigma)
+    end = sigma_at_end(sigmas, 0.15, percent_to_sigma)
     assert sum(sigma > end for sigma in sigmas) == active
 
 
@@ -278,7 +278,7 @@ def test_a_full_run_that_begins_below_the_range_is_counted_from_the_range(steps:
     stride = 1000 // steps
     timesteps = list(range(1, 1000, stride))[::-1]
     sigmas = [sigma_at(float(t)) for t in timesteps]
-    end = sigma_at_end(sigmas[0], sigmas[1], 0.15, percent_to_sigma)
+    end = sigma_at_end(sigmas, 0.15, percent_to_sigma)
     assert end == pytest.approx(percent_to_sigma(0.15), rel=1e-9)
     assert sum(is_active(sigma, end) for sigma in sigmas) == active == sum(t > 850 for t in timesteps)
 
@@ -286,19 +286,31 @@ def test_a_full_run_that_begins_below_the_range_is_counted_from_the_range(steps:
 def test_one_step_less_than_a_full_run_is_image_to_image() -> None:
     """``normal`` with denoise 0.95: 21 steps without the first."""
     sigmas = normal_schedule(21)[1:]
-    end = sigma_at_end(sigmas[0], sigmas[1], 0.15, percent_to_sigma)
+    end = sigma_at_end(sigmas, 0.15, percent_to_sigma)
     assert end == pytest.approx(sigma_at(949.05 * 0.85), rel=1e-9)
+
+
+@pytest.mark.parametrize("steps, dropped", [(20, 1), (30, 1), (40, 2)])
+def test_steps_that_grow_are_not_taken_for_a_full_run(steps: int, dropped: int) -> None:
+    """Karras without its first steps: one more step of the first one's length would pass the range, but it grew on the way."""
+    sigmas = karras_schedule(steps)[dropped:]
+    start = next(t / 1e3 for t in range(999_000, 0, -1) if sigma_at(t / 1e3) <= sigmas[0])
+    assert sigma_at_end(sigmas, 0.2, percent_to_sigma) == pytest.approx(sigma_at(start * 0.8), rel=1e-4)
+
+
+def test_a_schedule_of_one_level_has_an_end() -> None:
+    assert sigma_at_end([sigma_at(500.0)], 0.2, percent_to_sigma) == pytest.approx(sigma_at(400.0), rel=1e-9)
 
 
 def test_a_full_run_keeps_an_active_step_however_few_it_has() -> None:
     sigmas = [sigma_at(float(t)) for t in (751, 501, 251, 1)]  # ddim_uniform, 4 steps: all below 849.15
-    end = sigma_at_end(sigmas[0], sigmas[1], 0.15, percent_to_sigma)
+    end = sigma_at_end(sigmas, 0.15, percent_to_sigma)
     assert end == pytest.approx(sigma_at(751 * 0.85), rel=1e-9)
     assert sum(is_active(sigma, end) for sigma in sigmas) == 1
 
 
 def test_a_last_step_to_zero_tells_nothing_about_the_range() -> None:
-    end = sigma_at_end(sigma_at(700.0), 0.0, 0.5, percent_to_sigma)
+    end = sigma_at_end([sigma_at(700.0), 0.0], 0.5, percent_to_sigma)
     assert end == pytest.approx(sigma_at(350.0), rel=1e-9)
 
 
@@ -313,6 +325,12 @@ def test_fine_steps_contract_for_every_usual_guidance(guidance: float) -> None:
     sigmas = fine_sigmas(SIGMAS[-1].item(), sigma_at(946.4))
     ratios = [after / before for before, after in zip(sigmas, sigmas[1:])]
     assert all(0.0 <= contraction(ratio, guidance) <= 1.0 + 1e-12 for ratio in ratios)
+
+
+def test_no_fine_step_overshoots_up_to_a_guidance_of_22() -> None:
+    for thousandths in range(1, 700):
+        sigmas = fine_sigmas(14.6, 14.6 * math.exp(-thousandths / 1000))
+        assert 0.0 <= contraction(sigmas[1] / sigmas[0], 22.0) <= 1.0
 
 
 def test_fine_steps_are_as_long_as_those_of_two_hundred() -> None:

@@ -161,6 +161,15 @@ def test_the_noun_goes_inside_the_emphasis(prompt: str, read: str) -> None:
 
 @pytest.mark.parametrize(
     "prompt",
+    ["a V* wearing cat ears", "V* eating cat food", "V* chasing big black cat", "V* can see cat", "V* then cat", "V* not cat",
+     "a V* sitting cat", "embedding:foo,V* on grass"],
+)  # fmt: skip
+def test_a_noun_behind_a_verb_or_a_file_does_not_count(prompt: str) -> None:
+    assert add_class_noun(prompt, "V*", "cat") == prompt.replace("V*", "V* cat")
+
+
+@pytest.mark.parametrize(
+    "prompt",
     [
         "a V* cat in snow",
         "a V* Cat",
@@ -177,7 +186,6 @@ def test_the_noun_goes_inside_the_emphasis(prompt: str, read: str) -> None:
         "a V* fluffy little cat in snow",
         "a (V*:0.9) very fluffy (little cat:1.2)",
         "a V* red-brown cat",
-        "a V* sitting cat",
         "no placeholder",
         "a cat",
         "V*cat, MV*, V**",

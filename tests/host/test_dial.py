@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
-from comfyui_dci.dci_core.dial import mean_even_weight
+from comfyui_dci.dci_core.dial import even_weight, mean_even_weight
 from comfyui_dci.dci_core.settings import DCISettings
 from comfyui_dci.nodes.host.attention import cross_attention_layers
 from comfyui_dci.nodes.host.sampling import apply_dci
@@ -49,4 +49,14 @@ def test_random_models_whose_attention_is_nearly_even_show_the_weights_that_stre
     ksample(patched, s.positive, s.negative, steps=3, size=size)
     shown = float(reports[-1].split("mean auxiliary weight ")[1].split(";")[0])
     layers = Counter(cross_attention_layers(s.model.model.diffusion_model).values())
-    assert shown == pytest.approx(mean_even_weight(layers, strength), abs=0.05)
+    assert shown == pytest.approx(mean_even_weight(layers, strength), abs=0.03)
+
+
+@pytest.mark.parametrize("strength, weight", [(-2.0, 0.22), (0.0, 0.39), (2.0, 0.61)])
+def test_the_published_constants_mean_something_else_on_sdxl(strength: float, weight: float) -> None:
+    """At half of 1024²; what λ means is 0.19, 0.30, 0.70."""
+    layers = {1: 10, 2: 60}
+    tokens = {1: 64 * 64, 2: 32 * 32}
+    mean = sum(count * even_weight(strength, 500.0, tokens[halvings]) for halvings, count in layers.items()) / 70
+    assert mean == pytest.approx(weight, abs=5e-3)
+    assert abs(mean - mean_even_weight(layers, strength)) > 0.03
