@@ -18,8 +18,9 @@ FAR_CHANGE = (0.02, 0.4)
 less than before and loses what its auxiliary noun knew (docs/results/defaults/training.csv)."""
 LEAST_LEARNED = 0.02
 """Share of the start's loss that must have been learned before anything is said about who learned it."""
-LEAST_SHARE = 0.5
-"""What V* should at least have of what was learned."""
+LEAST_SHARE = 0.6
+"""What V* should at least have of what was learned. On the toy world (four subjects, with and without class images, 600 steps) the three
+runs below it gave pictures of likeness 0.02 … 0.10, the five above it 0.08 … 0.40 (docs/results/defaults/rows.jsonl)."""
 NO_CLASS_IMAGES = (
     "No class images: the auxiliary noun's power rests on a model that still knows its class. Connect DCI Class Images."
 )
