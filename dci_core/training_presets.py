@@ -11,7 +11,7 @@ far a vector gets beside the words does not depend on K and V (METHOD section 7,
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -29,6 +29,7 @@ SD1_TEXT_WIDTH = 768
 SD1_EMBEDDING_STD = 0.014
 """Standard deviation of CLIP-L's table of word embeddings, about (METHOD section 7)."""
 QUICK_FACTOR = 2.0
+LEARNED = ("K and V", "V*", "contexts")
 
 
 @dataclass(frozen=True)
@@ -133,15 +134,23 @@ class RunValues:
         )  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
-    def text(self, preset: PresetName, class_images: bool) -> str:
-        """Return the values in one line, saying which of them are the user's own."""
+    def text(self, preset: PresetName, class_images: bool, learned: Sequence[str] = LEARNED) -> str:
+        """Return the values in one line, saying which of them are the user's own.
+
+        Args:
+            preset: what they were completed from.
+            class_images: whether there are any.
+            learned: what of ``LEARNED`` the run's mode trains; the rest is not spoken of.
+        """
         pictures = f"{self.batch_size} + {self.batch_size}" if class_images else f"{self.batch_size}"
         token_rate = self.learning_rate if self.token_learning_rate is None else self.token_learning_rate
-        rates = " / ".join(_short(rate) for rate in (self.learning_rate, token_rate, self.context_learning_rate))
+        by_name = dict(zip(LEARNED, (self.learning_rate, token_rate, self.context_learning_rate)))
+        rates = " / ".join(_short(by_name[name]) for name in learned)
         scheme = self.scheme
+        contexts = f"M {scheme.prefix}, L {scheme.suffix}, " if "contexts" in learned else ""
         return (
-            f"{self._source(preset)}: M {scheme.prefix}, L {scheme.suffix}, S {scheme.concept_vectors}, {self.steps} steps of "
-            f"{pictures} picture{'s' * (pictures != '1')}, rates {rates} (K and V / V* / contexts), "
+            f"{self._source(preset)}: {contexts}S {scheme.concept_vectors}, {self.steps} steps of "
+            f"{pictures} picture{'s' * (pictures != '1')}, rate{'s' * (len(learned) > 1)} {rates} ({' / '.join(learned)}), "
             + (f"checkpoints every {self.checkpoint_every}" if self.checkpoint_every else "no checkpoints on the way")
         )
 

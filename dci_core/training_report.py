@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from .concept import ConceptInfo
-from .training_presets import PresetName, RunValues
+from .training_presets import LEARNED, PresetName, RunValues
 from .training_settings import TrainingSettings
 
 USUAL_CHANGE = (0.04, 0.12)
@@ -71,7 +71,9 @@ def start_text(values: RunValues, preset: PresetName, settings: TrainingSettings
         settings: what is trained.
         class_images: how many there are.
     """
-    lines = [values.text(preset, class_images > 0)]
+    mode = settings.mode
+    trained = (bool(mode.projections), mode.learns_tokens, mode.learns_contexts)
+    lines = [values.text(preset, class_images > 0, [name for name, is_trained in zip(LEARNED, trained) if is_trained])]
     if settings.mode.projections and not class_images:
         lines.append(NO_CLASS_IMAGES)
     return "\n".join(lines)

@@ -32,23 +32,23 @@ LAYOUTS: Mapping[str, tuple[Mapping[int, int], int, int]] = {
 "resolution_normalized" takes for native: the family's, which for the small models is SD1's."""
 TABLES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "training": (
-        ("key_values", "tokens", "contexts", "class_images", "batch", "step"),
+        ("subject", "key_values", "tokens", "contexts", "class_images", "batch", "step"),
         ("change", "loss", "loss_alone", "likeness", "obedience", "second", "auxiliary_obedience", "auxiliary_second",
          "likeness_without_noun"),
     ),
     "paths": (
-        ("recipe", "step", "steps", "cfg", "sampler", "injection_strength", "active_fraction", "path"),
+        ("subject", "recipe", "step", "steps", "cfg", "sampler", "injection_strength", "active_fraction", "path"),
         ("likeness", "obedience", "second", "least", "most", "correlation"),
     ),
-    "distance": (("strength", "fraction", "cfg", "path"), ("distance", "correlation", "least", "most")),
+    "distance": (("subject", "strength", "fraction", "cfg", "path"), ("distance", "correlation", "least", "most")),
     "fractions": (
-        ("recipe", "step", "path", "fraction", "strength"), ("likeness", "obedience", "second", "weight"),
+        ("subject", "recipe", "step", "path", "fraction", "strength"), ("likeness", "obedience", "second", "weight"),
     ),
-    "span": (("recipe", "step", "path", "fraction"), ("span",)),
-    "dial": (("preset",), ("weight_low", "weight_middle", "weight_high", "span", "from_plain")),
-    "stochastic": (("path",), ("likeness", "obedience", "moments")),
+    "span": (("subject", "recipe", "step", "path", "fraction"), ("span",)),
+    "dial": (("subject", "preset",), ("weight_low", "weight_middle", "weight_high", "span", "from_plain")),
+    "stochastic": (("subject", "path"), ("likeness", "obedience", "moments")),
 }  # fmt: skip
-"""Of each table what tells its lines apart, and what is averaged over subjects."""
+"""Of each table what tells its lines apart, and what is averaged over prompts, or over both machines where both measured."""
 
 
 def read_rows(paths: Iterable[Path]) -> list[dict[str, Any]]:
@@ -58,7 +58,7 @@ def read_rows(paths: Iterable[Path]) -> list[dict[str, Any]]:
 
 
 def table(rows: Sequence[Mapping[str, Any]], keys: Sequence[str], values: Sequence[str]) -> list[dict[str, Any]]:
-    """Means over subjects (and prompts) by world, set of subjects, and keys; extremes for what is called least or most."""
+    """Means by world, set of subjects, and keys; extremes for what is called least or most."""
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
         used = "choice" if row["seed"] == CHOICE.get(row["world"]) else "reported"
@@ -66,7 +66,7 @@ def table(rows: Sequence[Mapping[str, Any]], keys: Sequence[str], values: Sequen
     found = []
     for group, members in sorted(groups.items(), key=lambda item: [_order(value) for value in item[0]]):
         line = dict(zip(("world", "set", *keys), group))
-        line["subjects"] = len({member["subject"] for member in members})
+        line["rows"] = len(members)
         for value in values:
             numbers = [m[value] for m in members if isinstance(m.get(value), (int, float)) and not math.isnan(m[value])]
             line[value] = round(_together(value, numbers), 3) if numbers else ""

@@ -113,4 +113,6 @@ def test_missing_class_images_are_said_where_keys_and_values_are_trained() -> No
     assert first == values.text(PresetName.ALONE, False) and "steps of 2 pictures" in first
     assert second.startswith("No class images: ") and second.endswith("Connect DCI Class Images.")
     assert lines("ico", 50) == [values.text(PresetName.ALONE, True)]
-    assert len(lines("textual_inversion", 0)) == 1
+    (alone,) = lines("textual_inversion", 0)
+    assert "preset alone: S 2, 450 steps of 2 pictures, rate 6e-05 (V*), " in alone
+    assert "S 2, 450 steps of 2 + 2 pictures, rates 6e-05 / 6e-05 (K and V / V*), " in lines("custom_diffusion", 50)[0]
