@@ -42,6 +42,7 @@ def image_of(server: ComfyServer, entry: dict[str, Any], node: str) -> np.ndarra
 @pytest.fixture(scope="module")
 def whole(server: ComfyServer) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
     events: list[tuple[str, dict[str, Any]]] = []
+    forget(server)  # what another module's graphs have left, so that every node runs and speaks
     graph = small("train_and_generate", DCISaveConcept={"name": "whole", "precision": "float32"})
     return server.run(graph, lambda kind, data: events.append((kind, data))), events
 

@@ -252,7 +252,7 @@ def test_the_last_layer_alone_is_the_last_of_the_forward_pass() -> None:
     ksample(watched, s.positive, s.negative, steps=1)
     from comfyui_dci.nodes.host.attention import cross_attention_layers
 
-    assert order[:16] == cross_attention_layers(s.model.model.diffusion_model)
+    assert order[:16] == list(cross_attention_layers(s.model.model.diffusion_model))
 
 
 def test_a_positive_without_auxiliary_text_is_plain_sampling_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
