@@ -83,7 +83,7 @@ def fine_sigmas(sigma: float, sigma_next: float) -> list[float]:
     Returns:
         At least two levels; for σ' = σ just these.
     """
-    count = max(1, round(abs(math.log(sigma / sigma_next)) / USUAL_LOG_STEP))
+    count = _fine_steps(sigma, sigma_next)
     between = [sigma * (sigma_next / sigma) ** (number / count) for number in range(1, count)]
     return [sigma, *between, sigma_next]
 
@@ -107,7 +107,7 @@ def fine_step(
         sigma: σ > 0.
         sigma_next: σ' > 0.
     """
-    count = len(fine_sigmas(sigma, sigma_next)) - 1
+    count = _fine_steps(sigma, sigma_next)
     kept = (1.0 + guidance * ((sigma_next / sigma) ** (1.0 / count) - 1.0)) ** count
     meeting = (unconditional - guided) / guidance + (denoised - unconditional)  # g / s
     return euler_step(concept, guided, sigma, sigma_next) + meeting + kept * (x - concept - meeting)
@@ -181,6 +181,10 @@ def is_active(sigma: float, sigma_end: float) -> bool:
         sigma_end: of the end of the active part, see ``sigma_at_end``.
     """
     return sigma > sigma_end * (1.0 + _BOUNDARY_SLACK)
+
+
+def _fine_steps(sigma: float, sigma_next: float) -> int:
+    return max(1, round(abs(math.log(sigma / sigma_next)) / USUAL_LOG_STEP))
 
 
 def _progress_at(sigma: float, percent_to_sigma: Callable[[float], float], iterations: int) -> float:

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from comfy_install import ROOT, get_comfyui, version_of
+from emoji_font import ensure_emoji_font
 from environment import environment_for
 
 
@@ -23,6 +24,7 @@ def main(arguments: list[str]) -> int:
     python = environment_for(comfyui)
     environment = dict(os.environ)
     if comfyui is not None:
+        ensure_emoji_font()
         print(f"ComfyUI {version_of(comfyui)} in {comfyui}", flush=True)
         environment["COMFYUI_PATH"] = str(comfyui)
     tools = python.parent

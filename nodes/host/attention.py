@@ -21,15 +21,7 @@ import torch
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor
 
-from ...dci_core.dbim import (
-    TokenSet,
-    add_outputs,
-    auxiliary_weight,
-    blend_outputs,
-    layer_gain,
-    limit_weight,
-    saliency,
-)
+from ...dci_core.dbim import TokenSet, add_outputs, auxiliary_weight, blend_outputs, layer_gain, limit_weight, saliency
 from ...dci_core.dial import parts_of
 from ...dci_core.errors import UserInputError
 from ...dci_core.masks import BlendMasks
@@ -65,13 +57,8 @@ def cross_attention_layers(diffusion_model: Any) -> dict[Layer, int]:
     layers: dict[Layer, int] = {}
     halvings = 0
     for name, module in diffusion_model.named_modules():
-        if isinstance(module, openaimodel.Downsample) and not name.endswith(
-            "x_upd"
-        ):  # of two in one ResBlock count one
-            halvings += 1
-        elif isinstance(module, openaimodel.Upsample) and not name.endswith("x_upd"):
-            halvings -= 1
-        elif isinstance(module, host_attention.BasicTransformerBlock) and module.attn2 is not None:
+        halvings += _halving(name, module)
+        if isinstance(module, host_attention.BasicTransformerBlock) and module.attn2 is not None:
             match = _BLOCK.fullmatch(name.replace("_orig_mod.", ""))  # which torch.compile puts in
             if match is None:
                 raise UserInputError(f"The layer {name} of this model is laid out in a way DCI does not know.")
@@ -80,6 +67,13 @@ def cross_attention_layers(diffusion_model: Any) -> dict[Layer, int]:
     if not layers:
         raise UserInputError("This model has no text cross-attention layers. Connect an SD1.x, SD2.x or SDXL model.")
     return layers
+
+
+def _halving(name: str, module: Any) -> int:
+    """Return 1 for a module that halves the edge, -1 for one that doubles it; of the two in a resizing ResBlock one counts."""
+    if name.endswith("x_upd"):
+        return 0
+    return isinstance(module, openaimodel.Downsample) - isinstance(module, openaimodel.Upsample)
 
 
 @dataclass(frozen=True)
