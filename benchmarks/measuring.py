@@ -97,9 +97,9 @@ class _Clock:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Wrap the pack's own functions for one run."""
-        attention = sys.modules[f"{PACK}.nodes.host.attention"].DualBranchAttention
-        masks = sys.modules[f"{PACK}.dci_core.masks"].BlendMasks
-        run = sys.modules[f"{PACK}.nodes.host.run"].Run
+        attention = sys.modules[f"{PACK}.nodes.host.sampling.attention"].DualBranchAttention
+        masks = sys.modules[f"{PACK}.dci_core.sampling.masks"].BlendMasks
+        run = sys.modules[f"{PACK}.nodes.host.sampling.run"].Run
         originals = [
             (attention, "_record"),
             (attention, "_inject"),
@@ -195,8 +195,8 @@ def _sample(
 ) -> tuple[float, float, list[float]]:
     """Return the seconds of a run, its processor seconds, and the seconds of each of its steps but the first."""
     import comfy.sample
-    from comfyui_dci.dci_core.settings import DCISettings
-    from comfyui_dci.nodes.host.sampling import apply_dci
+    from comfyui_dci.dci_core.sampling.settings import DCISettings
+    from comfyui_dci.nodes.host.sampling.patch import apply_dci
 
     if settings is not None:
         model = apply_dci(model, DCISettings(active_fraction=ACTIVE_FRACTION, **settings))[0]
@@ -256,10 +256,10 @@ def _scene(checkpoint: Path) -> tuple[Any, Any, Any]:
     """Return the model with a concept of zero change applied, the positive with its auxiliary text, and the negative."""
     import comfy.sd
     import torch
-    from comfyui_dci.dci_core.concept import Concept, ConceptInfo
-    from comfyui_dci.nodes.host.applying import apply_concept
-    from comfyui_dci.nodes.host.conditioning import build_conditioning
+    from comfyui_dci.dci_core.concept.concept import Concept, ConceptInfo
+    from comfyui_dci.nodes.host.concepts.applying import apply_concept
     from comfyui_dci.nodes.host.families import family_of
+    from comfyui_dci.nodes.host.sampling.conditioning import build_conditioning
     from comfyui_dci.nodes.host.weights import base_hash, key_value_weights
 
     model, clip, *_ = comfy.sd.load_checkpoint_guess_config(str(checkpoint), output_vae=False, output_clip=True)

@@ -89,10 +89,10 @@ def total_steps(job: dict[str, Any]) -> int:
 
 def train_ours(model: Any, clip: Any, vae: Any, images: list[Any], job: dict[str, Any], folder: Path) -> None:
     """Train as the node ICO Trainer does: K, V and one new token, the run kept on disk."""
-    from comfyui_dci.dci_core.ico import ICOScheme
-    from comfyui_dci.dci_core.training_settings import TrainingSettings
-    from comfyui_dci.nodes.host.run_inputs import TrainingInputs
-    from comfyui_dci.nodes.host.trainer import Storage, train_concept
+    from comfyui_dci.dci_core.training.ico import ICOScheme
+    from comfyui_dci.dci_core.training.settings import TrainingSettings
+    from comfyui_dci.nodes.host.training.inputs import TrainingInputs
+    from comfyui_dci.nodes.host.training.trainer import Storage, train_concept
 
     settings = TrainingSettings(
         mode="custom_diffusion", scheme=ICOScheme(concept_vectors=1), flip=False, steps=total_steps(job),

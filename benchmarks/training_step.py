@@ -40,10 +40,10 @@ def main() -> None:
 def measure(given: argparse.Namespace) -> dict[str, Any]:
     """Return the ratios and what they were measured on."""
     import torch
-    from comfyui_dci.dci_core.training_settings import TrainingSettings
-    from comfyui_dci.nodes.host.description import key_of
-    from comfyui_dci.nodes.host.run_inputs import TrainingInputs
-    from comfyui_dci.nodes.host.training import prepare_training
+    from comfyui_dci.dci_core.training.settings import TrainingSettings
+    from comfyui_dci.nodes.host.training.description import key_of
+    from comfyui_dci.nodes.host.training.inputs import TrainingInputs
+    from comfyui_dci.nodes.host.training.preparation import prepare_training
 
     base = make_base(given.layout)
     generator = torch.Generator().manual_seed(1)
@@ -147,8 +147,8 @@ def _peaks(runs: dict[str, Any]) -> dict[str, float]:
 
 def _files(run: Any) -> dict[str, Any]:
     """Return the size of a concept file, whole and at rank 32, and the error of the latter for what was just trained."""
-    from comfyui_dci.dci_core.concept import Concept, ConceptInfo
-    from comfyui_dci.dci_core.concept_file import save_concept
+    from comfyui_dci.dci_core.concept.concept import Concept, ConceptInfo
+    from comfyui_dci.dci_core.concept.file import save_concept
 
     scheme = run.settings.scheme
     info = ConceptInfo("sd1", "cat", "V*", scheme.prefix, scheme.suffix, scheme.concept_vectors, run.steps_done, 0, "")

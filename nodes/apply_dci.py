@@ -6,9 +6,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..dci_core.settings import DCISettings
-from .host.report import text_of_node
-from .host.sampling import apply_dci
+from ..dci_core.sampling.settings import DCISettings
+from .host.sampling.patch import apply_dci
+from .host.sampling.report import text_of_node
 from .sockets import CATEGORY, dci_inputs, masks_output
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..dci_core.prompts import AUTO
-from .host.conditioning import build_conditioning
-from .host.report import tell_run, text_of_node
+from ..dci_core.prompt.words import AUTO
+from .host.sampling.conditioning import build_conditioning
+from .host.sampling.report import tell_run, text_of_node
 from .sockets import CATEGORY
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..dci_core.prompts import check_class_noun
-from .host.class_images import (
+from ..dci_core.prompt.words import check_class_noun
+from .host.concepts.store import class_image_root
+from .host.training.class_images import (
     DEFAULT_COUNT,
     DEFAULT_PROMPTS,
     MOST_CLASS_IMAGES,
@@ -15,8 +16,7 @@ from .host.class_images import (
     class_images,
     prompts_of,
 )
-from .host.concept_store import class_image_root
-from .host.progress import DrawingProgress
+from .host.training.progress import DrawingProgress
 from .sockets import CATEGORY, LARGEST_SEED
 
 

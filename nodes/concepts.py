@@ -6,12 +6,12 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from ..dci_core.concept import Concept, renamed
-from ..dci_core.concept_file import PRECISIONS, load_concept, save_concept
+from ..dci_core.concept.concept import Concept, renamed
+from ..dci_core.concept.file import PRECISIONS, load_concept, save_concept
 from ..dci_core.errors import UserInputError
-from .host.applying import apply_concept, reading_of
-from .host.concept_store import FOLDER, check_name, find_concept, free_path, list_concepts, name_of
-from .host.report import tell_run, text_of_node
+from .host.concepts.applying import apply_concept, reading_of
+from .host.concepts.store import FOLDER, check_name, find_concept, free_path, list_concepts, name_of
+from .host.sampling.report import tell_run, text_of_node
 from .sockets import CATEGORY, ConceptSocket
 
 

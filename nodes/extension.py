@@ -10,7 +10,7 @@ from .class_images import ClassImages
 from .concepts import ApplyConcept, LoadConcept, SaveConcept
 from .dci_sampler import DCISampler
 from .demo import DemoModel, DemoSubject
-from .host.concept_store import register_folder
+from .host.concepts.store import register_folder
 from .ico_trainer import ICOTrainer
 from .image_folder import LoadImageFolder
 from .lambda_sweep import LambdaSweep

@@ -7,18 +7,18 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..dci_core.ico import MOST_VECTORS
-from ..dci_core.loss_curve import draw_loss_curve
-from ..dci_core.prompts import check_class_noun, check_placeholder
-from ..dci_core.training_presets import AS_PRESET, PresetName
-from ..dci_core.training_report import start_text
-from ..dci_core.training_settings import TrainingSettings
-from .host.concept_store import training_root
-from .host.model_scale import values_for
-from .host.preview import PreviewPlan
-from .host.progress import TrainingProgress
-from .host.run_inputs import Crop, TrainingInputs
-from .host.trainer import Storage, captions_from, images_from, masks_from, one_caption_each, train_concept
+from ..dci_core.pictures.loss_curve import draw_loss_curve
+from ..dci_core.prompt.words import check_class_noun, check_placeholder
+from ..dci_core.training.ico import MOST_VECTORS
+from ..dci_core.training.presets import AS_PRESET, PresetName
+from ..dci_core.training.report import start_text
+from ..dci_core.training.settings import TrainingSettings
+from .host.concepts.store import training_root
+from .host.training.inputs import Crop, TrainingInputs
+from .host.training.model_scale import values_for
+from .host.training.preview import PreviewPlan
+from .host.training.progress import TrainingProgress
+from .host.training.trainer import Storage, captions_from, images_from, masks_from, one_caption_each, train_concept
 from .sockets import CATEGORY, LARGEST_SEED, ConceptSocket, LossMap
 from .training_inputs import (
     checkpoint_plan,

@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..dci_core.image_folder import ENDINGS, read_image_folder
+from ..dci_core.images.folder import ENDINGS, read_image_folder
 from .host.input_folder import find_input_folder, fingerprint, list_input_folders
 from .sockets import CATEGORY
 

@@ -10,11 +10,11 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..dci_core.errors import UserInputError
-from ..dci_core.settings import DCISettings
-from ..dci_core.sweep import PLAIN_LABEL, draw_sweep, parse_injection_strengths, strength_label
-from .host.auxiliary_memory import AuxiliaryMemory
-from .host.report import Tell, text_of_each, text_of_node
-from .host.sampling import apply_dci
+from ..dci_core.pictures.sweep import PLAIN_LABEL, draw_sweep, parse_injection_strengths, strength_label
+from ..dci_core.sampling.settings import DCISettings
+from .host.sampling.auxiliary_memory import AuxiliaryMemory
+from .host.sampling.patch import apply_dci
+from .host.sampling.report import Tell, text_of_each, text_of_node
 from .sockets import CATEGORY, LARGEST_SEED, dci_inputs, sampler_inputs
 
 

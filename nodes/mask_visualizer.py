@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io, ui
 
-from ..dci_core.mask_picture import Contrast, draw_inactive, draw_mask_grid
-from ..dci_core.masks import BlendMasks, stretched
-from ..dci_core.strength import MapScale
+from ..dci_core.pictures.mask_picture import Contrast, draw_inactive, draw_mask_grid
+from ..dci_core.sampling.masks import BlendMasks, stretched
+from ..dci_core.sampling.strength import MapScale
 from .sockets import CATEGORY, MasksSocket
 
 ALL = "all"

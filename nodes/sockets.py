@@ -5,7 +5,7 @@ from __future__ import annotations
 import comfy.samplers
 from comfy_api.latest import io
 
-from ..dci_core.settings import AuxiliarySteps, Blend, DCISettings, Layers, MaskPreset
+from ..dci_core.sampling.settings import AuxiliarySteps, Blend, DCISettings, Layers, MaskPreset
 
 CATEGORY = "DCI"
 ConceptSocket = io.Custom("DCI_CONCEPT")

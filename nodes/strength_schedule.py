@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..dci_core.strength import StrengthSchedule as Schedule
+from ..dci_core.sampling.strength import StrengthSchedule as Schedule
 from .sockets import CATEGORY, ScheduleSocket
 
 

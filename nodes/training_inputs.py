@@ -11,9 +11,15 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..dci_core.errors import UserInputError
-from ..dci_core.training_presets import AS_PRESET, PRESET_INPUTS, PRESETS, PresetName, RunValues
-from ..dci_core.training_run import CheckpointPlan
-from ..dci_core.training_settings import OptimizerKind, Precision, Schedule, TrainingMode, TrainingSettings
+from ..dci_core.training.presets import AS_PRESET, PRESET_INPUTS, PRESETS, PresetName, RunValues
+from ..dci_core.training.run import CheckpointPlan
+from ..dci_core.training.settings import (
+    OptimizerKind,
+    Precision,
+    Schedule,
+    TrainingMode,
+    TrainingSettings,
+)
 
 _NEUTRAL = TrainingSettings()
 

@@ -78,20 +78,23 @@ class Bench:
         load_pack()
         self.world, self.folder = world, folder / world.name
         part = lambda name: import_module(f"{NAME}.{name}")  # noqa: E731
-        self.applying, self.conditioning = part("nodes.host.applying"), part("nodes.host.conditioning")
+        self.applying, self.conditioning = (
+            part("nodes.host.concepts.applying"),
+            part("nodes.host.sampling.conditioning"),
+        )
         self.sampling, self.run, self.weights = (
-            part("nodes.host.sampling"),
-            part("nodes.host.run"),
+            part("nodes.host.sampling.patch"),
+            part("nodes.host.sampling.run"),
             part("nodes.host.weights"),
         )
-        self.presets, self.reports = part("dci_core.training_presets"), part("dci_core.training_report")
-        self.scale = part("nodes.host.model_scale")
-        self.settings, self.files = part("dci_core.settings"), part("dci_core.concept_file")
-        self.training_settings, self.training_run = part("dci_core.training_settings"), part("dci_core.training_run")
+        self.presets, self.reports = part("dci_core.training.presets"), part("dci_core.training.report")
+        self.scale = part("nodes.host.training.model_scale")
+        self.settings, self.files = part("dci_core.sampling.settings"), part("dci_core.concept.file")
+        self.training_settings, self.training_run = part("dci_core.training.settings"), part("dci_core.training.run")
         self.ico, self.inputs, self.trainer = (
-            part("dci_core.ico"),
-            part("nodes.host.run_inputs"),
-            part("nodes.host.trainer"),
+            part("dci_core.training.ico"),
+            part("nodes.host.training.inputs"),
+            part("nodes.host.training.trainer"),
         )
         self.nodes = import_module("nodes")  # the host's
         import_module("comfy.utils").PROGRESS_BAR_ENABLED = False

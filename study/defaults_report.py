@@ -77,7 +77,7 @@ def table(rows: Sequence[Mapping[str, Any]], keys: Sequence[str], values: Sequen
 def meaning() -> list[dict[str, Any]]:
     """Mean W_a of even maps for λ = -2, 0, 2 by model, size and mask preset."""
     dbim, dial = (sys.modules[f"{NAME}.dci_core.{name}"] for name in ("dbim", "dial"))
-    presets = sys.modules[f"{NAME}.dci_core.settings"].MaskPreset
+    presets = sys.modules[f"{NAME}.dci_core.sampling.settings"].MaskPreset
     lines = []
     for model, (layers, native, normal) in LAYOUTS.items():
         parts = dial.parts_of(layers)
@@ -99,7 +99,7 @@ def meaning() -> list[dict[str, Any]]:
 
 def contractions() -> list[dict[str, Any]]:
     """What one call to the next multiplies the difference of both latents by, in the first step of Euler and "normal"."""
-    branches = sys.modules[f"{NAME}.dci_core.branches"]
+    branches = sys.modules[f"{NAME}.dci_core.sampling.branches"]
     lines = []
     for steps in (10, 20, 30, 50, 200):
         sigmas = [_sigma(999.0), _sigma(999.0 - 999.0 / (steps - 1))]
@@ -127,7 +127,12 @@ def write(name: str, lines: Sequence[Mapping[str, Any]]) -> None:
 def main(arguments: Sequence[str]) -> None:
     """Take in rows, then write all tables."""
     load_pack()
-    for module in ("dci_core.dial", "dci_core.dbim", "dci_core.branches", "dci_core.settings"):
+    for module in (
+        "dci_core.sampling.dial",
+        "dci_core.sampling.dbim",
+        "dci_core.sampling.branches",
+        "dci_core.sampling.settings",
+    ):
         __import__(f"{NAME}.{module}")
     FOLDER.mkdir(parents=True, exist_ok=True)
     rows = read_rows([path for path in (ROWS, *map(Path, arguments)) if path.exists()])

@@ -32,7 +32,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    needs_host = collection_path.name in ("host", "nodes", "e2e") and collection_path.parent == ROOT / "tests"
+    needs_host = (
+        collection_path.name in ("host", "nodes", "e2e", "study", "benchmarks", "demo_world")
+        and collection_path.parent == ROOT / "tests"
+    )
     return True if needs_host and config.getoption(CORE_ONLY) else None
 
 

@@ -24,8 +24,8 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 
-from ...dci_core.clip_text import complete_vocabulary
 from ...dci_core.errors import UserInputError
+from ...dci_core.training.clip_text import complete_vocabulary
 
 RELEASE = Path(__file__).resolve().parents[2] / "demo_world" / "release"
 MODEL_FILE = RELEASE / "dci-demo.safetensors"

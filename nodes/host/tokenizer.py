@@ -10,9 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ...dci_core.concept import TEXT_ENCODERS, Concept, ConceptInfo
+from ...dci_core.concept.concept import TEXT_ENCODERS, Concept, ConceptInfo
 from ...dci_core.errors import UserInputError
-from ...dci_core.prompts import Token, add_class_noun, placeholder_pattern, prompt_tokens
+from ...dci_core.prompt.words import Token, add_class_noun, placeholder_pattern, prompt_tokens
 
 
 class AuxiliaryNounId(int):

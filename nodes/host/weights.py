@@ -10,7 +10,7 @@ import comfy.lora
 import torch
 from torch import Tensor
 
-from ...dci_core.concept import key_value_hash
+from ...dci_core.concept.concept import key_value_hash
 from ...dci_core.errors import UserInputError
 from ...dci_core.fingerprint import tensors_hash
 

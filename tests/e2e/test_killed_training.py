@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 from comfy_server import ComfyServer
-from comfyui_dci.dci_core.concept import Concept
-from comfyui_dci.dci_core.concept_file import load_concept
+from comfyui_dci.dci_core.concept.concept import Concept
+from comfyui_dci.dci_core.concept.file import load_concept
 from graphs import SIZE, shipped, small
 
 STEPS = 12

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from comfy_server import ComfyServer, RunFailed
-from comfyui_dci.dci_core.concept_file import load_concept
+from comfyui_dci.dci_core.concept.file import load_concept
 from graphs import SIZE, small
 from PIL import Image
 

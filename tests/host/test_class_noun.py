@@ -8,10 +8,10 @@ from typing import Any
 import nodes as host_nodes
 import pytest
 import torch
-from comfyui_dci.dci_core.concept import renamed
+from comfyui_dci.dci_core.concept.concept import renamed
 from comfyui_dci.dci_core.errors import UserInputError
-from comfyui_dci.nodes.host.applying import apply_concept, reading_of
-from comfyui_dci.nodes.host.conditioning import CARRIED_KEY, BuiltConditioning, build_conditioning
+from comfyui_dci.nodes.host.concepts.applying import apply_concept, reading_of
+from comfyui_dci.nodes.host.sampling.conditioning import CARRIED_KEY, BuiltConditioning, build_conditioning
 from comfyui_dci.nodes.host.tokenizer import clip_with_concept, clip_with_nouns_for, known_concepts
 from scenes import Scene, encode, random_concept, scene
 

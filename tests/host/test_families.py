@@ -11,15 +11,15 @@ import comfy.supported_models as supported
 import comfy_extras.nodes_model_advanced as model_nodes
 import pytest
 import torch
-from comfyui_dci.dci_core.diffusion import Prediction
 from comfyui_dci.dci_core.errors import UserInputError
-from comfyui_dci.dci_core.settings import DCISettings
-from comfyui_dci.dci_core.training_settings import TrainingSettings
-from comfyui_dci.nodes.host.applying import apply_concept
+from comfyui_dci.dci_core.sampling.settings import DCISettings
+from comfyui_dci.dci_core.training.diffusion import Prediction
+from comfyui_dci.dci_core.training.settings import TrainingSettings
+from comfyui_dci.nodes.host.concepts.applying import apply_concept
 from comfyui_dci.nodes.host.families import family_of
-from comfyui_dci.nodes.host.run_inputs import TrainingInputs, check_trainable, prediction_of
-from comfyui_dci.nodes.host.sampling import apply_dci
-from comfyui_dci.nodes.host.trainer import Storage, train_concept
+from comfyui_dci.nodes.host.sampling.patch import apply_dci
+from comfyui_dci.nodes.host.training.inputs import TrainingInputs, check_trainable, prediction_of
+from comfyui_dci.nodes.host.training.trainer import Storage, train_concept
 from scenes import scene
 from tiny import COMMON, SD1_LAYOUT, tiny_clip, tiny_model
 

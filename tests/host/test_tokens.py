@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from comfyui_dci.dci_core.auxiliary_noun import COMMON_NOUNS
 from comfyui_dci.dci_core.errors import UserInputError
+from comfyui_dci.dci_core.prompt.auxiliary_noun import COMMON_NOUNS
 from comfyui_dci.nodes.host import tokenizer
-from comfyui_dci.nodes.host.applying import apply_concept
-from comfyui_dci.nodes.host.conditioning import CARRIED_KEY, build_conditioning
+from comfyui_dci.nodes.host.concepts.applying import apply_concept
+from comfyui_dci.nodes.host.sampling.conditioning import CARRIED_KEY, build_conditioning
 from comfyui_dci.nodes.host.tokenizer import known_concepts, real_tokens
 from scenes import Scene, encode, random_concept, scene
 from tiny import tiny

@@ -12,7 +12,7 @@ import torch
 from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.dci_core.fingerprint import tensors_hash
 from comfyui_dci.nodes.class_images import ClassImages
-from comfyui_dci.nodes.host import class_images, progress
+from comfyui_dci.nodes.host.training import class_images, progress
 from comfyui_dci.nodes.ico_trainer import ICOTrainer
 from node_runs import defaults, run
 from tiny import tiny

@@ -9,11 +9,11 @@ import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 from comfyui_dci.dci_core.errors import UserInputError
-from comfyui_dci.dci_core.settings import DCISettings
+from comfyui_dci.dci_core.sampling.settings import DCISettings
 from comfyui_dci.nodes import lambda_sweep
 from comfyui_dci.nodes.dci_sampler import DCISampler
-from comfyui_dci.nodes.host.auxiliary_memory import AuxiliaryMemory
-from comfyui_dci.nodes.host.sampling import apply_dci
+from comfyui_dci.nodes.host.sampling.auxiliary_memory import AuxiliaryMemory
+from comfyui_dci.nodes.host.sampling.patch import apply_dci
 from comfyui_dci.nodes.lambda_sweep import LambdaSweep
 from node_runs import run
 from scenes import dci, ksample, scene

@@ -10,19 +10,19 @@ import nodes as host_nodes
 import pytest
 import torch
 from comfyui_dci.dci_core.errors import UserInputError
-from comfyui_dci.dci_core.ico import ICOScheme
-from comfyui_dci.dci_core.settings import DCISettings
-from comfyui_dci.dci_core.strength import StrengthSchedule as Schedule
-from comfyui_dci.dci_core.training_run import CheckpointPlan
-from comfyui_dci.dci_core.training_settings import TrainingSettings
+from comfyui_dci.dci_core.sampling.settings import DCISettings
+from comfyui_dci.dci_core.sampling.strength import StrengthSchedule as Schedule
+from comfyui_dci.dci_core.training.ico import ICOScheme
+from comfyui_dci.dci_core.training.run import CheckpointPlan
+from comfyui_dci.dci_core.training.settings import TrainingSettings
 from comfyui_dci.nodes import aux_prompt_builder, ico_trainer
 from comfyui_dci.nodes import concepts as concept_nodes
 from comfyui_dci.nodes.apply_dci import ApplyDCI
 from comfyui_dci.nodes.aux_prompt_builder import AuxPromptBuilder
 from comfyui_dci.nodes.concepts import ApplyConcept, LoadConcept, SaveConcept
 from comfyui_dci.nodes.dci_sampler import DCISampler
-from comfyui_dci.nodes.host.preview import PreviewPlan
-from comfyui_dci.nodes.host.sampling import apply_dci
+from comfyui_dci.nodes.host.sampling.patch import apply_dci
+from comfyui_dci.nodes.host.training.preview import PreviewPlan
 from comfyui_dci.nodes.ico_trainer import ICOTrainer
 from comfyui_dci.nodes.lambda_sweep import LambdaSweep
 from comfyui_dci.nodes.mask_visualizer import MaskVisualizer

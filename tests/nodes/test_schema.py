@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfyui_dci.dci_core.settings import DCISettings
+from comfyui_dci.dci_core.sampling.settings import DCISettings
 from comfyui_dci.nodes.extension import NODES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,7 +95,7 @@ def test_the_core_never_imports_comfyui_or_transformers() -> None:
         "import sys, pkgutil, importlib;"
         f"sys.path.insert(0, {str(ROOT)!r});"
         "import dci_core;"
-        "[importlib.import_module('dci_core.' + m.name) for m in pkgutil.iter_modules(dci_core.__path__)];"
+        "[importlib.import_module(m.name) for m in pkgutil.walk_packages(dci_core.__path__, 'dci_core.')];"
         "print([n for n in sys.modules if n.split('.')[0] in ('comfy', 'comfy_api', 'folder_paths', 'transformers')])"
     )
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout

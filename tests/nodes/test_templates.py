@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfyui_dci.dci_core.settings import DCISettings
-from comfyui_dci.dci_core.training_presets import PRESETS, PresetName
+from comfyui_dci.dci_core.sampling.settings import DCISettings
+from comfyui_dci.dci_core.training.presets import PRESETS, PresetName
 from comfyui_dci.nodes.class_images import ClassImages
 from comfyui_dci.nodes.concepts import ApplyConcept
 from comfyui_dci.nodes.dci_sampler import DCISampler

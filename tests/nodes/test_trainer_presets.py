@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 from comfyui_dci.dci_core.errors import UserInputError
-from comfyui_dci.dci_core.ico import ICOScheme
-from comfyui_dci.dci_core.training_presets import PRESET_INPUTS, ModelScale, PresetName, run_values
-from comfyui_dci.dci_core.training_run import CheckpointPlan
-from comfyui_dci.dci_core.training_settings import TrainingSettings
+from comfyui_dci.dci_core.training.ico import ICOScheme
+from comfyui_dci.dci_core.training.presets import PRESET_INPUTS, ModelScale, PresetName, run_values
+from comfyui_dci.dci_core.training.run import CheckpointPlan
+from comfyui_dci.dci_core.training.settings import TrainingSettings
 from comfyui_dci.nodes import ico_trainer
-from comfyui_dci.nodes.host import progress
+from comfyui_dci.nodes.host.training import progress
 from comfyui_dci.nodes.ico_trainer import ICOTrainer
 from node_runs import defaults, run
 from tiny import tiny

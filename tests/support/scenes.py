@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import nodes as host_nodes
 import torch
-from comfyui_dci.dci_core.concept import Concept, ConceptInfo
-from comfyui_dci.dci_core.settings import DCISettings
-from comfyui_dci.nodes.host.applying import apply_concept
-from comfyui_dci.nodes.host.conditioning import build_conditioning
+from comfyui_dci.dci_core.concept.concept import Concept, ConceptInfo
+from comfyui_dci.dci_core.sampling.settings import DCISettings
+from comfyui_dci.nodes.host.concepts.applying import apply_concept
 from comfyui_dci.nodes.host.families import family_of
-from comfyui_dci.nodes.host.sampling import apply_dci
+from comfyui_dci.nodes.host.sampling.conditioning import build_conditioning
+from comfyui_dci.nodes.host.sampling.patch import apply_dci
 from comfyui_dci.nodes.host.weights import base_hash, key_value_weights
 from tiny import Tiny, tiny
 

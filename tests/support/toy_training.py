@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from comfyui_dci.dci_core.diffusion import Prediction
-from comfyui_dci.dci_core.ico import ICOScheme, PromptWords
-from comfyui_dci.dci_core.training import ConceptTraining
-from comfyui_dci.dci_core.training_data import ImageSet, RegularizationSet, TextConditioning
-from comfyui_dci.dci_core.training_settings import TrainingSettings
+from comfyui_dci.dci_core.training.concept_training import ConceptTraining
+from comfyui_dci.dci_core.training.data import ImageSet, RegularizationSet, TextConditioning
+from comfyui_dci.dci_core.training.diffusion import Prediction
+from comfyui_dci.dci_core.training.ico import ICOScheme, PromptWords
+from comfyui_dci.dci_core.training.settings import TrainingSettings
 from torch import Tensor, nn
 
 WIDTH, LENGTH, CHANNELS, TIMESTEPS = 4, 8, 2, 20

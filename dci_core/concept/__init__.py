@@ -1,0 +1,1 @@
+"""The trained concept and its file."""

@@ -1,0 +1,167 @@
+"""A trained concept: what it consists of, what it fits, and the fingerprint of the base it was trained on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import UserInputError
+from ..prompt.words import check_placeholder
+
+FORMAT_VERSION = 1
+TEXT_ENCODERS = ("clip_l", "clip_g", "clip_h")
+
+
+@dataclass(frozen=True)
+class ConceptInfo:
+    """What a concept file says about itself; the field names are its metadata keys, for ever.
+
+    Args:
+        family: base model family ("sd1", "sd2", "sdxl" …).
+        class_noun: the descriptor.
+        placeholder: how prompts call the concept, usually "V*".
+        prefix, suffix, concept_vectors: the scheme M, L, S.
+        steps: optimiser steps taken.
+        seed: of the training.
+        base_hash: ``key_value_hash`` of the base's cross-attention K and V.
+        settings: everything else that shaped the training, JSON values only.
+        package_version: of the code that trained it.
+        format_version: of the file.
+        training_key: of the run's inputs, see ``fingerprint.run_key``; "" when it has none.
+        dataset_hash: SHA-256 of the reference and class images; "" when unknown.
+        versions: of the programs that trained it, by name.
+        history: "loss" of every step, "evaluations" and "best_step", where there are any; "start" and "end" (each "loss" and
+            "loss_without_contexts" on fixed noise) and "key_value_change", see ``training_report``.
+        prediction: what the base predicts, "epsilon" or "v"; "" when unknown.
+        thumbnail: a small picture of the first reference image as a data URL, or "".
+    """
+
+    family: str
+    class_noun: str
+    placeholder: str
+    prefix: int
+    suffix: int
+    concept_vectors: int
+    steps: int
+    seed: int
+    base_hash: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    package_version: str = ""
+    format_version: int = FORMAT_VERSION
+    training_key: str = ""
+    dataset_hash: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    history: Mapping[str, Any] = field(default_factory=dict)
+    prediction: str = ""
+    thumbnail: str = ""
+
+
+@dataclass(frozen=True)
+class Concept:
+    """A concept in memory.
+
+    Args:
+        key_value_deltas: what is added to each cross-attention K and V weight, by module name as the host
+            knows it ("diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k"), [out, in]; none after a
+            textual inversion, those of Q and output projections too in mode cross_attention.
+        tokens: [T] per text encoder ("clip_l", "clip_g", "clip_h"), [S, D].
+        contexts: [I] per text encoder, [n, M+L, D]; None when thrown away.
+        info: metadata.
+    """
+
+    key_value_deltas: Mapping[str, Tensor]
+    tokens: Mapping[str, Tensor]
+    info: ConceptInfo
+    contexts: Mapping[str, Tensor] | None = None
+
+
+def renamed(concept: Concept, placeholder: str) -> Concept:
+    """Return the concept under another placeholder; an empty one keeps the one it was trained with.
+
+    Raises:
+        UserInputError: prompts could not carry the placeholder.
+    """
+    if not placeholder.strip():
+        return concept
+    check_placeholder(placeholder.strip(), concept.info.class_noun)
+    return replace(concept, info=replace(concept.info, placeholder=placeholder.strip()))
+
+
+def key_value_hash(weights: Iterable[tuple[str, Tensor]]) -> str:
+    """Return the SHA-256 of K and V weights: name, dtype, shape and bytes of each, in order of name."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(weights, key=lambda item: item[0]):
+        digest.update(f"{name}|{weight.dtype}|{list(weight.shape)}|".encode())
+        digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def check_concept_fits(
+    concept: Concept,
+    family: str,
+    key_value_shapes: Mapping[str, tuple[int, ...]],
+    token_widths: Mapping[str, int],
+    base_hash: str,
+) -> str | None:
+    """Check a concept against the model it is to be applied to.
+
+    Args:
+        concept: the concept.
+        family: of the model.
+        key_value_shapes: shape of each cross-attention weight of the model, by module name; those of projections
+            that the concept does not change do not matter.
+        token_widths: embedding width per text encoder of the CLIP.
+        base_hash: of the model's K and V.
+
+    Returns:
+        None, or a warning for another base of the same family.
+
+    Raises:
+        UserInputError: another family, other layers, other text encoders, or other shapes.
+    """
+    info = concept.info
+    if info.family != family:
+        raise UserInputError(
+            f"The concept was trained on a {info.family} model, this is a {family} model. "
+            f"Load a {info.family} checkpoint, or train the concept again on this one."
+        )
+    changed = {_projection(name) for name in concept.key_value_deltas}
+    expected = {name for name in key_value_shapes if _projection(name) in changed}
+    if set(concept.key_value_deltas) != expected:
+        stranger = sorted(set(concept.key_value_deltas) ^ expected)[0]
+        raise UserInputError(
+            f"The concept changes {len(concept.key_value_deltas)} cross-attention weights, this model has "
+            f"{len(expected)} (first difference: {stranger}). Use the checkpoint it was trained on, or train again."
+        )
+    for name, delta in concept.key_value_deltas.items():
+        if tuple(delta.shape) != tuple(key_value_shapes[name]):
+            raise UserInputError(
+                f"The concept's {name} has shape {tuple(delta.shape)}, the model's has {tuple(key_value_shapes[name])}. "
+                "Use the checkpoint it was trained on, or train again."
+            )
+    for name, vectors in concept.tokens.items():
+        if token_widths.get(name) != vectors.shape[1]:
+            raise UserInputError(
+                f"The concept's vectors for {name} are {vectors.shape[1]} wide, this CLIP has {dict(token_widths)}. "
+                "Connect the CLIP of the checkpoint it was trained on."
+            )
+    if set(concept.tokens) != set(token_widths):
+        raise UserInputError(
+            f"The concept has vectors for {sorted(concept.tokens)}, this CLIP has the text encoders {sorted(token_widths)}. "
+            "Connect the CLIP of the checkpoint it was trained on."
+        )
+    if info.base_hash != base_hash:
+        return (
+            "The concept was trained on another checkpoint of the same family. It is applied; likeness may differ. "
+            "Train it again on this checkpoint if it does."
+        )
+    return None
+
+
+def _projection(module: str) -> str:
+    return module.partition(".to_")[2]

@@ -1,0 +1,1 @@
+"""Reference images: read from a folder, brought to a size."""

@@ -1,0 +1,1 @@
+"""Pictures of a run: the sweep, the masks, the loss."""

@@ -1,0 +1,90 @@
+"""A λ sweep: the values a user asked for, and one labelled picture of all results."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from ..errors import UserInputError
+from .drawing import BACKGROUND, FAINT, INK, Font, label_font, to_pil, to_tensor
+
+MOST_STRENGTHS = 50
+LARGEST_STRENGTH = 10.0
+PLAIN_LABEL = "no DCI"
+
+
+def parse_injection_strengths(text: str) -> tuple[float, ...]:
+    """Return the λ values of a list such as "-2, -1, 0, 1, 2", in the order given.
+
+    Args:
+        text: numbers between -10 and 10 separated by commas, semicolons or white space; 1 to 50 of them.
+
+    Raises:
+        UserInputError: something else is in it.
+    """
+    words = text.replace(",", " ").replace(";", " ").replace("\N{MINUS SIGN}", "-").split()
+    hint = 'Write numbers between -10 and 10 with commas between them, for example "-2, -1, 0, 1, 2".'
+    if not 1 <= len(words) <= MOST_STRENGTHS:
+        raise UserInputError(
+            f"injection_strengths holds {len(words)} values; 1 to {MOST_STRENGTHS} are possible. {hint}"
+        )
+    return tuple(_strength(word, hint) for word in words)
+
+
+def _strength(word: str, hint: str) -> float:
+    try:
+        value = float(word)
+    except ValueError:
+        value = math.nan
+    if not abs(value) <= LARGEST_STRENGTH:
+        raise UserInputError(f"injection_strengths holds {word!r}, which cannot be used. {hint}")
+    return value
+
+
+def strength_label(injection_strength: float) -> str:
+    """Return the label of a λ; Pillow's own font has no Greek letters."""
+    return f"lambda {injection_strength:g}"
+
+
+def draw_sweep(
+    rows: Sequence[Sequence[Tensor]], column_labels: Sequence[str], row_labels: Sequence[str], caption: str
+) -> Tensor:
+    """Return one picture of all images with their labels; the first column stands a little apart.
+
+    Args:
+        rows: of images, [height, width, channels ≥ 3] each with values 0 … 1, all of one size; shown pixel for pixel.
+        column_labels: one for each image of a row, above it.
+        row_labels: one for each row, at its left; may have several lines.
+        caption: a line below.
+
+    Returns:
+        [height', width', 3], float32, values 0 … 1.
+    """
+    height, width = rows[0][0].shape[:2]
+    text_px = max(12, round(min(width / 9, height / 12)))
+    gap = max(4, text_px // 3)
+    font, small = label_font(text_px), label_font(max(11, round(text_px * 0.6)))
+    left = 2 * gap + _widest(row_labels, small)
+    top = 2 * gap + text_px
+    cell = max(width, _widest(column_labels, font))
+    columns = [left + column * (cell + gap) + (2 * gap if column else 0) for column in range(len(column_labels))]
+    bottom = top + len(rows) * (height + gap)
+    right = max(columns[-1] + cell, left + _widest([caption], small))
+    canvas = Image.new("RGB", (right + gap, bottom + text_px + gap), BACKGROUND)
+    draw = ImageDraw.Draw(canvas)
+    for x, label in zip(columns, column_labels):
+        draw.text((x + cell / 2, gap), label, INK, font, anchor="mt")
+    for line, (row, label) in enumerate(zip(rows, row_labels)):
+        y = top + line * (height + gap)
+        draw.multiline_text((gap, y + height / 2), label, INK, small, anchor="lm")
+        for x, image in zip(columns, row):
+            canvas.paste(to_pil(image), (x + (cell - width) // 2, y))
+    draw.text((left, bottom), caption, FAINT, small, anchor="lt")
+    return to_tensor(canvas)
+
+
+def _widest(labels: Sequence[str], font: Font) -> int:
+    return max(math.ceil(font.getlength(line)) for label in labels for line in label.split("\n"))

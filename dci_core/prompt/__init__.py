@@ -1,0 +1,1 @@
+"""Prompts: their words, the pair of both branches, and where their tokens stand."""

@@ -1,0 +1,1 @@
+"""ICO: a concept learned from a few images (METHOD section 2)."""

@@ -1,0 +1,1 @@
+"""Concepts on the host: their folder, and how one is applied."""

@@ -1,0 +1,1 @@
+"""DCI on the host: a patch on a clone of its model."""

@@ -1,0 +1,147 @@
+"""DCI as a model patch: one mechanism under KSampler, SamplerCustomAdvanced and every guider.
+
+The auxiliary branch only ever feeds the concept branch, so it need not live in the sampler. Three
+wrappers on a clone of the model see a run begin (OUTER_SAMPLE), its starting noise (SAMPLER_SAMPLE) and
+each model call (PREDICT_NOISE). At an active call the auxiliary latent is moved to the call's noise level
+by its own Euler step, run once while its cross-attention is recorded, and the sampler's own call then
+runs with the record blended in. The sampler is the host's and sees nothing of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+from ....dci_core.errors import UserInputError
+from ....dci_core.sampling.masks import BlendMasks
+from ....dci_core.sampling.settings import DCISettings
+from ..families import family_of
+from .attention import PATCH_KEY, DualBranchAttention, Layer, cross_attention_layers
+from .auxiliary_memory import AuxiliaryMemory
+from .conditioning import CARRIED_KEY
+from .pairing import OwnControls, auxiliary_twin
+from .report import Tell, tell_inactive, tell_run, tell_switched_off
+from .run import AUXILIARY, Run
+
+
+def apply_dci(
+    model: Any, settings: DCISettings, memory: AuxiliaryMemory | None = None, tell: Tell | None = None
+) -> tuple[Any, BlendMasks]:
+    """Return a clone of the MODEL that samples with two branches, and the masks it fills as it does.
+
+    Args:
+        model: a host MODEL; it is not changed.
+        settings: of every run with the clone.
+        memory: of the auxiliary passes, shared by the runs of a λ sweep; None runs on its own.
+        tell: is given a line about each run; the log has it in any case.
+
+    Raises:
+        UserInputError: the model has no text cross-attention, or already carries DCI.
+    """
+    if model.get_wrappers(WrappersMP.OUTER_SAMPLE, PATCH_KEY):
+        raise UserInputError(
+            "This model already carries Apply DCI. Use it once: connect the model from before it, or sample with KSampler."
+        )
+    family = family_of(model)
+    layers = cross_attention_layers(model.get_model_object("diffusion_model"))
+    masks = BlendMasks()
+    patch = _DCIPatch(settings, masks, layers, family.native_latent, memory or AuxiliaryMemory(is_open=False), tell)
+    patched = model.clone()
+    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, PATCH_KEY, patch.outer_sample)
+    patched.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, PATCH_KEY, _sampler_sample)
+    patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, PATCH_KEY, _predict_noise)
+    return patched, masks
+
+
+class _DCIPatch:
+    """What stays on the patched model between runs: settings and the masks of the latest run."""
+
+    def __init__(
+        self,
+        settings: DCISettings,
+        masks: BlendMasks,
+        layers: dict[Layer, int],
+        native_latent: int,
+        memory: AuxiliaryMemory,
+        tell: Tell | None,
+    ) -> None:
+        self.settings = settings
+        self.masks = masks
+        self.layers = layers
+        self.native_latent = native_latent
+        self.memory = memory
+        self.tell = tell
+
+    def outer_sample(
+        self,
+        executor: Any,
+        noise: Tensor,
+        latent_image: Tensor,
+        sampler: Any,
+        sigmas: Tensor,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Open a run when there is something to do; its state lives in the guider's options of this run only."""
+        guider = executor.class_obj
+        self.masks.clear()
+        if self.settings.active_fraction <= 0.0:
+            tell_switched_off(self.tell)
+            return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+        reason = self._why_inactive(guider, noise)
+        if reason is not None:
+            tell_inactive(reason, self.tell)
+            return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+        positive = guider.conds["positive"]
+        controls = OwnControls()
+        guider.conds[AUXILIARY] = [auxiliary_twin(cond, controls) for cond in positive]
+        attention = DualBranchAttention(self.layers, self.settings, self.masks, self.native_latent)
+        run = Run(self.settings, attention, guider, len(positive), controls, self.memory)
+        guider.model_options[PATCH_KEY] = run
+        try:
+            output = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+            tell_run(run.report().text(), self.tell)
+            self.memory.close()
+            return output
+        finally:
+            guider.model_options.pop(PATCH_KEY, None)
+            guider.conds.pop(AUXILIARY, None)
+            attention.forget()
+            self.masks.drop_call()
+
+    def _why_inactive(self, guider: Any, noise: Tensor) -> str | None:
+        if not any(CARRIED_KEY in cond for cond in guider.conds.get("positive", [])):
+            return (
+                "the positive conditioning carries no auxiliary text. Make it with AuxPromptBuilder; in ConditioningConcat and "
+                "ConditioningAverage it must be conditioning_to."
+            )
+        if torch.count_nonzero(noise) == 0:
+            return "no noise is added in this run, so there is nothing for the auxiliary branch to start from."
+        return None
+
+
+def _sampler_sample(
+    executor: Any, guider: Any, sigmas: Tensor, extra_args: dict[str, Any], callback: Any, noise: Tensor,
+    latent_image: Tensor, denoise_mask: Tensor | None = None, *args: Any, **kwargs: Any,
+) -> Tensor:  # fmt: skip
+    run = guider.model_options.get(PATCH_KEY)
+    if run is not None:
+        run.start(executor.class_obj, sigmas, extra_args.get("seed") or 0, noise, latent_image, denoise_mask)
+    return executor(guider, sigmas, extra_args, callback, noise, latent_image, denoise_mask, *args, **kwargs)
+
+
+def _predict_noise(
+    executor: Callable[..., Tensor],
+    x: Tensor,
+    timestep: Tensor,
+    model_options: dict[str, Any] | None = None,
+    seed: Any = None,
+) -> Tensor:
+    run = executor.class_obj.model_options.get(PATCH_KEY)  # type: ignore[attr-defined]
+    if run is None:
+        return executor(x, timestep, model_options or {}, seed)
+    return run.predict(executor, x, timestep, model_options or {}, seed)

@@ -1,0 +1,134 @@
+"""Say what a run did, in the log and on the node, so that "λ does nothing" can be explained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from ....dci_core.sampling.dbim import TokenSet
+from ....dci_core.sampling.settings import AuxiliarySteps, Blend, DCISettings, MaskPreset
+from .. import LOG
+from ..node_text import send_text
+
+Tell = Callable[[str], None]
+LEAST_DEVIATION, MOST_DEVIATION = 0.55, 1.3
+"""Two independent noises that come together pass through a deviation of √½; the published code's 200 steps go down to 0.62."""
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What a finished run did.
+
+    Args:
+        settings: of the run.
+        layers: cross-attention layers that were patched.
+        tokens: T(P) and T(P_a) of each blended conditioning.
+        active_steps: of the sampler's schedule.
+        steps: of the whole schedule.
+        active_calls: model calls with two branches; some samplers call the model more than once a step.
+        calls: all model calls.
+        mean_weight: mean W_a over layers, heads, image tokens and active calls; nan when none was computed.
+        context_windows: whether the host cut the batch into windows.
+        deviations: standard deviation of the auxiliary latent as the network saw it, per row and active call; about 1 is
+            what it knows.
+        areas: whether a blended conditioning covers an area only.
+    """
+
+    settings: DCISettings
+    layers: int
+    tokens: tuple[tuple[TokenSet, TokenSet], ...]
+    active_steps: int
+    steps: int
+    active_calls: int
+    calls: int
+    mean_weight: float
+    context_windows: bool = False
+    areas: bool = False
+    deviations: tuple[float, ...] = ()
+
+    def text(self) -> str:
+        """Return one line."""
+        sets = "; ".join(
+            f"concept tokens {_share(concept)}, context tokens {_share(auxiliary)}"
+            for concept, auxiliary in self.tokens
+        )
+        facts = (
+            f"{self.layers} layers patched; {sets}; {self.active_steps} of {self.steps} steps active "
+            f"({self.active_calls} of {self.calls} model calls); mean auxiliary weight {self._weight()}"
+        )
+        return "; ".join([facts, *self._remarks()])
+
+    def _cure(self) -> str:
+        if self.settings.share_guidance and self.settings.auxiliary_steps is AuxiliarySteps.SINGLE:
+            return ": set auxiliary_steps to fine, lower cfg or take more steps"
+        return ""
+
+    def _weight(self) -> str:
+        return "not computed" if math.isnan(self.mean_weight) else f"{self.mean_weight:.3g}"
+
+    def _remarks(self) -> Iterable[str]:
+        if self.settings.blend is not Blend.MASKS:
+            yield f"blend {self.settings.blend.value} uses no masks, so λ has no effect"
+        elif self.settings.mask_preset is MaskPreset.PAPER:
+            yield "mask preset paper keeps weights near one half whatever λ is"
+        if self.context_windows:
+            yield "masks are not kept for context windows"
+        if self.areas:
+            yield "masks are not kept for conditionings with an area"
+        if any(not auxiliary.selected for _, auxiliary in self.tokens):
+            yield "the prompt says nothing beside the subject, so there is no context to let in"
+        if self.deviations and not (LEAST_DEVIATION <= min(self.deviations) <= max(self.deviations) <= MOST_DEVIATION):
+            yield (
+                f"the auxiliary latent left its range (deviation {min(self.deviations):.2f} … {max(self.deviations):.2f}, about 1 is "
+                f"usual), so what it lends may be spoilt{self._cure()}"
+            )
+
+
+def tell_run(text: str, tell: Tell | None) -> None:
+    """Log a report and show it on the node."""
+    LOG.info("DCI: %s", text)
+    _show(text, tell)
+
+
+def tell_switched_off(tell: Tell | None) -> None:
+    """Say that the user has switched DCI off."""
+    text = "switched off, active_fraction is 0"
+    LOG.info("DCI: %s", text)
+    _show(text, tell)
+
+
+def tell_inactive(reason: str, tell: Tell | None) -> None:
+    """Warn that a run was plain sampling although DCI is switched on."""
+    text = f"inactive, this is plain sampling: {reason}"
+    LOG.warning("DCI is %s", text)
+    _show(text, tell)
+
+
+def text_of_node(node_id: str | None) -> Tell | None:
+    """Return a function that shows a text on a node of the graph, or None without one."""
+    return None if node_id is None else lambda text: send_text(text, node_id)
+
+
+def text_of_each(tell: Tell | None) -> Callable[[str], Tell | None]:
+    """Return a function that gives each labelled run a line of its own in one node's text; a later run takes its place."""
+    lines: dict[str, str] = {}
+
+    def labelled(label: str) -> Tell | None:
+        def show(text: str) -> None:
+            lines[label] = f"{label}: {text}"
+            assert tell is not None
+            tell("\n".join(lines.values()))
+
+        return show if tell is not None else None
+
+    return labelled
+
+
+def _show(text: str, tell: Tell | None) -> None:
+    if tell is not None:
+        tell(text)
+
+
+def _share(tokens: TokenSet) -> str:
+    return f"{len(tokens.selected)} of {len(tokens.prompt)}"

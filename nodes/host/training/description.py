@@ -1,0 +1,152 @@
+"""What a concept says about the run it comes from, and the key by which a run of the same inputs is known again."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ....dci_core.concept.concept import Concept, ConceptInfo
+from ....dci_core.fingerprint import run_key, tensors_hash
+from ....dci_core.images.crop import thumbnail_of
+from ....dci_core.training.concept_training import ConceptTraining
+from ....dci_core.training.report import relative_change
+from ....dci_core.training.run import best_evaluation
+from ....dci_core.training.settings import TrainingSettings
+from ....dci_core.version import VERSION
+from ..families import family_of
+from ..weights import base_hash, patched_hash
+from .inputs import TrainingInputs, prediction_of
+
+SHAPES_NOTHING = ("gradient_checkpointing",)
+"""Settings with which a run goes on to the same bits, so that it may be resumed with another value."""
+_UNUSED_CLIP_WEIGHTS = tuple(f"{name}.transformer.text_projection.weight" for name in ("clip_l", "clip_h"))
+"""Only SDXL's clip_g is asked for a pooled vector; checkpoints may lack the others, and the host then leaves them
+uninitialised, different in every process."""
+
+
+class ConceptMaker:
+    """Make the concept of a run's steps so far.
+
+    Args:
+        model: the host MODEL that is trained on.
+        inputs, settings: of the run.
+        placeholder: how prompts will call the concept.
+        keep_contexts: keep [I] in it.
+        key: of the run, or "".
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        inputs: TrainingInputs,
+        settings: TrainingSettings,
+        placeholder: str,
+        keep_contexts: bool,
+        key: str,
+    ) -> None:
+        self._keep_contexts = keep_contexts and settings.mode.learns_contexts and settings.scheme.contexts > 0
+        self._fixed: dict[str, Any] = {
+            "family": family_of(model).name,
+            "class_noun": inputs.class_noun,
+            "placeholder": placeholder,
+            "prefix": settings.scheme.prefix if settings.mode.learns_contexts else 0,
+            "suffix": settings.scheme.suffix if settings.mode.learns_contexts else 0,
+            "concept_vectors": settings.scheme.concept_vectors,
+            "seed": settings.seed,
+            "base_hash": base_hash(model),
+            "settings": described(settings, inputs)
+            | {"resolution": inputs.resolution_px or family_of(model).native_size_px},
+            "package_version": VERSION,
+            "training_key": key,
+            "dataset_hash": dataset_hash(inputs),
+            "prediction": prediction_of(model).value,
+            "thumbnail": thumbnail_of(inputs.images[0]),
+            "versions": {"torch": torch.__version__, "comfyui": _host_version()},
+        }
+
+    def __call__(self, training: ConceptTraining) -> Concept:
+        """Return the concept, on the CPU and free of the run."""
+        history: dict[str, Any] = {"loss": list(training.losses)}
+        best = best_evaluation(training)
+        if best is not None:
+            history |= {"evaluations": [dict(entry) for entry in training.evaluations], "best_step": int(best["step"])}
+        history |= {name: dict(part) for name, part in (("start", training.start), ("end", training.end)) if part}
+        with training.result():
+            contexts = _copies(training.contexts) if self._keep_contexts else None
+            deltas, tokens = training.key_value_deltas(), _copies(training.tokens)
+        change = relative_change(deltas, training.denoiser.key_value_norms)
+        if change is not None:
+            history["key_value_change"] = change
+        info = ConceptInfo(steps=training.steps_done, history=history, **self._fixed)
+        return Concept(deltas, tokens, info, contexts)
+
+
+def described(settings: TrainingSettings, inputs: TrainingInputs) -> dict[str, Any]:
+    """Return every setting as JSON values; the scheme has fields of its own in the file."""
+    plain = {name: getattr(value, "value", value) for name, value in asdict(settings).items()}
+    del plain["scheme"], plain["seed"]
+    return plain | {
+        "images": len(inputs.images),
+        "regularization_images": len(inputs.regularization_images),
+        "masks": len(inputs.masks),
+        "captions": sum(bool(caption.strip()) for caption in inputs.captions),
+        "crop": inputs.crop.value,
+    }
+
+
+def key_of(
+    model: Any,
+    clip: Any,
+    vae: Any,
+    inputs: TrainingInputs,
+    settings: TrainingSettings,
+    placeholder: str,
+    keep_contexts: bool,
+) -> str:
+    """Return the key of a run: everything that shapes its result, down to the weights and the LoRAs on them."""
+    shaping = {name: value for name, value in asdict(settings).items() if name not in SHAPES_NOTHING}
+    image_captions = {"image captions": list(inputs.captions)} if any(inputs.captions) else {}
+    return run_key(
+        {
+            "version": VERSION,
+            **model_facts(model, clip, vae),
+            "dataset": dataset_hash(inputs),
+            "settings": shaping | {"placeholder": placeholder, "keep_contexts": keep_contexts},
+            "class_noun": inputs.class_noun,
+            "captions": list(inputs.regularization_captions),
+            "resolution": [inputs.resolution_px, inputs.crop.value],
+            **image_captions,
+        }
+    )
+
+
+def model_facts(model: Any, clip: Any, vae: Any) -> dict[str, Any]:
+    """Return what tells a checkpoint from others, as JSON values: its weights with the patches on them, and how it predicts."""
+    return {
+        "model": patched_hash(model),
+        "clip": [patched_hash(clip.patcher, _UNUSED_CLIP_WEIGHTS), clip.layer_idx],
+        "vae": tensors_hash(vae.first_stage_model.state_dict().items()),
+        "prediction": prediction_of(model).value,
+        "sigmas": tensors_hash([("sigmas", model.get_model_object("model_sampling").sigmas)]),
+    }
+
+
+def dataset_hash(inputs: TrainingInputs) -> str:
+    """Return the SHA-256 of all images and masks in their order."""
+    images = {"image": inputs.images, "class image": inputs.regularization_images, "mask": inputs.masks}
+    return tensors_hash((f"{kind} {i:06d}", image) for kind, some in images.items() for i, image in enumerate(some))
+
+
+def _copies(tensors: dict[str, Any]) -> dict[str, Tensor]:
+    return {name: vectors.detach().cpu().clone() for name, vectors in tensors.items()}
+
+
+def _host_version() -> str:
+    try:
+        from comfyui_version import __version__
+    except ImportError:
+        return "unknown"
+    return str(__version__)

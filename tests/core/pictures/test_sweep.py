@@ -1,0 +1,77 @@
+"""λ values are read as written or refused; every image of a sweep is in the picture, pixel for pixel."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from comfyui_dci.dci_core.errors import UserInputError
+from comfyui_dci.dci_core.pictures.drawing import BACKGROUND
+from comfyui_dci.dci_core.pictures.sweep import draw_sweep, parse_injection_strengths, strength_label
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("-2, -1, 0, 1, 2", (-2, -1, 0, 1, 2)),
+        ("1.5", (1.5,)),
+        (" 2;0.25\n-1e-1,, 2 ", (2, 0.25, -0.1, 2)),
+        ("\N{MINUS SIGN}1 10 -10", (-1, 10, -10)),
+    ],
+)
+def test_values_are_taken_in_the_order_given(text: str, values: tuple[float, ...]) -> None:
+    assert parse_injection_strengths(text) == values
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds 0 values"),
+        (" , ", "holds 0 values"),
+        ("1 " * 51, "holds 51 values; 1 to 50"),
+        ("1, two", "holds 'two'"),
+        ("nan", "holds 'nan'"),
+        ("-inf", "holds '-inf'"),
+        ("0, 10.5", "holds '10.5'.*between -10 and 10"),
+    ],
+)
+def test_anything_else_is_refused_with_an_example(text: str, message: str) -> None:
+    with pytest.raises(UserInputError, match=message) as refusal:
+        parse_injection_strengths(text)
+    assert '"-2, -1, 0, 1, 2"' in str(refusal.value)
+
+
+def test_labels_are_short() -> None:
+    assert [strength_label(v) for v in (-2.0, 0.0, 0.25)] == ["lambda -2", "lambda 0", "lambda 0.25"]
+
+
+def found(grid: torch.Tensor, image: torch.Tensor) -> list[tuple[int, int]]:
+    """Return the top left corners at which a plain-coloured image stands in the grid."""
+    height, width = image.shape[:2]
+    same = (grid - image[0, 0]).abs().amax(dim=-1) < 1e-3
+    full = same.float().unfold(0, height, 1).unfold(1, width, 1).amin(dim=(-1, -2))
+    return [(int(y), int(x)) for y, x in torch.nonzero(full)]
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (128, 96)])
+def test_every_image_stands_in_its_row_and_column(height: int, width: int) -> None:
+    levels = torch.tensor([[30, 60, 90], [120, 150, 180]]) / 255.0
+    rows = [[level.expand(height, width, 3) for level in line] for line in levels]
+    grid = draw_sweep(rows, ["no DCI", "lambda 0", "lambda 1"], ["seed\n1", "seed\n2"], "euler")
+    assert grid.dtype == torch.float32 and grid.min() >= 0 and grid.max() <= 1
+    places = [[found(grid, image) for image in line] for line in rows]
+    assert all(len(place) == 1 for line in places for place in line)
+    corners = torch.tensor([[place[0] for place in line] for line in places])  # [rows, columns, (y, x)]
+    assert (corners[:, 1:, 1] - corners[:, :-1, 1] > width).all() and (corners[:, 0] == corners[:, 0]).all()
+    assert (corners[1, :, 0] - corners[0, :, 0] > height).all()
+    assert (corners[:, :, 0] == corners[:, :1, 0]).all() and (corners[0, :, 1] == corners[1, :, 1]).all()
+
+
+def test_labels_are_drawn_within_the_picture() -> None:
+    image = torch.zeros(64, 64, 3)
+    label, caption = "lambda -1.25", "a long line below, longer than the single little image above it is wide"
+    grid = draw_sweep([[image]], [label], ["seed\n18446744073709551615"], caption)
+    background = torch.tensor(BACKGROUND) / 255.0
+    edges = torch.cat([grid[0], grid[-1], grid[:, 0], grid[:, -1]])
+    assert torch.allclose(edges, background.expand_as(edges))  # nothing is cut off
+    empty = draw_sweep([[image]], [" "], [" "], " ")
+    assert (grid > 0.5).sum() > 500 and (empty > 0.5).sum() == 0

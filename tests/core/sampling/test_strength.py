@@ -1,0 +1,61 @@
+"""λ per map size and over time: sums by hand, and nothing added is exactly nothing."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from comfyui_dci.dci_core.errors import UserInputError
+from comfyui_dci.dci_core.sampling.strength import MapScale, StrengthSchedule, active_progress, map_scale
+
+FULL, HALF, QUARTER, EIGHTH = MapScale
+
+
+@pytest.mark.parametrize(
+    ("size", "latent", "scale"),
+    [
+        ((64, 64), (64, 64), FULL),
+        ((32, 32), (64, 64), HALF),
+        ((16, 16), (64, 64), QUARTER),
+        ((8, 8), (64, 64), EIGHTH),
+        ((4, 4), (64, 64), EIGHTH),
+        ((64, 64), (128, 128), HALF),
+        ((48, 80), (48, 80), FULL),
+        ((12, 20), (48, 80), QUARTER),
+        ((9, 13), (67, 100), EIGHTH),  # the network rounds up: 67 → 34 → 17 → 9
+        ((96, 96), (64, 64), FULL),
+    ],
+)
+def test_a_map_has_the_nearest_scale(size: tuple[int, int], latent: tuple[int, int], scale: MapScale) -> None:
+    assert map_scale(size, latent) is scale
+
+
+def test_offsets_are_added_by_hand() -> None:
+    schedule = StrengthSchedule(0.5, -0.25, 1.0, 2.0, at_start=1.0, at_end=-1.0)
+    assert schedule.strength(0.0, FULL, 0.0) == 1.5
+    assert schedule.strength(1.0, HALF, 0.5) == 0.75  # 1 - 0.25 + 0
+    assert schedule.strength(-2.0, QUARTER, 0.25) == -0.5  # -2 + 1 + 0.5
+    assert schedule.strength(0.0, EIGHTH, 1.0) == 1.0
+
+
+@pytest.mark.parametrize("strength", [-2.0, 0.0, 0.1, 1 / 3])
+def test_nothing_added_is_the_same_number(strength: float) -> None:
+    assert {StrengthSchedule().strength(strength, scale, p) for scale in MapScale for p in (0.0, 0.3, 1.0)} == {
+        strength
+    }
+
+
+def test_progress_is_linear_in_the_timestep() -> None:
+    assert active_progress(999, 999, 849) == 0.0
+    assert active_progress(924, 999, 849) == 0.5
+    assert active_progress(849, 999, 849) == 1.0
+    assert active_progress(1000, 999, 849) == 0.0 and active_progress(0, 999, 849) == 1.0
+    assert active_progress(5, 5, 5) == 0.0
+    assert active_progress(0.3, 0.3, -math.inf) == 0.0
+
+
+@pytest.mark.parametrize("field", StrengthSchedule.__dataclass_fields__)
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_values_that_are_not_finite_are_named(field: str, value: float) -> None:
+    with pytest.raises(UserInputError, match=f"{field} must be a finite number, but got {value}"):
+        StrengthSchedule(**{field: value})
