@@ -89,7 +89,7 @@ def total_steps(job: dict[str, Any]) -> int:
 
 def train_ours(model: Any, clip: Any, vae: Any, images: list[Any], job: dict[str, Any], folder: Path) -> None:
     """Train as the node ICO Trainer does: K, V and one new token, the run kept on disk."""
-    from comfyui_dci.dci_core.training.ico import ICOScheme
+    from comfyui_dci.dci_core.concept.scheme import ICOScheme
     from comfyui_dci.dci_core.training.settings import TrainingSettings
     from comfyui_dci.nodes.host.training.inputs import TrainingInputs
     from comfyui_dci.nodes.host.training.trainer import Storage, train_concept

@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..dci_core.prompt.words import AUTO
+from ..dci_core.prompt.pairs import AUTO
 from .host.sampling.conditioning import build_conditioning
 from .host.sampling.report import tell_run, text_of_node
 from .sockets import CATEGORY

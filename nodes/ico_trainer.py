@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
+from ..dci_core.concept.scheme import MOST_VECTORS
 from ..dci_core.pictures.loss_curve import draw_loss_curve
 from ..dci_core.prompt.words import check_class_noun, check_placeholder
-from ..dci_core.training.ico import MOST_VECTORS
 from ..dci_core.training.presets import AS_PRESET, PresetName
 from ..dci_core.training.report import start_text
 from ..dci_core.training.settings import TrainingSettings

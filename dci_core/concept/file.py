@@ -17,10 +17,10 @@ from torch import Tensor
 
 from ..errors import UserInputError
 from ..tensor_file import check_content, damaged, read_tensors, write_tensors
-from ..training.ico import ICOScheme
 from .concept import FORMAT_VERSION, TEXT_ENCODERS, Concept, ConceptInfo
 from .low_rank import low_rank_factors, relative_error
 from .modelspec import modelspec_of
+from .scheme import ICOScheme
 
 FORMAT = "dci_concept"
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}

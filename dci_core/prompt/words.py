@@ -1,20 +1,11 @@
-"""Prompt texts and token positions: where V* stands, and the auxiliary prompt P_a made from P.
-
-Positions are found in the token stream a prompt really became, never counted from its text.
-"""
+"""The words of a prompt: where V* and its class noun stand."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 from ..errors import UserInputError
-from ..sampling.dbim import TokenSet
-from .auxiliary_noun import COMMON_NOUNS, first_unrelated_noun
-
-AUTO = "auto"
 
 _WEIGHT = r"(?::\s*[-+.\d]+)?"
 _CLOSED = rf"(?:\s*{_WEIGHT}\))*"  # emphasis that ends behind a word
@@ -32,9 +23,6 @@ _PHRASE_ENDS = (
     "who", "which", "whose", "is", "are", "was", "were", "be", "being", "has", "have", "had",
 )  # fmt: skip
 """Words that begin something new: determiners, prepositions, conjunctions, auxiliary verbs. So does any word in "-ing"."""
-
-Token = tuple[int, Any]
-"""A prompt token: its position in the conditioning, and its vocabulary id or vector."""
 
 
 def check_placeholder(placeholder: str, class_noun: str) -> None:
@@ -162,179 +150,3 @@ def replace_placeholder(prompt: str, placeholder: str, replacement: str) -> str:
         return text
     text = re.sub(r"\(\s+", "(", _without_empty_brackets(text))
     return re.sub(r"\s+([,.;!?)])", r"\1", " ".join(text.split())).strip(" ,")
-
-
-@dataclass(frozen=True)
-class PromptPair:
-    """The two branches' prompts.
-
-    Args:
-        concept: P, with V* in it.
-        auxiliary: P_a as one would type it.
-        auxiliary_template: P_a with the placeholder standing where the auxiliary noun goes, so that the
-            noun's tokens can be told from the same word elsewhere in the prompt.
-    """
-
-    concept: str
-    auxiliary: str
-    auxiliary_template: str
-
-
-def pair_prompts(
-    prompt: str, placeholder: str, class_noun: str, auxiliary_noun: str, entire_prompt: bool = True
-) -> PromptPair:
-    """Make P_a from P by replacing "V* <noun>" (or "V*" alone) with the auxiliary noun, nothing else.
-
-    Args:
-        prompt: P, with the placeholder at least once.
-        placeholder: usually "V*".
-        class_noun: the concept's noun.
-        auxiliary_noun: a common noun other than the class noun.
-        entire_prompt: False gives the paper's "w/o entire prompt" ablation: P = "V* <noun>", P_a = the rest.
-
-    Raises:
-        UserInputError: the prompt lacks the placeholder, or the auxiliary noun cannot be used.
-    """
-    if not placeholder_pattern([placeholder]).search(prompt):
-        raise UserInputError(
-            f"The prompt {prompt!r} does not contain {placeholder}. Write {placeholder} where your subject belongs, "
-            f'for example "a {placeholder} {class_noun} in times square".'
-        )
-    template = merge_concept_phrase(prompt, placeholder, class_noun)
-    if not entire_prompt:
-        rest = replace_placeholder(template, placeholder, "")
-        if not re.search(r"\w", rest):
-            raise UserInputError(
-                f"Nothing is left of the prompt {prompt!r} without {placeholder} {class_noun}. "
-                "Describe a scene as well, or turn entire_prompt on."
-            )
-        return PromptPair(f"{placeholder} {class_noun}", rest, rest)
-    noun = check_auxiliary_noun(auxiliary_noun, placeholder, class_noun)
-    return PromptPair(prompt, replace_placeholder(template, placeholder, noun), template)
-
-
-def pair_prompts_of_several(
-    prompt: str, words: Sequence[tuple[str, str]], auxiliary_nouns: Sequence[str]
-) -> PromptPair:
-    """Make P_a from a P that names several concepts, by giving each its own auxiliary noun.
-
-    Args:
-        prompt: P, with every placeholder at least once.
-        words: placeholder and class noun of each concept.
-        auxiliary_nouns: one for each concept, in the same order; other than all class nouns.
-
-    Raises:
-        UserInputError: an auxiliary noun cannot be used.
-    """
-    template = prompt
-    for placeholder, class_noun in words:
-        template = merge_concept_phrase(template, placeholder, class_noun)
-    auxiliary = template
-    for (placeholder, _), noun in zip(words, auxiliary_nouns, strict=True):
-        for other in words:
-            noun = check_auxiliary_noun(noun, *other)
-        auxiliary = replace_placeholder(auxiliary, placeholder, noun)
-    return PromptPair(prompt, auxiliary, template)
-
-
-def choose_auxiliary_nouns(
-    text: str, words: Sequence[tuple[str, str]], choose: Callable[[int, str], str] | None = None
-) -> list[str]:
-    """Return an auxiliary noun for each concept of a prompt.
-
-    Args:
-        text: "auto", a noun, or for several concepts one noun (or "auto") for each with commas between them.
-        words: placeholder and class noun of each concept, in the order of the prompt.
-        choose: what "auto" gives, from the number of the concept and the words it must not share; None takes the first
-            common noun.
-
-    Raises:
-        UserInputError: the number of nouns is not the number of concepts.
-    """
-    given = [noun.strip() for noun in text.split(",")] if len(words) > 1 else [text.strip()]
-    if len(given) == 1 and given[0].lower() == AUTO:
-        given = [AUTO] * len(words)
-    if len(given) != len(words):
-        names = " and ".join(placeholder for placeholder, _ in words)
-        raise UserInputError(
-            f"The prompt names {names}, but there are {len(given)} auxiliary nouns in {text!r}. Write one for each in this "
-            f'order, with commas between them, for example "{", ".join(COMMON_NOUNS[: len(words)])}", or "{AUTO}".'
-        )
-    taken = [class_noun for _, class_noun in words]
-    nouns: list[str] = []
-    for number, noun in enumerate(given):
-        if noun.lower() == AUTO:
-            others = " ".join([*taken, *given, *nouns])
-            noun = first_unrelated_noun(others) if choose is None else choose(number, others)
-        nouns.append(noun)
-    return nouns
-
-
-def check_auxiliary_noun(auxiliary_noun: str, placeholder: str, class_noun: str) -> str:
-    """Return the auxiliary noun with plain single spaces.
-
-    Raises:
-        UserInputError: it is empty, equals the class noun, holds the placeholder or prompt syntax.
-    """
-    noun = " ".join(auxiliary_noun.split())
-    hint = f'Choose another common noun, for example "{first_unrelated_noun(class_noun)}", or "{AUTO}".'
-    if not noun:
-        raise UserInputError(f"The auxiliary noun is empty. {hint}")
-    if noun.lower() == class_noun.lower():
-        raise UserInputError(
-            f"The auxiliary noun {noun!r} is the concept's own class noun, which fine-tuning has tied to your subject. {hint}"
-        )
-    if re.search(r"[()\[\]\\:,]", noun) or placeholder_pattern([placeholder]).search(noun):
-        raise UserInputError(
-            f"The auxiliary noun {noun!r} must be plain words without brackets, commas or {placeholder}. {hint}"
-        )
-    return noun
-
-
-def prompt_tokens(chunks: Sequence[Sequence[tuple[Any, float, int]]]) -> list[Token]:
-    """List a tokenized prompt's real tokens with their positions in the conditioning.
-
-    Args:
-        chunks: rows of (token, weight, word id) as the encoder gets them; word id 0 marks start, end and
-            padding, and every row contributes its full length to the conditioning.
-    """
-    tokens: list[Token] = []
-    offset = 0
-    for chunk in chunks:
-        tokens += [(offset + column, token) for column, (token, _, word) in enumerate(chunk) if word != 0]
-        offset += len(chunk)
-    return tokens
-
-
-def concept_token_set(tokens: Sequence[Token], is_concept: Callable[[Any], bool], noun_ids: Sequence[int]) -> TokenSet:
-    """Find T(P): every concept vector, and the class noun where it follows one directly.
-
-    Args:
-        tokens: the concept prompt's tokens in order.
-        is_concept: tells whether a token is one of the concept's vectors.
-        noun_ids: the class noun's vocabulary ids.
-    """
-    selected: list[int] = []
-    for index, (position, token) in enumerate(tokens):
-        if not is_concept(token):
-            continue
-        selected.append(position)
-        following = tokens[index + 1 : index + 1 + len(noun_ids)]
-        if len(following) == len(noun_ids) and all(_is_id(t, i) for (_, t), i in zip(following, noun_ids)):
-            selected += [place for place, _ in following]
-    return TokenSet(tuple(position for position, _ in tokens), tuple(selected))
-
-
-def united(sets: Sequence[TokenSet]) -> TokenSet:
-    """Return the union of token sets of one prompt: T(P) of a prompt that names several concepts."""
-    return TokenSet(sets[0].prompt, tuple(sorted({position for one in sets for position in one.selected})))
-
-
-def auxiliary_token_set(tokens: Sequence[Token], is_auxiliary_noun: Callable[[Any], bool]) -> TokenSet:
-    """Find T(P_a): all tokens of the auxiliary prompt but the inserted auxiliary noun's."""
-    prompt = tuple(position for position, _ in tokens)
-    return TokenSet(prompt, tuple(position for position, token in tokens if not is_auxiliary_noun(token)))
-
-
-def _is_id(token: Any, vocabulary_id: int) -> bool:
-    return isinstance(token, int) and token == vocabulary_id

@@ -7,45 +7,17 @@ the "reference" preset are those of the authors' published code (METHOD section 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..errors import UserInputError
+from ..prompt.tokens import TokenSet
 from .dial import REFERENCE_GAIN, Part
 from .settings import MaskPreset
 
 TOKEN_TEMPERATURE = 10.0
 SPATIAL_TEMPERATURE = 10.0
 SPATIAL_GAIN = REFERENCE_GAIN
-
-
-@dataclass(frozen=True)
-class TokenSet:
-    """Which text positions a branch looks at.
-
-    Args:
-        prompt: positions of all real tokens of the prompt in the conditioning, start, end and padding
-            excluded (0-based, ascending).
-        selected: T(P), respectively T(P_a): the positions this branch is responsible for, a subset of
-            ``prompt``. May be empty (a prompt without context): the branch then claims every pixel alike.
-
-    Raises:
-        UserInputError: ``prompt`` is empty or ``selected`` is not part of it.
-    """
-
-    prompt: tuple[int, ...]
-    selected: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        if not self.prompt:
-            raise UserInputError("The prompt has no tokens. Write at least one word.")
-        strangers = sorted(set(self.selected) - set(self.prompt))
-        if strangers:
-            raise UserInputError(
-                f"Token positions {strangers} are not among the prompt's positions {list(self.prompt)}."
-            )
 
 
 def attention_scores(q: Tensor, k: Tensor, heads: int) -> Tensor:

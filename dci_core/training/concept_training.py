@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
+from ..concept.scheme import ICOScheme
 from ..errors import DivergenceError
 from .data import Deck, ImageSet, RegularizationSet, TextConditioning
 from .diffusion import Prediction, denoising_loss, min_snr_weight, noised_latents, training_target
-from .ico import ICOScheme, PromptWords, assemble_prompts, end_position
+from .ico import PromptWords, assemble_prompts, end_position
 from .optimization import (
     MovingAverage,
     gradient_norm,

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from ..concept.scheme import ICOScheme
 from ..errors import UserInputError
-from .ico import ICOScheme
 
 AS_PRESET = -1
 """The value of an input that means: as the preset says."""

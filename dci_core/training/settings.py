@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass, field
 from enum import Enum
 
+from ..concept.scheme import ICOScheme
 from ..errors import UserInputError
-from .ico import TEMPLATE_WORDS, ICOScheme
+from .ico import TEMPLATE_WORDS
 from .presets import SD1_SCALE, PresetName, run_values
 
 _USUAL = run_values(PresetName.WITH_DCI, SD1_SCALE)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ...dci_core.concept.concept import TEXT_ENCODERS, Concept, ConceptInfo
 from ...dci_core.errors import UserInputError
-from ...dci_core.prompt.words import Token, add_class_noun, placeholder_pattern, prompt_tokens
+from ...dci_core.prompt.tokens import Token, prompt_tokens
+from ...dci_core.prompt.words import add_class_noun, placeholder_pattern
 
 
 class AuxiliaryNounId(int):

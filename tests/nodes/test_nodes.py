@@ -9,10 +9,10 @@ from typing import Any
 import nodes as host_nodes
 import pytest
 import torch
+from comfyui_dci.dci_core.concept.scheme import ICOScheme
 from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.dci_core.sampling.settings import DCISettings
 from comfyui_dci.dci_core.sampling.strength import StrengthSchedule as Schedule
-from comfyui_dci.dci_core.training.ico import ICOScheme
 from comfyui_dci.dci_core.training.run import CheckpointPlan
 from comfyui_dci.dci_core.training.settings import TrainingSettings
 from comfyui_dci.nodes import aux_prompt_builder, ico_trainer

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from comfyui_dci.dci_core.concept.scheme import ICOScheme
 from comfyui_dci.dci_core.errors import UserInputError
-from comfyui_dci.dci_core.training.ico import ICOScheme
 from comfyui_dci.dci_core.training.presets import PRESET_INPUTS, ModelScale, PresetName, run_values
 from comfyui_dci.dci_core.training.run import CheckpointPlan
 from comfyui_dci.dci_core.training.settings import TrainingSettings

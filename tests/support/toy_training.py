@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from comfyui_dci.dci_core.concept.scheme import ICOScheme
 from comfyui_dci.dci_core.training.concept_training import ConceptTraining
 from comfyui_dci.dci_core.training.data import ImageSet, RegularizationSet, TextConditioning
 from comfyui_dci.dci_core.training.diffusion import Prediction
-from comfyui_dci.dci_core.training.ico import ICOScheme, PromptWords
+from comfyui_dci.dci_core.training.ico import PromptWords
 from comfyui_dci.dci_core.training.settings import TrainingSettings
 from torch import Tensor, nn
 

@@ -22,15 +22,8 @@ from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor
 
 from ....dci_core.errors import UserInputError
-from ....dci_core.sampling.dbim import (
-    TokenSet,
-    add_outputs,
-    auxiliary_weight,
-    blend_outputs,
-    layer_gain,
-    limit_weight,
-    saliency,
-)
+from ....dci_core.prompt.tokens import TokenSet
+from ....dci_core.sampling.dbim import add_outputs, auxiliary_weight, blend_outputs, layer_gain, limit_weight, saliency
 from ....dci_core.sampling.dial import parts_of
 from ....dci_core.sampling.masks import BlendMasks
 from ....dci_core.sampling.region import Area, region_of_map

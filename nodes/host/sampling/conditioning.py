@@ -16,20 +16,9 @@ from torch import Tensor
 
 from ....dci_core.errors import UserInputError
 from ....dci_core.prompt.auxiliary_noun import NounChoice
-from ....dci_core.prompt.words import (
-    AUTO,
-    PromptPair,
-    auxiliary_token_set,
-    choose_auxiliary_nouns,
-    concept_token_set,
-    merge_concept_phrase,
-    pair_prompts,
-    pair_prompts_of_several,
-    placeholder_pattern,
-    replace_placeholder,
-    united,
-)
-from ....dci_core.sampling.dbim import TokenSet
+from ....dci_core.prompt.pairs import AUTO, PromptPair, choose_auxiliary_nouns, pair_prompts, pair_prompts_of_several
+from ....dci_core.prompt.tokens import TokenSet, auxiliary_token_set, concept_token_set, united
+from ....dci_core.prompt.words import merge_concept_phrase, placeholder_pattern, replace_placeholder
 from ..tokenizer import (
     AuxiliaryNounId,
     KnownConcept,

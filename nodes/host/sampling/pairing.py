@@ -7,7 +7,7 @@ from typing import Any
 
 import comfy.controlnet
 
-from ....dci_core.sampling.dbim import TokenSet
+from ....dci_core.prompt.tokens import TokenSet
 from ....dci_core.sampling.region import Area
 from .attention import BranchRows
 from .conditioning import CARRIED_KEY, AuxiliaryText

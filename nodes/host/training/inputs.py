@@ -11,10 +11,11 @@ import comfy.model_sampling
 import torch
 from torch import Tensor
 
+from ....dci_core.concept.scheme import ICOScheme
 from ....dci_core.errors import UserInputError
 from ....dci_core.images.crop import BUCKET_STEP_PX, is_one_colour
 from ....dci_core.training.diffusion import Prediction
-from ....dci_core.training.ico import ICOScheme, PromptWords, end_position
+from ....dci_core.training.ico import PromptWords, end_position
 from ....dci_core.training.optimization import check_optimizer
 from ....dci_core.training.settings import TrainingSettings
 from ..families import Family, family_of

@@ -10,20 +10,15 @@ import pytest
 import torch
 from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.dci_core.prompt import words as prompts
+from comfyui_dci.dci_core.prompt.pairs import PromptPair, check_auxiliary_noun, choose_auxiliary_nouns, pair_prompts
+from comfyui_dci.dci_core.prompt.tokens import auxiliary_token_set, concept_token_set, prompt_tokens
 from comfyui_dci.dci_core.prompt.words import (
-    PromptPair,
     add_class_noun,
-    auxiliary_token_set,
-    check_auxiliary_noun,
     check_caption,
     check_class_noun,
     check_placeholder,
-    choose_auxiliary_nouns,
-    concept_token_set,
     merge_concept_phrase,
-    pair_prompts,
     placeholder_pattern,
-    prompt_tokens,
     replace_placeholder,
 )
 

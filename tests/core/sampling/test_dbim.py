@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import pytest
 import torch
 from comfyui_dci.dci_core.errors import UserInputError
-from comfyui_dci.dci_core.prompt.words import united
+from comfyui_dci.dci_core.prompt.tokens import TokenSet, united
 from comfyui_dci.dci_core.sampling import dbim
 from comfyui_dci.dci_core.sampling.dbim import (
-    TokenSet,
     attention_scores,
     auxiliary_weight,
     blend_outputs,

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from comfyui_dci.dci_core.concept.scheme import ICOScheme
 from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.dci_core.training.concept_training import ConceptTraining, detach_first_token
 from comfyui_dci.dci_core.training.data import Deck, TextConditioning
 from comfyui_dci.dci_core.training.diffusion import Prediction
-from comfyui_dci.dci_core.training.ico import ICOScheme
 from comfyui_dci.dci_core.training.run import run_training
 from comfyui_dci.dci_core.training.settings import TrainingSettings
 from torch import Tensor

@@ -6,12 +6,12 @@ import math
 
 import pytest
 import torch
+from comfyui_dci.dci_core.concept.scheme import ICOScheme
 from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.dci_core.training.ico import (
     CONCEPT_INITIAL_IDS,
     PREFIX_WORDS,
     SUFFIX_WORDS,
-    ICOScheme,
     PromptWords,
     assemble_prompts,
     end_position,

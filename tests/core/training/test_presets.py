@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 import pytest
+from comfyui_dci.dci_core.concept.scheme import ICOScheme
 from comfyui_dci.dci_core.errors import UserInputError
-from comfyui_dci.dci_core.training.ico import ICOScheme
 from comfyui_dci.dci_core.training.presets import (
     PRESET_INPUTS,
     PRESETS,

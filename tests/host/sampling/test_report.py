@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from comfyui_dci.dci_core.sampling.dbim import TokenSet
+from comfyui_dci.dci_core.prompt.tokens import TokenSet
 from comfyui_dci.dci_core.sampling.settings import DCISettings
 from comfyui_dci.nodes.host.sampling.patch import apply_dci
 from comfyui_dci.nodes.host.sampling.report import RunReport

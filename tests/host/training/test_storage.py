@@ -13,9 +13,9 @@ import pytest
 import torch
 from comfyui_dci.dci_core.concept.concept import Concept
 from comfyui_dci.dci_core.concept.file import load_concept
+from comfyui_dci.dci_core.concept.scheme import ICOScheme
 from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.dci_core.tensor_file import read_tensors
-from comfyui_dci.dci_core.training.ico import ICOScheme
 from comfyui_dci.dci_core.training.run import CheckpointPlan
 from comfyui_dci.dci_core.training.settings import TrainingSettings
 from comfyui_dci.nodes.host.concepts.applying import apply_concept

@@ -10,9 +10,9 @@ import comfy.model_management
 import comfy.sd
 import pytest
 import torch
+from comfyui_dci.dci_core.concept.scheme import ICOScheme
 from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.dci_core.training.data import TextConditioning
-from comfyui_dci.dci_core.training.ico import ICOScheme
 from comfyui_dci.dci_core.training.run import run_training
 from comfyui_dci.nodes.host.training import networks
 from comfyui_dci.nodes.host.training.inputs import TrainingInputs, check_vae

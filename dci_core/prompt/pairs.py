@@ -1,0 +1,140 @@
+"""The two branches' prompts: P, and the auxiliary prompt P_a made from it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..errors import UserInputError
+from .auxiliary_noun import COMMON_NOUNS, first_unrelated_noun
+from .words import merge_concept_phrase, placeholder_pattern, replace_placeholder
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class PromptPair:
+    """The two branches' prompts.
+
+    Args:
+        concept: P, with V* in it.
+        auxiliary: P_a as one would type it.
+        auxiliary_template: P_a with the placeholder standing where the auxiliary noun goes, so that the
+            noun's tokens can be told from the same word elsewhere in the prompt.
+    """
+
+    concept: str
+    auxiliary: str
+    auxiliary_template: str
+
+
+def pair_prompts(
+    prompt: str, placeholder: str, class_noun: str, auxiliary_noun: str, entire_prompt: bool = True
+) -> PromptPair:
+    """Make P_a from P by replacing "V* <noun>" (or "V*" alone) with the auxiliary noun, nothing else.
+
+    Args:
+        prompt: P, with the placeholder at least once.
+        placeholder: usually "V*".
+        class_noun: the concept's noun.
+        auxiliary_noun: a common noun other than the class noun.
+        entire_prompt: False gives the paper's "w/o entire prompt" ablation: P = "V* <noun>", P_a = the rest.
+
+    Raises:
+        UserInputError: the prompt lacks the placeholder, or the auxiliary noun cannot be used.
+    """
+    if not placeholder_pattern([placeholder]).search(prompt):
+        raise UserInputError(
+            f"The prompt {prompt!r} does not contain {placeholder}. Write {placeholder} where your subject belongs, "
+            f'for example "a {placeholder} {class_noun} in times square".'
+        )
+    template = merge_concept_phrase(prompt, placeholder, class_noun)
+    if not entire_prompt:
+        rest = replace_placeholder(template, placeholder, "")
+        if not re.search(r"\w", rest):
+            raise UserInputError(
+                f"Nothing is left of the prompt {prompt!r} without {placeholder} {class_noun}. "
+                "Describe a scene as well, or turn entire_prompt on."
+            )
+        return PromptPair(f"{placeholder} {class_noun}", rest, rest)
+    noun = check_auxiliary_noun(auxiliary_noun, placeholder, class_noun)
+    return PromptPair(prompt, replace_placeholder(template, placeholder, noun), template)
+
+
+def pair_prompts_of_several(
+    prompt: str, words: Sequence[tuple[str, str]], auxiliary_nouns: Sequence[str]
+) -> PromptPair:
+    """Make P_a from a P that names several concepts, by giving each its own auxiliary noun.
+
+    Args:
+        prompt: P, with every placeholder at least once.
+        words: placeholder and class noun of each concept.
+        auxiliary_nouns: one for each concept, in the same order; other than all class nouns.
+
+    Raises:
+        UserInputError: an auxiliary noun cannot be used.
+    """
+    template = prompt
+    for placeholder, class_noun in words:
+        template = merge_concept_phrase(template, placeholder, class_noun)
+    auxiliary = template
+    for (placeholder, _), noun in zip(words, auxiliary_nouns, strict=True):
+        for other in words:
+            noun = check_auxiliary_noun(noun, *other)
+        auxiliary = replace_placeholder(auxiliary, placeholder, noun)
+    return PromptPair(prompt, auxiliary, template)
+
+
+def choose_auxiliary_nouns(
+    text: str, words: Sequence[tuple[str, str]], choose: Callable[[int, str], str] | None = None
+) -> list[str]:
+    """Return an auxiliary noun for each concept of a prompt.
+
+    Args:
+        text: "auto", a noun, or for several concepts one noun (or "auto") for each with commas between them.
+        words: placeholder and class noun of each concept, in the order of the prompt.
+        choose: what "auto" gives, from the number of the concept and the words it must not share; None takes the first
+            common noun.
+
+    Raises:
+        UserInputError: the number of nouns is not the number of concepts.
+    """
+    given = [noun.strip() for noun in text.split(",")] if len(words) > 1 else [text.strip()]
+    if len(given) == 1 and given[0].lower() == AUTO:
+        given = [AUTO] * len(words)
+    if len(given) != len(words):
+        names = " and ".join(placeholder for placeholder, _ in words)
+        raise UserInputError(
+            f"The prompt names {names}, but there are {len(given)} auxiliary nouns in {text!r}. Write one for each in this "
+            f'order, with commas between them, for example "{", ".join(COMMON_NOUNS[: len(words)])}", or "{AUTO}".'
+        )
+    taken = [class_noun for _, class_noun in words]
+    nouns: list[str] = []
+    for number, noun in enumerate(given):
+        if noun.lower() == AUTO:
+            others = " ".join([*taken, *given, *nouns])
+            noun = first_unrelated_noun(others) if choose is None else choose(number, others)
+        nouns.append(noun)
+    return nouns
+
+
+def check_auxiliary_noun(auxiliary_noun: str, placeholder: str, class_noun: str) -> str:
+    """Return the auxiliary noun with plain single spaces.
+
+    Raises:
+        UserInputError: it is empty, equals the class noun, holds the placeholder or prompt syntax.
+    """
+    noun = " ".join(auxiliary_noun.split())
+    hint = f'Choose another common noun, for example "{first_unrelated_noun(class_noun)}", or "{AUTO}".'
+    if not noun:
+        raise UserInputError(f"The auxiliary noun is empty. {hint}")
+    if noun.lower() == class_noun.lower():
+        raise UserInputError(
+            f"The auxiliary noun {noun!r} is the concept's own class noun, which fine-tuning has tied to your subject. {hint}"
+        )
+    if re.search(r"[()\[\]\\:,]", noun) or placeholder_pattern([placeholder]).search(noun):
+        raise UserInputError(
+            f"The auxiliary noun {noun!r} must be plain words without brackets, commas or {placeholder}. {hint}"
+        )
+    return noun
