@@ -19,14 +19,21 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 UNETS: dict[bool, dict[str, Any]] = {
     True: {"block_out_channels": (320, 640, 1280, 1280), "layers_per_block": 2},
     False: {
-        "block_out_channels": (320,), "layers_per_block": 1, "down_block_types": ("CrossAttnDownBlock2D",),
+        "block_out_channels": (320,),
+        "layers_per_block": 1,
+        "down_block_types": ("CrossAttnDownBlock2D",),
         "up_block_types": ("CrossAttnUpBlock2D",),
     },
-}  # fmt: skip
+}
 TEXT = {
-    "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
-    "max_position_embeddings": 77, "vocab_size": 49408, "hidden_act": "quick_gelu",
-}  # fmt: skip
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "max_position_embeddings": 77,
+    "vocab_size": 49408,
+    "hidden_act": "quick_gelu",
+}
 
 
 def make_pipeline(checkpoint: Path, tokenizer: Path, folder: Path) -> None:
@@ -37,9 +44,12 @@ def make_pipeline(checkpoint: Path, tokenizer: Path, folder: Path) -> None:
     unet.load_state_dict(convert_ldm_unet_checkpoint(tensors, unet.config))
     widths = (128, 256, 512, 512) if full else (32, 32, 32, 32)
     vae = AutoencoderKL(
-        block_out_channels=widths, down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4, latent_channels=4, layers_per_block=2,
-    )  # fmt: skip
+        block_out_channels=widths,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=4,
+        layers_per_block=2,
+    )
     if full:
         vae.load_state_dict(convert_ldm_vae_checkpoint(tensors, vae.config))
     text = CLIPTextModel(CLIPTextConfig(**TEXT))

@@ -204,9 +204,19 @@ def _sample(
     noise = comfy.sample.prepare_noise(latent, SEED)
     start, cpu = now(), time.process_time()
     comfy.sample.sample(
-        model, noise, steps, CFG, "euler", "normal", positive, negative, latent,
-        callback=lambda *_: times.append(now()), disable_pbar=True, seed=SEED,
-    )  # fmt: skip
+        model,
+        noise,
+        steps,
+        CFG,
+        "euler",
+        "normal",
+        positive,
+        negative,
+        latent,
+        callback=lambda *_: times.append(now()),
+        disable_pbar=True,
+        seed=SEED,
+    )
     return now() - start, time.process_time() - cpu, [later - earlier for earlier, later in zip(times, times[1:])]
 
 

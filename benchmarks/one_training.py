@@ -95,9 +95,14 @@ def train_ours(model: Any, clip: Any, vae: Any, images: list[Any], job: dict[str
     from comfyui_dci.nodes.host.training.trainer import Storage, train_concept
 
     settings = TrainingSettings(
-        mode="custom_diffusion", scheme=ICOScheme(concept_vectors=1), flip=False, steps=total_steps(job),
-        batch_size=job["batch"], precision=job["precision"], gradient_checkpointing=job["checkpointing"],
-    )  # fmt: skip
+        mode="custom_diffusion",
+        scheme=ICOScheme(concept_vectors=1),
+        flip=False,
+        steps=total_steps(job),
+        batch_size=job["batch"],
+        precision=job["precision"],
+        gradient_checkpointing=job["checkpointing"],
+    )
     inputs = TrainingInputs(images, NOUN, resolution_px=job["latent"] * 8)
     train_concept(model, clip, vae, inputs, settings, lambda step, loss: None, storage=Storage(folder))
 

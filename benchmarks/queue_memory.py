@@ -71,10 +71,18 @@ def measure(comfyui: Path, base: Path, runs: int, steps: int, cpu: bool, argumen
         again = picture(server, base, sampled, steps, 0)
         after = picture(server, base, plain, steps, 0)
     return {
-        "runs": runs, "device": "CPU" if cpu else "GPU", "arguments": arguments, "resident_mb": resident, "after_warm_up_mb": mean(resident[WINDOW : 2 * WINDOW]),
-        "at_the_end_mb": mean(resident[-WINDOW:]), "growth": growth(resident), "target": TARGET,
-        "plain_unchanged": before == after, "same_seed_same_picture": first == again, "picture": first,
-    }  # fmt: skip
+        "runs": runs,
+        "device": "CPU" if cpu else "GPU",
+        "arguments": arguments,
+        "resident_mb": resident,
+        "after_warm_up_mb": mean(resident[WINDOW : 2 * WINDOW]),
+        "at_the_end_mb": mean(resident[-WINDOW:]),
+        "growth": growth(resident),
+        "target": TARGET,
+        "plain_unchanged": before == after,
+        "same_seed_same_picture": first == again,
+        "picture": first,
+    }
 
 
 def growth(resident: list[float]) -> float:

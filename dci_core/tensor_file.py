@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .errors import UserInputError
+from .files import write_atomically
 
 HASH_KEY = "content_hash"
 
@@ -27,18 +26,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         tensors: on the CPU, contiguous.
         metadata: without the checksum.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex}.tmp")
-    try:
-        temporary.touch()
-        mode = temporary.stat().st_mode  # of an ordinary new file; safetensors makes private ones
-        save_file(dict(tensors), temporary, {**metadata, HASH_KEY: content_hash(tensors, metadata)})
-        temporary.chmod(mode)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    complete = {**metadata, HASH_KEY: content_hash(tensors, metadata)}
+    write_atomically(path, lambda temporary: save_file(dict(tensors), temporary, complete))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

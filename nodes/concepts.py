@@ -28,19 +28,29 @@ class SaveConcept(io.ComfyNode):
             inputs=[
                 ConceptSocket.Input("concept", tooltip="From ICOTrainer."),
                 io.String.Input(
-                    "name", default="my_concept",
+                    "name",
+                    default="my_concept",
                     tooltip=f'File name in models/{FOLDER}, without ending; "/" makes subfolders.',
                 ),
                 io.Combo.Input(
-                    "precision", options=list(PRECISIONS), default="float16",
+                    "precision",
+                    options=list(PRECISIONS),
+                    default="float16",
                     tooltip="Of the weight changes. float16 halves the file; float32 keeps every bit.",
                 ),
                 io.Boolean.Input(
-                    "overwrite", default=False,
-                    tooltip="Off: an existing file is kept and a number is added to the name.", advanced=True,
+                    "overwrite",
+                    default=False,
+                    tooltip="Off: an existing file is kept and a number is added to the name.",
+                    advanced=True,
                 ),
                 io.Int.Input(
-                    "rank", default=0, min=0, max=1024, optional=True, advanced=True,
+                    "rank",
+                    default=0,
+                    min=0,
+                    max=1024,
+                    optional=True,
+                    advanced=True,
                     tooltip="0 keeps the weight changes whole. 32 makes the file about six times smaller at an error that is told; "
                     "a concept trained at a rank loses nothing at that rank.",
                 ),
@@ -50,7 +60,7 @@ class SaveConcept(io.ComfyNode):
                 io.String.Output(display_name="file_name", tooltip=f"Name of the file in models/{FOLDER}."),
             ],
             is_output_node=True,
-        )  # fmt: skip
+        )
 
     @classmethod
     def validate_inputs(cls, name: str) -> bool | str:
@@ -110,17 +120,26 @@ class ApplyConcept(io.ComfyNode):
                 io.Clip.Input("clip", tooltip="Its CLIP."),
                 ConceptSocket.Input("concept", tooltip="From ICOTrainer or Load Concept."),
                 io.Float.Input(
-                    "strength", default=1.0, min=-10.0, max=10.0, step=0.05,
+                    "strength",
+                    default=1.0,
+                    min=-10.0,
+                    max=10.0,
+                    step=0.05,
                     tooltip="Of the change to the model's K and V weights. 1 is as trained, 0 leaves the model as it "
                     "was; V* is known either way.",
                 ),
                 io.String.Input(
-                    "placeholder", default="", optional=True,
+                    "placeholder",
+                    default="",
+                    optional=True,
                     tooltip="How prompts call this concept from here on. Empty: as trained, usually V*. Needed for two concepts "
                     "in one prompt.",
                 ),
                 io.Boolean.Input(
-                    "add_class_noun", default=True, optional=True, advanced=True,
+                    "add_class_noun",
+                    default=True,
+                    optional=True,
+                    advanced=True,
                     tooltip='On: V* alone is read as V* and its class noun ("V* cat"). The two were trained together; V* alone is '
                     "not your subject. Off: prompts are taken as written.",
                 ),
@@ -130,7 +149,7 @@ class ApplyConcept(io.ComfyNode):
                 io.Clip.Output(display_name="clip", tooltip="A clone that knows V*."),
             ],
             hidden=[io.Hidden.unique_id],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(

@@ -36,9 +36,19 @@ class DCISampler(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model: Any, seed: int, steps: int, cfg: float, sampler_name: str, scheduler: str, positive: Any,
-        negative: Any, latent_image: dict[str, Any], denoise: float, **settings: Any,
-    ) -> io.NodeOutput:  # fmt: skip
+        cls,
+        model: Any,
+        seed: int,
+        steps: int,
+        cfg: float,
+        sampler_name: str,
+        scheduler: str,
+        positive: Any,
+        negative: Any,
+        latent_image: dict[str, Any],
+        denoise: float,
+        **settings: Any,
+    ) -> io.NodeOutput:
         patched, masks = apply_dci(model, DCISettings(**settings), tell=text_of_node(cls.hidden.unique_id))
         (latent,) = host_nodes.common_ksampler(
             patched, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise=denoise

@@ -18,9 +18,21 @@ from .mask_visualizer import MaskVisualizer
 from .strength_schedule import StrengthSchedule
 
 NODES: list[type[io.ComfyNode]] = [
-    ICOTrainer, SaveConcept, LoadConcept, ApplyConcept, AuxPromptBuilder, DCISampler, ApplyDCI, MaskVisualizer,
-    LambdaSweep, StrengthSchedule, LoadImageFolder, DemoModel, DemoSubject, ClassImages,
-]  # fmt: skip
+    ICOTrainer,
+    SaveConcept,
+    LoadConcept,
+    ApplyConcept,
+    AuxPromptBuilder,
+    DCISampler,
+    ApplyDCI,
+    MaskVisualizer,
+    LambdaSweep,
+    StrengthSchedule,
+    LoadImageFolder,
+    DemoModel,
+    DemoSubject,
+    ClassImages,
+]
 
 
 class DCIExtension(ComfyExtension):

@@ -24,18 +24,21 @@ class LoadImageFolder(io.ComfyNode):
             'and captions: "cat_mask.png" or the image\'s transparency, and "cat.txt".',
             inputs=[
                 io.Combo.Input(
-                    "folder", options=list_input_folders(),
+                    "folder",
+                    options=list_input_folders(),
                     tooltip=f"A folder in ComfyUI's input folder, with images ({', '.join(ENDINGS)}).",
                 ),
             ],
             outputs=[
                 io.Image.Output(display_name="images", is_output_list=True, tooltip="A list of images of any sizes."),
                 io.Mask.Output(
-                    display_name="masks", is_output_list=True, tooltip="A mask per image, white where it counts; all white without."
+                    display_name="masks",
+                    is_output_list=True,
+                    tooltip="A mask per image, white where it counts; all white without.",
                 ),
                 io.String.Output(display_name="captions", is_output_list=True, tooltip='A caption per image, or "".'),
             ],
-        )  # fmt: skip
+        )
 
     @classmethod
     def fingerprint_inputs(cls, folder: str, **_: Any) -> str:

@@ -12,10 +12,11 @@ from comfy_api.latest import io, ui
 from ..dci_core.errors import UserInputError
 from ..dci_core.pictures.sweep import PLAIN_LABEL, draw_sweep, parse_injection_strengths, strength_label
 from ..dci_core.sampling.settings import DCISettings
+from ..dci_core.seeds import following_seed
 from .host.sampling.auxiliary_memory import AuxiliaryMemory
 from .host.sampling.patch import apply_dci
 from .host.sampling.report import Tell, text_of_each, text_of_node
-from .sockets import CATEGORY, LARGEST_SEED, dci_inputs, sampler_inputs
+from .sockets import CATEGORY, dci_inputs, sampler_inputs
 
 
 class LambdaSweep(io.ComfyNode):
@@ -35,11 +36,16 @@ class LambdaSweep(io.ComfyNode):
                 io.Vae.Input("vae", tooltip="Decodes the images."),
                 *sampler_inputs(),
                 io.String.Input(
-                    "injection_strengths", display_name="injection strengths λ", default="-2, -1, 0, 1, 2",
+                    "injection_strengths",
+                    display_name="injection strengths λ",
+                    default="-2, -1, 0, 1, 2",
                     tooltip="The λ values, one column each. Higher lets the scene of the prompt in, lower keeps to your subject.",
                 ),
                 io.Int.Input(
-                    "seed_count", default=1, min=1, max=64,
+                    "seed_count",
+                    default=1,
+                    min=1,
+                    max=64,
                     tooltip="Rows of the picture: the seed, the one after it, and so on.",
                 ),
                 *(entry for entry in dci_inputs() if entry.id != "injection_strength"),
@@ -47,12 +53,13 @@ class LambdaSweep(io.ComfyNode):
             outputs=[
                 io.Image.Output(display_name="grid", tooltip="One labelled picture: a column per λ, a row per seed."),
                 io.Image.Output(
-                    display_name="images", tooltip="The single images, row by row; the first of each row is without DCI."
+                    display_name="images",
+                    tooltip="The single images, row by row; the first of each row is without DCI.",
                 ),
             ],
             hidden=[io.Hidden.unique_id],
             is_output_node=True,
-        )  # fmt: skip
+        )
 
     @classmethod
     def validate_inputs(cls, injection_strengths: str | None) -> bool | str:
@@ -64,18 +71,39 @@ class LambdaSweep(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model: Any, vae: Any, seed: int, steps: int, cfg: float, sampler_name: str, scheduler: str, positive: Any,
-        negative: Any, latent_image: dict[str, Any], denoise: float, injection_strengths: str, seed_count: int,
+        cls,
+        model: Any,
+        vae: Any,
+        seed: int,
+        steps: int,
+        cfg: float,
+        sampler_name: str,
+        scheduler: str,
+        positive: Any,
+        negative: Any,
+        latent_image: dict[str, Any],
+        denoise: float,
+        injection_strengths: str,
+        seed_count: int,
         **settings: Any,
-    ) -> io.NodeOutput:  # fmt: skip
+    ) -> io.NodeOutput:
         strengths = parse_injection_strengths(injection_strengths)
         cells = [DCISettings(injection_strength=strength, **settings) for strength in strengths]
-        seeds = [(seed + row) % (LARGEST_SEED + 1) for row in range(seed_count)]
+        seeds = [following_seed(seed, row) for row in range(seed_count)]
 
         def sample(patched: Any, row_seed: int) -> dict[str, Any]:
             (latent,) = host_nodes.common_ksampler(
-                patched, row_seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise=denoise
-            )  # fmt: skip
+                patched,
+                row_seed,
+                steps,
+                cfg,
+                sampler_name,
+                scheduler,
+                positive,
+                negative,
+                latent_image,
+                denoise=denoise,
+            )
             return latent
 
         tell = text_of_each(text_of_node(cls.hidden.unique_id))

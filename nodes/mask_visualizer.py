@@ -26,26 +26,45 @@ class MaskVisualizer(io.ComfyNode):
             "Brighter is more scene, darker more subject. Small maps place objects, large maps carry style.",
             inputs=[
                 MasksSocket.Input("masks", tooltip="From DCISampler or Apply DCI."),
-                io.Image.Input("image", tooltip="The decoded image of the same run; it makes this node wait for the sampler."),
+                io.Image.Input(
+                    "image", tooltip="The decoded image of the same run; it makes this node wait for the sampler."
+                ),
                 io.Float.Input(
-                    "overlay", default=0.0, min=0.0, max=1.0, step=0.05,
+                    "overlay",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
                     tooltip="0: the masks alone. 1: the image, darkened where your subject rules.",
                 ),
                 io.Combo.Input(
-                    "contrast", options=[contrast.value for contrast in Contrast], default=Contrast.STRETCHED.value,
+                    "contrast",
+                    options=[contrast.value for contrast in Contrast],
+                    default=Contrast.STRETCHED.value,
                     tooltip="stretched: each map size from its least to its largest value, so that shapes show. "
                     "absolute: black is 0, white is 1, so that map sizes and runs compare.",
                 ),
                 io.Combo.Input(
-                    "map_size", options=[ALL, *(scale.value for scale in MapScale)], default=ALL, optional=True,
+                    "map_size",
+                    options=[ALL, *(scale.value for scale in MapScale)],
+                    default=ALL,
+                    optional=True,
                     tooltip="Which maps to show and to average: all, or those whose edge is this share of the latent's.",
                 ),
                 io.Int.Input(
-                    "call", default=0, min=0, max=10000, optional=True,
+                    "call",
+                    default=0,
+                    min=0,
+                    max=10000,
+                    optional=True,
                     tooltip="Which model call to show and to average, by its number in the picture. 0: all.",
                 ),
                 io.Int.Input(
-                    "head", default=0, min=0, max=100, optional=True,
+                    "head",
+                    default=0,
+                    min=0,
+                    max=100,
+                    optional=True,
                     tooltip="Which attention head to show and to average, from 1. 0: all.",
                 ),
             ],
@@ -59,13 +78,19 @@ class MaskVisualizer(io.ComfyNode):
             ],
             hidden=[io.Hidden.unique_id],
             is_output_node=True,
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(
-        cls, masks: BlendMasks, image: torch.Tensor, overlay: float, contrast: str, map_size: str = ALL, call: int = 0,
+        cls,
+        masks: BlendMasks,
+        image: torch.Tensor,
+        overlay: float,
+        contrast: str,
+        map_size: str = ALL,
+        call: int = 0,
         head: int = 0,
-    ) -> io.NodeOutput:  # fmt: skip
+    ) -> io.NodeOutput:
         if not masks.calls:
             notice = draw_inactive(image[0])[None]
             return io.NodeOutput(notice, torch.zeros(image.shape[:3]), ui=ui.PreviewImage(notice, cls=cls))

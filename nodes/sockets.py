@@ -6,39 +6,60 @@ import comfy.samplers
 from comfy_api.latest import io
 
 from ..dci_core.sampling.settings import AuxiliarySteps, Blend, DCISettings, Layers, MaskPreset
+from ..dci_core.seeds import LARGEST_SEED
 
 CATEGORY = "DCI"
 ConceptSocket = io.Custom("DCI_CONCEPT")
 MasksSocket = io.Custom("DCI_MASKS")
 ScheduleSocket = io.Custom("DCI_STRENGTH_SCHEDULE")
 LossMap = io.Custom("LOSS_MAP")
-LARGEST_SEED = 0xFFFFFFFFFFFFFFFF
 
 
 def sampler_inputs() -> list[io.Input]:
     """Return the inputs of the host's KSampler, but the model."""
     return [
         io.Int.Input(
-            "seed", default=0, min=0, max=LARGEST_SEED, control_after_generate=True,
+            "seed",
+            default=0,
+            min=0,
+            max=LARGEST_SEED,
+            control_after_generate=True,
             tooltip="Of the noise of both branches.",
         ),
         io.Int.Input("steps", default=20, min=1, max=10000, tooltip="Denoising steps."),
         io.Float.Input(
-            "cfg", default=7.0, min=0.0, max=100.0, step=0.1, round=0.01,
+            "cfg",
+            default=7.0,
+            min=0.0,
+            max=100.0,
+            step=0.1,
+            round=0.01,
             tooltip="Guidance scale of both branches; 1 is without guidance.",
         ),
-        io.Combo.Input("sampler_name", options=comfy.samplers.KSampler.SAMPLERS, default="euler",
-                       tooltip="Any of the host's samplers; the auxiliary branch takes Euler steps of its own."),
-        io.Combo.Input("scheduler", options=comfy.samplers.KSampler.SCHEDULERS, default="normal",
-                       tooltip="How noise levels are spaced."),
+        io.Combo.Input(
+            "sampler_name",
+            options=comfy.samplers.KSampler.SAMPLERS,
+            default="euler",
+            tooltip="Any of the host's samplers; the auxiliary branch takes Euler steps of its own.",
+        ),
+        io.Combo.Input(
+            "scheduler",
+            options=comfy.samplers.KSampler.SCHEDULERS,
+            default="normal",
+            tooltip="How noise levels are spaced.",
+        ),
         io.Conditioning.Input("positive", tooltip="From AuxPromptBuilder, also after ControlNet, area and mask nodes."),
         io.Conditioning.Input("negative", tooltip="Any conditioning."),
         io.Latent.Input("latent_image", tooltip="What to denoise."),
         io.Float.Input(
-            "denoise", default=1.0, min=0.0, max=1.0, step=0.01,
+            "denoise",
+            default=1.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
             tooltip="1 starts from noise; lower keeps more of the latent given in.",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def dci_inputs() -> list[io.Input]:

@@ -27,58 +27,128 @@ _NEUTRAL = TrainingSettings()
 def setting_inputs() -> list[io.Input]:
     """Return the inputs that shape the result; their ids are fields of ``TrainingSettings``."""
     return [
-        _choice("mode", TrainingMode, "ico: the paper's training. custom_diffusion: K, V and V* on \"photo of a V* noun\". "
-                "textual_inversion: V* alone. key_value: K and V alone. cross_attention: as ico, with Q and output weights too."),
-        _number("rank", 1024, "0 trains whole K and V weights. 8 to 32: low-rank changes, for SDXL on small cards; "
-                "they want a learning rate about ten times as high."),
-        io.Float.Input("token_learning_rate", default=float(AS_PRESET), min=float(AS_PRESET), max=1.0, step=1e-6, round=False,
-                       optional=True, advanced=True, tooltip="Final rate of V* alone; -1 goes with learning_rate: the same as yours, "
-                       "or what the preset derives from the word embeddings."),
-        _choice("optimizer", OptimizerKind, "adamw_8bit needs bitsandbytes and takes a quarter of the optimizer's memory."),
+        _choice(
+            "mode",
+            TrainingMode,
+            'ico: the paper\'s training. custom_diffusion: K, V and V* on "photo of a V* noun". '
+            "textual_inversion: V* alone. key_value: K and V alone. cross_attention: as ico, with Q and output weights too.",
+        ),
+        _number(
+            "rank",
+            1024,
+            "0 trains whole K and V weights. 8 to 32: low-rank changes, for SDXL on small cards; "
+            "they want a learning rate about ten times as high.",
+        ),
+        io.Float.Input(
+            "token_learning_rate",
+            default=float(AS_PRESET),
+            min=float(AS_PRESET),
+            max=1.0,
+            step=1e-6,
+            round=False,
+            optional=True,
+            advanced=True,
+            tooltip="Final rate of V* alone; -1 goes with learning_rate: the same as yours, "
+            "or what the preset derives from the word embeddings.",
+        ),
+        _choice(
+            "optimizer", OptimizerKind, "adamw_8bit needs bitsandbytes and takes a quarter of the optimizer's memory."
+        ),
         _choice("schedule", Schedule, "How the learning rates go on after the warm-up: constant, or down to 0."),
         _number("warmup_steps", 100000, "Steps over which the learning rates rise from 0; 0 is none."),
-        _number("accumulation_steps", 256, "Batches whose gradients are averaged for one step: a larger batch in the same "
-                "memory; 1 is none.", least=1),
-        _share("max_gradient_norm", 1e6, 0.1, "Gradients are scaled down to this norm; 0 never, 1 is usual. Calms a run that jumps."),
+        _number(
+            "accumulation_steps",
+            256,
+            "Batches whose gradients are averaged for one step: a larger batch in the same memory; 1 is none.",
+            least=1,
+        ),
+        _share(
+            "max_gradient_norm",
+            1e6,
+            0.1,
+            "Gradients are scaled down to this norm; 0 never, 1 is usual. Calms a run that jumps.",
+        ),
         _share("min_snr_gamma", 100.0, 0.5, "Weighs low noise less (min-SNR); 0 is off, 5 is usual."),
         _share("noise_offset", 1.0, 0.01, "Teaches very dark and very bright images; 0 is off, 0.05 is usual."),
-        _share("ema_decay", 0.99999, 0.001, "The concept becomes a moving average of the steps; 0 is off, 0.99 is usual."),
+        _share(
+            "ema_decay", 0.99999, 0.001, "The concept becomes a moving average of the steps; 0 is off, 0.99 is usual."
+        ),
         _share("prior_loss_weight", 100.0, 0.1, "Weight of regularization images; 1 weighs them as reference images."),
-        _choice("precision", Precision, "Of the frozen network; what is trained is float32 always. auto: bf16 where the device "
-                "is good at it, else fp32."),
-        io.Boolean.Input("gradient_checkpointing", default=_NEUTRAL.gradient_checkpointing, optional=True, advanced=True,
-                         tooltip="Much less memory for steps about 1.4 times as long; the result is the same, and an interrupted run "
-                         "goes on with it."),
-        _number("evaluate_every", 100000, "Steps between measurements of the loss on fixed noise, the number that tells when "
-                "to stop; the best step is marked in the concept. 0 never.", default=100),
+        _choice(
+            "precision",
+            Precision,
+            "Of the frozen network; what is trained is float32 always. auto: bf16 where the device "
+            "is good at it, else fp32.",
+        ),
+        io.Boolean.Input(
+            "gradient_checkpointing",
+            default=_NEUTRAL.gradient_checkpointing,
+            optional=True,
+            advanced=True,
+            tooltip="Much less memory for steps about 1.4 times as long; the result is the same, and an interrupted run "
+            "goes on with it.",
+        ),
+        _number(
+            "evaluate_every",
+            100000,
+            "Steps between measurements of the loss on fixed noise, the number that tells when "
+            "to stop; the best step is marked in the concept. 0 never.",
+            default=100,
+        ),
         _number("stop_after", 1000, "Stop after this many measurements without improvement; 0 never stops early."),
-    ]  # fmt: skip
+    ]
 
 
 def storage_inputs() -> list[io.Input]:
     """Return the inputs about what is kept on disk; they change nothing that is learned."""
     return [
-        _number("checkpoint_every", 100000, "Steps between checkpoints in models/dci_concepts/training. Each is a concept, and "
-                "an interrupted run goes on from the newest. Early ones obey prompts (for use without DCI), late ones are faithful (for DCI). "
-                f"0: only when the run is cancelled. {of_presets('checkpoint_every')}", least=AS_PRESET, default=AS_PRESET),
-        _number("checkpoints_kept", 1000, f"How many of the newest checkpoints are kept. {of_presets('checkpoints_kept')}",
-                least=AS_PRESET, default=AS_PRESET),
-        io.String.Input("checkpoint_steps", default="", optional=True, advanced=True,
-                        tooltip='Further steps whose concept is always kept, such as "50, 200, 350".'),
-        io.Boolean.Input("reuse", default=True, optional=True, advanced=True,
-                         tooltip="On: the same inputs go on where they were interrupted, or return the finished concept at once. "
-                         "Off: what they left is deleted and training starts anew."),
-    ]  # fmt: skip
+        _number(
+            "checkpoint_every",
+            100000,
+            "Steps between checkpoints in models/dci_concepts/training. Each is a concept, and "
+            "an interrupted run goes on from the newest. Early ones obey prompts (for use without DCI), late ones are faithful (for DCI). "
+            f"0: only when the run is cancelled. {of_presets('checkpoint_every')}",
+            least=AS_PRESET,
+            default=AS_PRESET,
+        ),
+        _number(
+            "checkpoints_kept",
+            1000,
+            f"How many of the newest checkpoints are kept. {of_presets('checkpoints_kept')}",
+            least=AS_PRESET,
+            default=AS_PRESET,
+        ),
+        io.String.Input(
+            "checkpoint_steps",
+            default="",
+            optional=True,
+            advanced=True,
+            tooltip='Further steps whose concept is always kept, such as "50, 200, 350".',
+        ),
+        io.Boolean.Input(
+            "reuse",
+            default=True,
+            optional=True,
+            advanced=True,
+            tooltip="On: the same inputs go on where they were interrupted, or return the finished concept at once. "
+            "Off: what they left is deleted and training starts anew.",
+        ),
+    ]
 
 
 def preset_input() -> io.Input:
     """Return the choice of a preset; it stands last, so that the widgets of older graphs stay where they were."""
     lines = [f"{name.value}: {preset.purpose}" for name, preset in PRESETS.items()]
     return io.Combo.Input(
-        "preset", options=[name.value for name in PresetName], default=PresetName.WITH_DCI.value, optional=True,
-        tooltip="What every input that is -1 is set to.\n" + "\n".join(lines) + "\nRates follow the model's own scale; values that you "
+        "preset",
+        options=[name.value for name in PresetName],
+        default=PresetName.WITH_DCI.value,
+        optional=True,
+        tooltip="What every input that is -1 is set to.\n"
+        + "\n".join(lines)
+        + "\nRates follow the model's own scale; values that you "
         "set win.",
-    )  # fmt: skip
+    )
 
 
 def of_presets(name: str) -> str:
@@ -90,11 +160,21 @@ def of_presets(name: str) -> str:
 def preview_inputs() -> list[io.Input]:
     """Return the inputs about preview pictures; they change nothing that is learned."""
     return [
-        _number("preview_every", 100000, "Steps between pictures of V* on the node, drawn by the model in training; each costs "
-                "about as much as ten steps. 0 draws none.", default=0),
-        io.String.Input("preview_prompt", default="", optional=True, advanced=True,
-                        tooltip='What is drawn, with V* in it; empty: "photo of a V* <class noun>".'),
-    ]  # fmt: skip
+        _number(
+            "preview_every",
+            100000,
+            "Steps between pictures of V* on the node, drawn by the model in training; each costs "
+            "about as much as ten steps. 0 draws none.",
+            default=0,
+        ),
+        io.String.Input(
+            "preview_prompt",
+            default="",
+            optional=True,
+            advanced=True,
+            tooltip='What is drawn, with V* in it; empty: "photo of a V* <class noun>".',
+        ),
+    ]
 
 
 def preset_values(value: dict[str, Any]) -> dict[str, Any]:

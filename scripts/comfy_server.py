@@ -64,11 +64,22 @@ class ComfyServer:
         if not link.exists():
             link.symlink_to(ROOT, target_is_directory=True)
         command = [
-            str(self.python), str(self.comfyui / "main.py"), "--port", str(self.port),
-            "--base-directory", str(self.base), "--user-directory", str(self.base / "user"),
-            "--database-url", "sqlite:///:memory:", "--disable-api-nodes",
-            "--disable-all-custom-nodes", "--whitelist-custom-nodes", PACK, *self.arguments,
-        ]  # fmt: skip
+            str(self.python),
+            str(self.comfyui / "main.py"),
+            "--port",
+            str(self.port),
+            "--base-directory",
+            str(self.base),
+            "--user-directory",
+            str(self.base / "user"),
+            "--database-url",
+            "sqlite:///:memory:",
+            "--disable-api-nodes",
+            "--disable-all-custom-nodes",
+            "--whitelist-custom-nodes",
+            PACK,
+            *self.arguments,
+        ]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(

@@ -73,18 +73,32 @@ def sampling_graph(run: int, *steps: Step) -> Graph:
         "concept": node("DCILoadConcept", name=f"{CONCEPT}.safetensors"),
         "subject": node("DCIApplyConcept", model=["base", 0], clip=["base", 1], concept=["concept", 0], strength=1.0),
         "positive": node(
-            "AuxPromptBuilder", clip=["subject", 1], prompt=f"photo of a V* car {SCENE}", auxiliary_noun="cat", entire_prompt=True
+            "AuxPromptBuilder",
+            clip=["subject", 1],
+            prompt=f"photo of a V* car {SCENE}",
+            auxiliary_noun="cat",
+            entire_prompt=True,
         ),
         "negative": text("sketch of a cup"),
         "latent": node("EmptyLatentImage", width=128, height=128, batch_size=1),
-    }  # fmt: skip
+    }
     wires = Wires(["subject", 0], ["positive", 0], ["negative", 0])
     for step in steps:
         wires = step(graph, wires)
     graph["sampler"] = node(
-        wires.sampler, model=wires.model, positive=wires.positive, negative=wires.negative, latent_image=["latent", 0],
-        seed=0, steps=6, cfg=5.0, sampler_name="euler", scheduler="normal", denoise=1.0, run=run,
-    )  # fmt: skip
+        wires.sampler,
+        model=wires.model,
+        positive=wires.positive,
+        negative=wires.negative,
+        latent_image=["latent", 0],
+        seed=0,
+        steps=6,
+        cfg=5.0,
+        sampler_name="euler",
+        scheduler="normal",
+        denoise=1.0,
+        run=run,
+    )
     graph["save"] = node("SaveLatent", samples=["sampler", 0], filename_prefix="try_packs")
     return graph
 
@@ -99,9 +113,16 @@ def dci(active_fraction: float) -> Step:
 
     def step(graph: Graph, wires: Wires) -> Wires:
         graph["dci"] = node(
-            "DCIApply", model=wires.model, injection_strength=1.0, active_fraction=active_fraction, share_guidance=True,
-            mask_preset="resolution_normalized", blend="masks", layers="all", share_noise=False,
-        )  # fmt: skip
+            "DCIApply",
+            model=wires.model,
+            injection_strength=1.0,
+            active_fraction=active_fraction,
+            share_guidance=True,
+            mask_preset="resolution_normalized",
+            blend="masks",
+            layers="all",
+            share_noise=False,
+        )
         return replace(wires, model=["dci", 0])
 
     return step
@@ -122,10 +143,19 @@ def _ip_adapter(graph: Graph, wires: Wires) -> Wires:
         "reference": node("DCIDemoSubject", subject="teal_fox"),
         "first": node("ImageFromBatch", image=["reference", 0], batch_index=0, length=1),
         "pack": node(
-            "IPAdapterAdvanced", model=wires.model, ipadapter=["adapter", 0], image=["first", 0], clip_vision=["vision", 0],
-            weight=1.0, weight_type="linear", combine_embeds="concat", start_at=0.0, end_at=1.0, embeds_scaling="V only",
+            "IPAdapterAdvanced",
+            model=wires.model,
+            ipadapter=["adapter", 0],
+            image=["first", 0],
+            clip_vision=["vision", 0],
+            weight=1.0,
+            weight_type="linear",
+            combine_embeds="concat",
+            start_at=0.0,
+            end_at=1.0,
+            embeds_scaling="V only",
         ),
-    }  # fmt: skip
+    }
     return replace(wires, model=["pack", 0])
 
 
@@ -156,9 +186,13 @@ def _couple_combined(graph: Graph, wires: Wires) -> Wires:
 def _couple_on_model(graph: Graph, wires: Wires) -> Wires:
     graph["other"] = text("photo of a house")
     graph["pack"] = node(
-        "AttentionCouplePPM", model=wires.model, base_cond=wires.positive, base_mask=_half_mask(graph, "left", 0),
-        cond_1=["other", 0], mask_1=_half_mask(graph, "right", 64),
-    )  # fmt: skip
+        "AttentionCouplePPM",
+        model=wires.model,
+        base_cond=wires.positive,
+        base_mask=_half_mask(graph, "left", 0),
+        cond_1=["other", 0],
+        mask_1=_half_mask(graph, "right", 64),
+    )
     return replace(wires, model=["pack", 0])
 
 
@@ -176,11 +210,17 @@ def _heat_maps(graph: Graph, wires: Wires) -> Wires:
         "tokens": node("CLIPTextEncodeWithTokens", clip=["base", 1], text=f"photo of a car car car car {SCENE}"),
         "image": node("VAEDecode", samples=["sampler", 0], vae=["base", 2]),
         "analyzer": node(
-            "DAAMAnalyzer", clip=["base", 1], tokens=["tokens", 1], heatmaps=["sampler", 1], attentions="umbrella",
-            caption=False, alpha=1.0, images=["image", 0],
+            "DAAMAnalyzer",
+            clip=["base", 1],
+            tokens=["tokens", 1],
+            heatmaps=["sampler", 1],
+            attentions="umbrella",
+            caption=False,
+            alpha=1.0,
+            images=["image", 0],
         ),
         "picture": node("SaveImage", images=["analyzer", 0], filename_prefix="try_packs"),
-    }  # fmt: skip
+    }
     return replace(wires, sampler="KSamplerDAAM")
 
 

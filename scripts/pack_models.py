@@ -61,8 +61,12 @@ def vision() -> dict[str, Tensor]:
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
     config = CLIPVisionConfig(
-        hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16, patch_size=14,
+        hidden_size=1024,
+        intermediate_size=4096,
+        num_hidden_layers=24,
+        num_attention_heads=16,
+        patch_size=14,
         projection_dim=EMBEDDING_WIDTH,
-    )  # fmt: skip
+    )
     tensors = CLIPVisionModelWithProjection(config).state_dict()
     return {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}

@@ -21,10 +21,20 @@ FULL = {
     "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
 }
 COMMON = {
-    "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "context_dim": 768, "num_heads": 8,
-    "num_head_channels": -1, "use_spatial_transformer": True, "transformer_depth_middle": 1, "legacy": False,
-    "use_linear_in_transformer": False, "adm_in_channels": None, "use_temporal_attention": False,
-}  # fmt: skip
+    "image_size": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 320,
+    "context_dim": 768,
+    "num_heads": 8,
+    "num_head_channels": -1,
+    "use_spatial_transformer": True,
+    "transformer_depth_middle": 1,
+    "legacy": False,
+    "use_linear_in_transformer": False,
+    "adm_in_channels": None,
+    "use_temporal_attention": False,
+}
 
 
 def make_checkpoint(path: Path, full: bool) -> None:
@@ -48,9 +58,17 @@ def make_checkpoint(path: Path, full: bool) -> None:
     tensors |= {f"cond_stage_model.{k}": v for k, v in text.items() if "logit_scale" not in k and "projection" not in k}
     if full:
         config = {
-            "double_z": True, "z_channels": 4, "resolution": 256, "in_channels": 3, "out_ch": 3, "ch": 128,
-            "ch_mult": [1, 2, 4, 4], "num_res_blocks": 2, "attn_resolutions": [], "dropout": 0.0,
-        }  # fmt: skip
+            "double_z": True,
+            "z_channels": 4,
+            "resolution": 256,
+            "in_channels": 3,
+            "out_ch": 3,
+            "ch": 128,
+            "ch_mult": [1, 2, 4, 4],
+            "num_res_blocks": 2,
+            "attn_resolutions": [],
+            "dropout": 0.0,
+        }
         vae: torch.nn.Module = AutoencoderKL(ddconfig=config, embed_dim=4)
     else:
         vae = comfy.taesd.taesd.TAESD()

@@ -22,7 +22,7 @@ from study.plan import (
     Prompt,
     Sampling,
     prompts_for,
-)  # fmt: skip
+)
 from study.scoring import Score
 
 CELLS = Path(__file__).resolve().parents[1] / "docs" / "results" / "cells"
@@ -103,12 +103,15 @@ class Ledger:
     def write(self, cell: Cell, rows: list[Row]) -> None:
         """Store a finished cell at once: one line of the file."""
         self._cells[cell.key] = {
-            "method": cell.method.name, "steps": cell.steps, "sampling": cell.sampling.name, "seed": cell.seed,
+            "method": cell.method.name,
+            "steps": cell.steps,
+            "sampling": cell.sampling.name,
+            "seed": cell.seed,
             "fidelity": [round(row.score.fidelity, DIGITS) for row in rows],
             "recognised": [int(row.score.recognised) for row in rows],
             "editability": [round(row.score.editability, DIGITS) for row in rows],
             "obeyed": [int(row.score.obeyed) for row in rows],
-        }  # fmt: skip
+        }
         lines = [f"{json.dumps(key)}: {json.dumps(entry, separators=(',', ':'))}" for key, entry in self._cells.items()]
         text = "{\n" + ",\n".join(lines) + "\n}\n"
         write_atomically(self.path, lambda temporary: temporary.write_text(text))

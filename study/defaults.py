@@ -87,8 +87,12 @@ FRACTIONS = (0.0, 0.15, 0.3, 0.5, 0.7)
 """Latents of 16 × 16 average less noise away than SD's 64 × 64: the noise that is left at T_a 0.15, 0.2, 0.3 there is a quarter as
 much here, at 0.50, 0.57, 0.70 (and at 0.31, 0.37, 0.49 on 32 × 32)."""
 VARIANTS: tuple[dict[str, Any], ...] = (
-    {"cfg": 5.0}, {"steps": 30}, {"sampler": "dpmpp_2m"}, {"sampler": "euler_ancestral"}, {"strength": 0.0},
-)  # fmt: skip
+    {"cfg": 5.0},
+    {"steps": 30},
+    {"sampler": "dpmpp_2m"},
+    {"sampler": "euler_ancestral"},
+    {"strength": 0.0},
+)
 DISTANCES = ((2.0, 0.3, 7.0), (2.0, 0.15, 7.0), (0.0, 0.3, 7.0), (2.0, 0.3, 5.0))
 """λ, T_a and guidance of the runs that are compared with the authors' 200 steps."""
 FINE = "shared, fine steps"
@@ -123,9 +127,11 @@ def jobs_of(subjects: Sequence[Subject], seed: int, full: bool) -> list[tuple[st
             text = ", ".join(f"{name} {value}" for name, value in variant.items())
             add(f"paths {text}", subject, path_job(subject, TRAINED, LAST, seed, variant))
         for recipe in (
-            Recipe(12, 12, 12, steps=150), *(Recipe(12, 12, 1, class_images=count, steps=300) for count in (0, 25, 100, 400)),
-            Recipe(12, 12, 1, batch=1, steps=300), Recipe(12, 12, 1, batch=3, steps=300),
-        ):  # fmt: skip
+            Recipe(12, 12, 12, steps=150),
+            *(Recipe(12, 12, 1, class_images=count, steps=300) for count in (0, 25, 100, 400)),
+            Recipe(12, 12, 1, batch=1, steps=300),
+            Recipe(12, 12, 1, batch=3, steps=300),
+        ):
             add(
                 f"train {recipe.name}",
                 subject,

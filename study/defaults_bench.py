@@ -121,15 +121,24 @@ class Bench:
             return
         key_values, tokens, contexts = self.rates(recipe)
         settings = self.training_settings.TrainingSettings(
-            scheme=self.ico.ICOScheme(1, 1, 3), steps=recipe.steps, batch_size=recipe.batch, learning_rate=key_values,
-            token_learning_rate=tokens, context_learning_rate=contexts, seed=1, evaluate_every=min(checkpoints),
-        )  # fmt: skip
+            scheme=self.ico.ICOScheme(1, 1, 3),
+            steps=recipe.steps,
+            batch_size=recipe.batch,
+            learning_rate=key_values,
+            token_learning_rate=tokens,
+            context_learning_rate=contexts,
+            seed=1,
+            evaluate_every=min(checkpoints),
+        )
         others, captions = self.class_images(subject.noun, recipe.class_images) if recipe.class_images else ([], [])
         with torch.inference_mode():
             inputs = self.inputs.TrainingInputs(
-                images=self.world.references(subject), class_noun=subject.noun, regularization_images=others,
-                regularization_captions=captions, resolution_px=self.world.size_px,
-            )  # fmt: skip
+                images=self.world.references(subject),
+                class_noun=subject.noun,
+                regularization_images=others,
+                regularization_captions=captions,
+                resolution_px=self.world.size_px,
+            )
             storage = self.trainer.Storage(
                 self._run_folder(subject, recipe), self.training_run.CheckpointPlan(steps=tuple(checkpoints))
             )
@@ -179,18 +188,33 @@ class Bench:
 
     @torch.inference_mode()
     def plain(
-        self, model: Any, clip: Any, texts: Sequence[str], seed: int, steps: int = STEPS, cfg: float = 5.0,
+        self,
+        model: Any,
+        clip: Any,
+        texts: Sequence[str],
+        seed: int,
+        steps: int = STEPS,
+        cfg: float = 5.0,
         sampler: str = "euler",
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         return self._sample(
             model, self.encode(clip, texts), self.encode(clip, [""]), len(texts), seed, steps, cfg, sampler
         )
 
     @torch.inference_mode()
     def dual(
-        self, model: Any, clip: Any, text: str, noun: str, seed: int, settings: dict[str, Any], count: int = PAIRS,
-        steps: int = STEPS, cfg: float = GUIDANCE, sampler: str = "euler",
-    ) -> Drawn:  # fmt: skip
+        self,
+        model: Any,
+        clip: Any,
+        text: str,
+        noun: str,
+        seed: int,
+        settings: dict[str, Any],
+        count: int = PAIRS,
+        steps: int = STEPS,
+        cfg: float = GUIDANCE,
+        sampler: str = "euler",
+    ) -> Drawn:
         """Sample a batch of one prompt with two branches."""
         positive = self.conditioning.build_conditioning(clip, text, noun).conditioning
         given = {name: value for name, value in settings.items() if name != "stable"}

@@ -68,11 +68,23 @@ def training_job(subject: Subject, recipe: Recipe, checkpoints: Sequence[int], s
                 texts = [t.text.replace(f"{PLACEHOLDER} {subject.noun}", PLACEHOLDER) for t in tasks]
                 bare = _scores(bench, bench.plain(model, alone, texts, seed), subject, tasks)[0]
             write(
-                table="training", world=bench.world.name, subject=subject.name, **asdict(recipe), step=step, seed=seed,
-                change=bench.change(path), loss=evaluation.get("loss"), loss_alone=evaluation.get("loss_without_contexts"),
-                start=info.history.get("start"), likeness=concept[0], obedience=concept[1], second=concept[2],
-                auxiliary_obedience=auxiliary[1], auxiliary_second=auxiliary[2], likeness_without_noun=bare,
-            )  # fmt: skip
+                table="training",
+                world=bench.world.name,
+                subject=subject.name,
+                **asdict(recipe),
+                step=step,
+                seed=seed,
+                change=bench.change(path),
+                loss=evaluation.get("loss"),
+                loss_alone=evaluation.get("loss_without_contexts"),
+                start=info.history.get("start"),
+                likeness=concept[0],
+                obedience=concept[1],
+                second=concept[2],
+                auxiliary_obedience=auxiliary[1],
+                auxiliary_second=auxiliary[2],
+                likeness_without_noun=bare,
+            )
         return True
 
     return job
@@ -92,11 +104,22 @@ def path_job(subject: Subject, recipe: Recipe, step: int, seed: int, variant: di
                 deviations += drawn.deviations
                 correlations += drawn.correlations[1:]
             write(
-                table="paths", world=bench.world.name, subject=subject.name, recipe=recipe.name, step=step, seed=seed,
-                **{"steps": STEPS, "cfg": GUIDANCE, "sampler": "euler", **run}, **given, path=name, likeness=_mean(scores, 0),
-                obedience=_mean(scores, 1), second=_mean(scores, 2), least=min(deviations), most=max(deviations),
+                table="paths",
+                world=bench.world.name,
+                subject=subject.name,
+                recipe=recipe.name,
+                step=step,
+                seed=seed,
+                **{"steps": STEPS, "cfg": GUIDANCE, "sampler": "euler", **run},
+                **given,
+                path=name,
+                likeness=_mean(scores, 0),
+                obedience=_mean(scores, 1),
+                second=_mean(scores, 2),
+                least=min(deviations),
+                most=max(deviations),
                 correlation=sum(correlations) / max(len(correlations), 1),
-            )  # fmt: skip
+            )
 
     return _with_concept(subject, recipe, step, measure)
 
@@ -113,11 +136,23 @@ def distance_job(
             aim = bench.dual(model, clip, task.text, noun, seed, {**given, **AUTHORS}, steps=200, cfg=cfg)
             plain = [bench.plain(model, clip, [task.text] * PAIRS, seed, steps, cfg) for steps in (200, STEPS)]
             row = {
-                "table": "distance", "world": bench.world.name, "subject": subject.name, "recipe": recipe.name, "seed": seed,
-                "strength": strength, "fraction": fraction, "cfg": cfg, "task": task.text,
-            }  # fmt: skip
-            write(**row, path="authors, 200 steps", correlation=sum(aim.correlations) / len(aim.correlations),
-                  least=min(aim.deviations), most=max(aim.deviations))  # fmt: skip
+                "table": "distance",
+                "world": bench.world.name,
+                "subject": subject.name,
+                "recipe": recipe.name,
+                "seed": seed,
+                "strength": strength,
+                "fraction": fraction,
+                "cfg": cfg,
+                "task": task.text,
+            }
+            write(
+                **row,
+                path="authors, 200 steps",
+                correlation=sum(aim.correlations) / len(aim.correlations),
+                least=min(aim.deviations),
+                most=max(aim.deviations),
+            )
             write(**row, path="plain, 20 steps against 200", distance=_distance(plain[1], plain[0]))
             write(**row, path="no DCI against the authors' run", distance=_distance(plain[1], aim.latents))
             for name, way in PATHS.items():
@@ -184,16 +219,33 @@ def fraction_job(subject: Subject, recipe: Recipe, step: int, seed: int, fractio
                 scores.append(_scores(bench, None, subject, [task] * PAIRS, images))
                 weights.append(drawn.weight)
             write(
-                table="fractions", world=bench.world.name, subject=subject.name, recipe=recipe.name, step=step, seed=seed,
-                fraction=fraction, path=path_name, strength=strength, likeness=_mean(scores, 0), obedience=_mean(scores, 1),
-                second=_mean(scores, 2), weight=sum(weights) / len(weights),
-            )  # fmt: skip
+                table="fractions",
+                world=bench.world.name,
+                subject=subject.name,
+                recipe=recipe.name,
+                step=step,
+                seed=seed,
+                fraction=fraction,
+                path=path_name,
+                strength=strength,
+                likeness=_mean(scores, 0),
+                obedience=_mean(scores, 1),
+                second=_mean(scores, 2),
+                weight=sum(weights) / len(weights),
+            )
         if fraction:
             low, high = torch.cat(pictures[-2.0]), torch.cat(pictures[2.0])
             write(
-                table="span", world=bench.world.name, subject=subject.name, recipe=recipe.name, step=step, seed=seed,
-                fraction=fraction, path=path_name, span=float((low - high).abs().mean() * 255),
-            )  # fmt: skip
+                table="span",
+                world=bench.world.name,
+                subject=subject.name,
+                recipe=recipe.name,
+                step=step,
+                seed=seed,
+                fraction=fraction,
+                path=path_name,
+                span=float((low - high).abs().mean() * 255),
+            )
 
     return _with_concept(subject, recipe, step, measure)
 
@@ -213,11 +265,19 @@ def dial_job(subject: Subject, recipe: Recipe, step: int, seed: int) -> Job:
                 images[strength] = torch.cat([bench.decode(each.latents) for each in drawn])
                 weights[strength] = sum(each.weight for each in drawn) / len(drawn)
             write(
-                table="dial", world=bench.world.name, subject=subject.name, recipe=recipe.name, step=step, seed=seed,
-                preset=preset, weight_low=weights[-2.0], weight_middle=weights[0.0], weight_high=weights[2.0],
+                table="dial",
+                world=bench.world.name,
+                subject=subject.name,
+                recipe=recipe.name,
+                step=step,
+                seed=seed,
+                preset=preset,
+                weight_low=weights[-2.0],
+                weight_middle=weights[0.0],
+                weight_high=weights[2.0],
                 span=float((images[2.0] - images[-2.0]).abs().mean() * 255),
                 from_plain=float((images[0.0] - plain).abs().mean() * 255),
-            )  # fmt: skip
+            )
 
     return _with_concept(subject, recipe, step, measure)
 

@@ -33,8 +33,17 @@ LAYOUTS: Mapping[str, tuple[Mapping[int, int], int, int]] = {
 TABLES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "training": (
         ("subject", "key_values", "tokens", "contexts", "class_images", "batch", "step"),
-        ("change", "loss", "loss_alone", "likeness", "obedience", "second", "auxiliary_obedience", "auxiliary_second",
-         "likeness_without_noun"),
+        (
+            "change",
+            "loss",
+            "loss_alone",
+            "likeness",
+            "obedience",
+            "second",
+            "auxiliary_obedience",
+            "auxiliary_second",
+            "likeness_without_noun",
+        ),
     ),
     "paths": (
         ("subject", "recipe", "step", "steps", "cfg", "sampler", "injection_strength", "active_fraction", "path"),
@@ -42,12 +51,19 @@ TABLES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "distance": (("subject", "strength", "fraction", "cfg", "path"), ("distance", "correlation", "least", "most")),
     "fractions": (
-        ("subject", "recipe", "step", "path", "fraction", "strength"), ("likeness", "obedience", "second", "weight"),
+        ("subject", "recipe", "step", "path", "fraction", "strength"),
+        ("likeness", "obedience", "second", "weight"),
     ),
     "span": (("subject", "recipe", "step", "path", "fraction"), ("span",)),
-    "dial": (("subject", "preset",), ("weight_low", "weight_middle", "weight_high", "span", "from_plain")),
+    "dial": (
+        (
+            "subject",
+            "preset",
+        ),
+        ("weight_low", "weight_middle", "weight_high", "span", "from_plain"),
+    ),
     "stochastic": (("subject", "path"), ("likeness", "obedience", "moments")),
-}  # fmt: skip
+}
 """Of each table what tells its lines apart, and what is averaged over prompts, or over both machines where both measured."""
 
 
@@ -108,10 +124,16 @@ def contractions() -> list[dict[str, Any]]:
             fine = math.prod(
                 branches.contraction(after / before, guidance) for before, after in zip(levels, levels[1:])
             )
-            lines.append({
-                "steps": steps, "cfg": guidance, "ratio": round(sigmas[1] / sigmas[0], 4), "fine_steps": len(levels) - 1,
-                "single": round(branches.contraction(sigmas[1] / sigmas[0], guidance), 3), "fine": round(fine, 3),
-            })  # fmt: skip
+            lines.append(
+                {
+                    "steps": steps,
+                    "cfg": guidance,
+                    "ratio": round(sigmas[1] / sigmas[0], 4),
+                    "fine_steps": len(levels) - 1,
+                    "single": round(branches.contraction(sigmas[1] / sigmas[0], guidance), 3),
+                    "fine": round(fine, 3),
+                }
+            )
     return lines
 
 

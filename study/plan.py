@@ -22,9 +22,15 @@ STRENGTHS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 FRACTIONS = (0.05, 0.15, 0.3, 0.5)  # T_a: the paper's range, and what 0.15 of 64 x 64 latents is at 16 x 16
 COMPANIONS = 5  # second nouns per concept
 _STUDIED = (
-    "violet_tiger", "badged_panda", "striped_taxi", "blue_castle",
-    "pink_duck", "blue_tulip", "dotted_octopus", "badged_lizard",
-)  # fmt: skip
+    "violet_tiger",
+    "badged_panda",
+    "striped_taxi",
+    "blue_castle",
+    "pink_duck",
+    "blue_tulip",
+    "dotted_octopus",
+    "badged_lizard",
+)
 STUDIED: tuple[Concept, ...] = tuple(concept for concept in CONCEPTS if concept.name in _STUDIED)
 
 

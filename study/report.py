@@ -38,7 +38,7 @@ from study.plan import (
     Trial,
     dci_name,
     prompts_for,
-)  # fmt: skip
+)
 from study.statistics import REACH, Array, bootstrap, curve_gap, verdict
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
@@ -136,9 +136,18 @@ def _told(trial: Trial) -> str:
 
 def _table(results: Results, figure: Figure) -> list[list[str]]:
     lines = [
-        ["method", "steps", "sampling", "seeds", "fidelity", "editability", "fidelity against plain",
-         "editability against plain", *(f"{kind}: {axis}" for kind in KINDS for axis in AXES)]
-    ]  # fmt: skip
+        [
+            "method",
+            "steps",
+            "sampling",
+            "seeds",
+            "fidelity",
+            "editability",
+            "fidelity against plain",
+            "editability against plain",
+            *(f"{kind}: {axis}" for kind in KINDS for axis in AXES),
+        ]
+    ]
     checkpoints = [(method, steps) for method in figure.methods for steps in figure.steps]
     seeds = results.shared_seeds((*one, sampling) for one in checkpoints for sampling in (PLAIN, *figure.samplings))
     for method, steps in checkpoints:

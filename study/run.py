@@ -52,10 +52,17 @@ def run(concepts: Sequence[Concept]) -> None:
         ledgers[cell.concept].write(cell, rows)
         log.info(
             "%d of %d: %s, %s at %d, %s, seed %d: fidelity %.2f, editability %.2f, %.0f s",
-            number, len(missing), cell.concept.name, cell.method.name, cell.steps, cell.sampling.name, cell.seed,
-            sum(row.score.fidelity for row in rows) / len(rows), sum(row.score.editability for row in rows) / len(rows),
+            number,
+            len(missing),
+            cell.concept.name,
+            cell.method.name,
+            cell.steps,
+            cell.sampling.name,
+            cell.seed,
+            sum(row.score.fidelity for row in rows) / len(rows),
+            sum(row.score.editability for row in rows) / len(rows),
             time.monotonic() - started,
-        )  # fmt: skip
+        )
 
 
 def results_of(studio: Studio, judge: Classifier, cell: Cell) -> list[Row]:

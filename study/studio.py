@@ -25,7 +25,7 @@ from study.plan import (
     Sampling,
     auxiliary_noun_for,
     checkpoints_of,
-)  # fmt: skip
+)
 
 SIZE_PX = 128
 STEPS = 20

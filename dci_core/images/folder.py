@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..errors import UserInputError
+from ..files import write_atomically
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 MASK_ENDINGS = ("_mask", "-masklabel")
@@ -72,18 +71,9 @@ def write_image(image: Tensor, caption: str, file: Path) -> None:
         caption: one line.
         file: ends in ".png"; missing folders are made.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
     pixels = (image.detach().cpu().clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).numpy()
-    for path, write in (
-        (file.with_suffix(".txt"), lambda part: part.write_text(caption + "\n", encoding="utf-8")),
-        (file, lambda part: Image.fromarray(pixels).save(part, format="PNG")),
-    ):
-        temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}.tmp")
-        try:
-            write(temporary)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    write_atomically(file.with_suffix(".txt"), lambda part: part.write_text(caption + "\n", encoding="utf-8"))
+    write_atomically(file, lambda part: Image.fromarray(pixels).save(part, format="PNG"))
 
 
 def _subject(file: Path) -> str | None:

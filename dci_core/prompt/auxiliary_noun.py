@@ -12,13 +12,12 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-COMMON_NOUNS = (
-    "dog", "cat", "horse", "bird", "car", "chair", "cup", "ball", "tree", "house",
-    "person", "boat", "book", "bag", "shoe", "flower",
-    "bear", "fish", "frog", "turtle", "butterfly", "apple", "mushroom", "pumpkin", "robot", "umbrella",
-    "rabbit", "cow", "duck", "lion", "bicycle", "train", "airplane", "truck", "table", "lamp", "bottle", "clock",
-    "guitar", "hat", "doll", "statue", "cake", "vase", "box", "bench", "stone", "tent", "kite", "phone",
-)  # fmt: skip
+_NOUNS_IN_ORDER = """
+    dog cat horse bird car chair cup ball tree house person boat book bag shoe flower bear fish frog turtle
+    butterfly apple mushroom pumpkin robot umbrella rabbit cow duck lion bicycle train airplane truck table lamp
+    bottle clock guitar hat doll statue cake vase box bench stone tent kite phone
+"""
+COMMON_NOUNS = tuple(_NOUNS_IN_ORDER.split())
 NEUTRAL_CONTEXT = "a photo"
 NEUTRAL_PROMPT = "a photo of a {}"
 

@@ -11,17 +11,15 @@ _WEIGHT = r"(?::\s*[-+.\d]+)?"
 _CLOSED = rf"(?:\s*{_WEIGHT}\))*"  # emphasis that ends behind a word
 _OPENED = r"(?:\(\s*)*"  # emphasis that begins before the next one
 
-_PHRASE_ENDS = (
-    "a", "an", "the", "this", "that", "these", "those", "some", "any", "each", "every", "no", "another",
-    "my", "your", "his", "her", "its", "our", "their",
-    "about", "above", "across", "after", "against", "along", "among", "around", "as", "at", "before", "behind", "below",
-    "beneath", "beside", "besides", "between", "beyond", "by", "during", "for", "from", "in", "inside", "into", "like",
-    "near", "of", "off", "on", "onto", "opposite", "outside", "over", "past", "than", "through", "to", "toward", "towards",
-    "under", "underneath", "until", "up", "upon", "via", "with", "within", "without",
-    "and", "or", "but", "nor", "so", "yet", "while", "when", "where", "because", "if", "though", "although",
-    "not", "then", "can", "will", "would", "should", "could", "may", "might", "do", "does", "did", "versus", "vs",
-    "who", "which", "whose", "is", "are", "was", "were", "be", "being", "has", "have", "had",
-)  # fmt: skip
+_PHRASE_END_WORDS = """
+    a an the this that these those some any each every no another my your his her its our their about above across
+    after against along among around as at before behind below beneath beside besides between beyond by during for
+    from in inside into like near of off on onto opposite outside over past than through to toward towards under
+    underneath until up upon via with within without and or but nor so yet while when where because if though
+    although not then can will would should could may might do does did versus vs who which whose is are was were be
+    being has have had
+"""
+_PHRASE_ENDS = tuple(_PHRASE_END_WORDS.split())
 """Words that begin something new: determiners, prepositions, conjunctions, auxiliary verbs. So does any word in "-ing"."""
 
 

@@ -89,9 +89,15 @@ def fine_sigmas(sigma: float, sigma_next: float) -> list[float]:
 
 
 def fine_step(
-    x: Tensor, concept: Tensor, denoised: Tensor, unconditional: Tensor, guided: Tensor, guidance: float,
-    sigma: float, sigma_next: float,
-) -> Tensor:  # fmt: skip
+    x: Tensor,
+    concept: Tensor,
+    denoised: Tensor,
+    unconditional: Tensor,
+    guided: Tensor,
+    guidance: float,
+    sigma: float,
+    sigma_next: float,
+) -> Tensor:
     """Move the auxiliary latent from σ to σ' by ``fine_sigmas`` with shared guidance, all predictions held: one closed form.
 
     With y = x_a - x_c a step of ratio ρ is y ← y + (ρ - 1)(s·y - g), g = D_u + s(D_a - D_u) - D_g. So y - g/s shrinks by

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import UserInputError
+from .strength import MapSize
 
 OVERSHOOT = 0.25
 """How far a value may lie outside 0 … 1: blurs and bicubic resizing overshoot a little, masks of 0 … 255 by far."""
-MapSize = tuple[int, int]
 Area = tuple[int, int, int, int]
 
 

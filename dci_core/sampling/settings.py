@@ -113,8 +113,11 @@ class DCISettings:
         if forced is not None and not 0.0 <= forced <= 1.0:
             raise UserInputError(f"forced_auxiliary_weight must be between 0 and 1, but got {forced}.")
         for name, kind in (
-            ("mask_preset", MaskPreset), ("blend", Blend), ("layers", Layers), ("auxiliary_steps", AuxiliarySteps),
-        ):  # fmt: skip
+            ("mask_preset", MaskPreset),
+            ("blend", Blend),
+            ("layers", Layers),
+            ("auxiliary_steps", AuxiliarySteps),
+        ):
             value = getattr(self, name)
             try:
                 object.__setattr__(self, name, kind(value))

@@ -6,7 +6,6 @@ the run needs to go on from there.
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +13,9 @@ from pathlib import Path
 from ..concept.concept import Concept
 from ..concept.file import load_concept, save_concept
 from ..errors import UserInputError
+from ..log import LOG
 from .state import TrainingState, load_state, save_state
 
-LOG = logging.getLogger("comfyui_dci")
 FINISHED = "finished.safetensors"
 BEST = "best.safetensors"
 UNFINISHED = ("*.resume", ".*.tmp")

@@ -120,9 +120,13 @@ def initial_concept(rare: Tensor, scheme: ICOScheme, generator: torch.Generator)
 
 
 def initial_contexts(
-    prefix_words: Tensor | None, suffix_words: Tensor | None, images: int, scheme: ICOScheme, width: int,
+    prefix_words: Tensor | None,
+    suffix_words: Tensor | None,
+    images: int,
+    scheme: ICOScheme,
+    width: int,
     generator: torch.Generator,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Return [I] before training: one word per vector where a phrase of that length exists, else normal(0, 0.02).
 
     Args:

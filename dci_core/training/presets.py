@@ -91,19 +91,33 @@ _AUTHORS_RATES = {
 }
 PRESETS: Mapping[PresetName, TrainingPreset] = {
     PresetName.WITH_DCI: TrainingPreset(
-        ICOScheme(1, 1, 3), steps=900, batch_size=2, **_AUTHORS_RATES, checkpoint_every=150, checkpoints_kept=6,
+        ICOScheme(1, 1, 3),
+        steps=900,
+        batch_size=2,
+        **_AUTHORS_RATES,
+        checkpoint_every=150,
+        checkpoints_kept=6,
         purpose="for pictures made with DCI: likeness first, trained long; DCI gives obedience back.",
     ),
     PresetName.ALONE: TrainingPreset(
-        ICOScheme(4, 2, 2), steps=450, batch_size=2, **_AUTHORS_RATES, checkpoint_every=75, checkpoints_kept=6,
+        ICOScheme(4, 2, 2),
+        steps=450,
+        batch_size=2,
+        **_AUTHORS_RATES,
+        checkpoint_every=75,
+        checkpoints_kept=6,
         purpose="for pictures made without DCI: stopped earlier, while prompts are still obeyed.",
     ),
     PresetName.QUICK_LOOK: TrainingPreset(
-        ICOScheme(1, 1, 3), steps=150, batch_size=1, checkpoint_every=50, checkpoints_kept=3,
+        ICOScheme(1, 1, 3),
+        steps=150,
+        batch_size=1,
+        checkpoint_every=50,
+        checkpoints_kept=3,
         **{name: QUICK_FACTOR * rate for name, rate in _AUTHORS_RATES.items()},
         purpose="to see soon whether your photographs and class noun work at all; a sixth of the steps at twice the rates.",
     ),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -130,8 +144,13 @@ class RunValues:
     def settings(self) -> dict[str, Any]:
         """The fields of ``TrainingSettings`` among them."""
         names = (
-            "scheme", "steps", "batch_size", "learning_rate", "token_learning_rate", "context_learning_rate",
-        )  # fmt: skip
+            "scheme",
+            "steps",
+            "batch_size",
+            "learning_rate",
+            "token_learning_rate",
+            "context_learning_rate",
+        )
         return {name: getattr(self, name) for name in names}
 
     def text(self, preset: PresetName, class_images: bool, learned: Sequence[str] = LEARNED) -> str:
@@ -161,9 +180,16 @@ class RunValues:
 
 
 PRESET_INPUTS = (
-    "contexts_before", "contexts_after", "concept_vectors", "steps", "batch_size", "learning_rate", "context_learning_rate",
-    "checkpoint_every", "checkpoints_kept",
-)  # fmt: skip
+    "contexts_before",
+    "contexts_after",
+    "concept_vectors",
+    "steps",
+    "batch_size",
+    "learning_rate",
+    "context_learning_rate",
+    "checkpoint_every",
+    "checkpoints_kept",
+)
 """Ids of the node's inputs that a preset fills."""
 
 

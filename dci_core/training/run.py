@@ -9,8 +9,9 @@ from safetensors import SafetensorError
 
 from ..concept.concept import Concept
 from ..errors import DivergenceError, UserInputError
+from ..log import LOG
 from .concept_training import ConceptTraining
-from .folder import LOG, TrainingFolder
+from .folder import TrainingFolder
 from .state import restore_state, state_of
 
 

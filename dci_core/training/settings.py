@@ -157,8 +157,11 @@ class TrainingSettings:
             if value is not None and not (math.isfinite(value) and least <= value <= most):
                 raise UserInputError(f"{name} must be between {least:g} and {most:g}, but got {value}.{hint}")
         for name, kind in (
-            ("mode", TrainingMode), ("optimizer", OptimizerKind), ("schedule", Schedule), ("precision", Precision),
-        ):  # fmt: skip
+            ("mode", TrainingMode),
+            ("optimizer", OptimizerKind),
+            ("schedule", Schedule),
+            ("precision", Precision),
+        ):
             self._make_member(name, kind)
         if self.warmup_steps >= self.steps > 1:
             raise UserInputError(

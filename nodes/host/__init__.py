@@ -1,5 +1,1 @@
 """Adapters between ``dci_core`` and ComfyUI. Nothing else in the project knows the host's internals."""
-
-import logging
-
-LOG = logging.getLogger("comfyui_dci")

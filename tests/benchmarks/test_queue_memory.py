@@ -38,6 +38,15 @@ def test_the_plain_graph_is_a_stock_sampler_without_the_concept(queue_memory: An
     sampler = next(node for node in plain.values() if node["class_type"] == "KSampler")
     assert sampler["inputs"]["model"] == ["1", 0] and "active_fraction" not in sampler["inputs"]
     assert set(sampler["inputs"]) == {
-        "seed", "steps", "cfg", "sampler_name", "scheduler", "negative", "latent_image", "denoise", "model", "positive"
-    }  # fmt: skip
+        "seed",
+        "steps",
+        "cfg",
+        "sampler_name",
+        "scheduler",
+        "negative",
+        "latent_image",
+        "denoise",
+        "model",
+        "positive",
+    }
     assert "DCISampler" not in {node["class_type"] for node in plain.values()}

@@ -28,8 +28,10 @@ def test_a_caption_says_what_the_scene_holds() -> None:
     assert caption(TURTLE) == "sketch of a red turtle with an apple on grass"
     assert caption(Scene("umbrella")) == "photo of an umbrella"
     assert caption_variants(Scene("cat", context="at night")) == (
-        "photo of a cat at night", "a photo of a cat at night", "a cat at night",
-    )  # fmt: skip
+        "photo of a cat at night",
+        "a photo of a cat at night",
+        "a cat at night",
+    )
     assert labels(TURTLE) == (4, 9, 1, 2, 1)
     with pytest.raises(ValueError, match="must differ"):
         Scene("cat", second_noun="cat")
@@ -47,9 +49,12 @@ def test_the_same_generator_draws_the_same_picture() -> None:
 def test_every_part_of_a_scene_changes_the_picture() -> None:
     plain = Scene("house")
     changes = [
-        {"noun": "car"}, {"second_noun": "cat"}, *({"context": c} for c in CONTEXTS[1:]),
-        *({"style": s} for s in STYLES[1:]), *({"colour": c} for c in list(COLOURS)[1:]),
-    ]  # fmt: skip
+        {"noun": "car"},
+        {"second_noun": "cat"},
+        *({"context": c} for c in CONTEXTS[1:]),
+        *({"style": s} for s in STYLES[1:]),
+        *({"colour": c} for c in list(COLOURS)[1:]),
+    ]
     pictures = [draw(replace(plain, **change), np.random.default_rng(0)).image for change in ({}, *changes)]
     means = np.array([[np.abs(a.astype(int) - b).mean() for b in pictures] for a in pictures])
     assert (means + 255 * np.eye(len(pictures)) > 1.0).all()
@@ -68,9 +73,14 @@ def test_scenes_come_as_often_as_they_should() -> None:
     rng = np.random.default_rng(0)
     scenes = [sample_scene(rng) for _ in range(4000)]
     assert {scene.noun for scene in scenes} == set(NOUNS) and {scene.context for scene in scenes} == set(CONTEXTS)
-    shares = [np.mean([test(scene) for scene in scenes]) for test in (
-        lambda s: s.second_noun is not None, lambda s: s.style != "photo of", lambda s: s.colour != "",
-    )]  # fmt: skip
+    shares = [
+        np.mean([test(scene) for scene in scenes])
+        for test in (
+            lambda s: s.second_noun is not None,
+            lambda s: s.style != "photo of",
+            lambda s: s.colour != "",
+        )
+    ]
     assert np.allclose(shares, [0.25, 0.3, 0.15], atol=0.03)
 
 

@@ -18,10 +18,21 @@ from PIL import Image
 
 pytestmark = pytest.mark.usefixtures("queue_is_empty")
 NODES = {
-    "ICOTrainer", "AuxPromptBuilder", "DCISampler", "MaskVisualizer", "DCISaveConcept", "DCILoadConcept",
-    "DCIApplyConcept", "DCIApply", "DCILambdaSweep", "DCIStrengthSchedule", "DCILoadImageFolder",
-    "DCIDemoModel", "DCIDemoSubject", "DCIClassImages",
-}  # fmt: skip
+    "ICOTrainer",
+    "AuxPromptBuilder",
+    "DCISampler",
+    "MaskVisualizer",
+    "DCISaveConcept",
+    "DCILoadConcept",
+    "DCIApplyConcept",
+    "DCIApply",
+    "DCILambdaSweep",
+    "DCIStrengthSchedule",
+    "DCILoadImageFolder",
+    "DCIDemoModel",
+    "DCIDemoSubject",
+    "DCIClassImages",
+}
 
 
 def forget(server: ComfyServer) -> None:
@@ -174,8 +185,17 @@ def plain(graph: dict[str, Any]) -> dict[str, Any]:
     """Return the graph with the stock KSampler in place of DCISampler, and no masks."""
     graph = {name: node for name, node in copy.deepcopy(graph).items() if name not in ("27", "28")}
     known = (
-        "model", "seed", "steps", "cfg", "sampler_name", "scheduler", "positive", "negative", "latent_image", "denoise",
-    )  # fmt: skip
+        "model",
+        "seed",
+        "steps",
+        "cfg",
+        "sampler_name",
+        "scheduler",
+        "positive",
+        "negative",
+        "latent_image",
+        "denoise",
+    )
     graph["24"] = {"class_type": "KSampler", "inputs": {name: graph["24"]["inputs"][name] for name in known}}
     return graph
 

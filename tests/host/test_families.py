@@ -33,9 +33,15 @@ def without_network(config_class: type, **unet_config: Any) -> Any:
 
 @pytest.mark.parametrize(
     ("config", "name", "size"),
-    [("SD15", "sd1", 512), ("SDXL", "sdxl", 1024), ("SSD1B", "ssd1b", 1024), ("Segmind_Vega", "vega", 1024),
-     ("KOALA_700M", "koala_700m", 1024), ("KOALA_1B", "koala_1b", 1024)],
-)  # fmt: skip
+    [
+        ("SD15", "sd1", 512),
+        ("SDXL", "sdxl", 1024),
+        ("SSD1B", "ssd1b", 1024),
+        ("Segmind_Vega", "vega", 1024),
+        ("KOALA_700M", "koala_700m", 1024),
+        ("KOALA_1B", "koala_1b", 1024),
+    ],
+)
 def test_each_family_has_its_name_and_native_size(config: str, name: str, size: int) -> None:
     family = family_of(without_network(getattr(supported, config), num_heads=8))
     assert (family.name, family.native_size_px, family.native_latent) == (name, size, size // 8)

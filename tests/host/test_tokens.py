@@ -121,10 +121,15 @@ def test_the_stock_encode_knows_the_concept_and_plain_prompts_are_untouched(fami
     known = known_concepts(s.clip)[0]
     tokens = s.base.clip.tokenize("a dog dog dog cat")
     by_hand = {
-        name: [[(known.vectors[f"clip_{name}"][column - 2], 1.0) if column in (2, 3, 4) else pair for column, pair in enumerate(row)]
-               for row in rows]
+        name: [
+            [
+                (known.vectors[f"clip_{name}"][column - 2], 1.0) if column in (2, 3, 4) else pair
+                for column, pair in enumerate(row)
+            ]
+            for row in rows
+        ]
         for name, rows in tokens.items()
-    }  # fmt: skip
+    }
     assert torch.equal(encode(s.clip, "a V* cat")[0][0], s.base.clip.encode_from_tokens(by_hand))
 
 
@@ -198,13 +203,28 @@ def both() -> Any:
     ("prompt", "nouns", "concept_words", "auxiliary_text", "context"),
     [
         (
-            "a V* cat with a <mug> coffee mug, asleep", "dog, red ball", ["*", "*", "*", "cat", "*", "*", "*", "coffee", "mug"],
-            "a dog with a red ball, asleep", ["a", "with", "a", ",", "asleep"],
+            "a V* cat with a <mug> coffee mug, asleep",
+            "dog, red ball",
+            ["*", "*", "*", "cat", "*", "*", "*", "coffee", "mug"],
+            "a dog with a red ball, asleep",
+            ["a", "with", "a", ",", "asleep"],
         ),
-        ("a <mug> on a (V* cat:1.2)", "ball, dog", [*"***", "coffee", "mug", *"***", "cat"], "a ball on a (dog:1.2)", ["a", "on", "a"]),
-        ("V* <mug> and a dog", "dog,horse", [*"***", "cat", *"***", "coffee", "mug"], "dog horse and a dog", ["and", "a", "dog"]),
+        (
+            "a <mug> on a (V* cat:1.2)",
+            "ball, dog",
+            [*"***", "coffee", "mug", *"***", "cat"],
+            "a ball on a (dog:1.2)",
+            ["a", "on", "a"],
+        ),
+        (
+            "V* <mug> and a dog",
+            "dog,horse",
+            [*"***", "cat", *"***", "coffee", "mug"],
+            "dog horse and a dog",
+            ["and", "a", "dog"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_two_concepts_have_each_their_tokens_and_their_noun(
     both: Any, prompt: str, nouns: str, concept_words: list[str], auxiliary_text: str, context: list[str]
 ) -> None:

@@ -50,9 +50,16 @@ def test_they_are_what_the_stock_sampler_draws_rounded_to_eight_bits() -> None:
         with torch.inference_mode():
             positive, negative = (host_nodes.CLIPTextEncode().encode(base.clip, text)[0] for text in (caption, ""))
             (latent,) = host_nodes.KSampler().sample(
-                base.model, 5 + number, 2, 3.0, "euler", "normal", positive, negative,
+                base.model,
+                5 + number,
+                2,
+                3.0,
+                "euler",
+                "normal",
+                positive,
+                negative,
                 {"samples": torch.zeros(1, 4, 8, 8)},
-            )  # fmt: skip
+            )
             expected = base.vae.decode(latent["samples"]).clamp(0, 1)
         assert image.shape == (1, 64, 64, 3) and torch.equal(image, (expected * 255).round() / 255)
     assert not torch.equal(images[0], images[2])
@@ -202,9 +209,17 @@ def test_the_model_is_left_as_it_was_and_training_takes_the_images() -> None:
     images, captions = draw(count=3, prompts="photo of a cat\na cat on grass")
     assert weights() == before and not base.model.patches
     concept, losses, _ = run(
-        ICOTrainer, model=base.model, clip=base.clip, vae=base.vae, images=[torch.rand(2, 64, 64, 3)], class_noun="cat",
-        regularization_images=images, regularization_captions=captions, steps=2, resolution=64,
-    )  # fmt: skip
+        ICOTrainer,
+        model=base.model,
+        clip=base.clip,
+        vae=base.vae,
+        images=[torch.rand(2, 64, 64, 3)],
+        class_noun="cat",
+        regularization_images=images,
+        regularization_captions=captions,
+        steps=2,
+        resolution=64,
+    )
     assert len(losses["loss"]) == 2 and concept.info.settings["regularization_images"] == 3
 
 

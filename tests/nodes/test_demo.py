@@ -42,8 +42,10 @@ def sample(model: Any, clip: Any, vae: Any, prompt: str, steps: int = 20) -> tor
 
 def test_the_stock_nodes_draw_what_the_prompt_says(loaded: Any) -> None:
     judge = load_judge()
-    for prompt, noun, context in (("photo of a frog at night", "frog", "at night"),
-                                  ("photo of a car on a red carpet", "car", "on a red carpet")):  # fmt: skip
+    for prompt, noun, context in (
+        ("photo of a frog at night", "frog", "at night"),
+        ("photo of a car on a red carpet", "car", "on a red carpet"),
+    ):
         images = sample(*loaded, prompt)
         assert images.shape == (2, 128, 128, 3)
         scores = judge((images.movedim(-1, 1)).clamp(0, 1))

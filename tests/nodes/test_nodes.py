@@ -37,7 +37,7 @@ def trained(**inputs: Any) -> Any:
     images = [torch.rand(2, 64, 80, 3), torch.rand(1, 96, 64, 3)]
     return base, run(
         ICOTrainer, model=base.model, clip=base.clip, vae=base.vae, images=images, steps=2, resolution=64, **inputs
-    )  # fmt: skip
+    )
 
 
 def test_a_concept_goes_through_every_node(concepts: Path) -> None:
@@ -126,9 +126,14 @@ def test_masks_come_out_averaged_as_asked() -> None:
     s = scene()
     latent = {"samples": torch.zeros(1, 4, 16, 16)}
     _, masks = run(
-        DCISampler, model=s.model, steps=6, active_fraction=0.4, positive=s.positive, negative=s.negative,
+        DCISampler,
+        model=s.model,
+        steps=6,
+        active_fraction=0.4,
+        positive=s.positive,
+        negative=s.negative,
         latent_image=latent,
-    )  # fmt: skip
+    )
     image = torch.rand(1, 128, 128, 3)
 
     def visualized(**choice: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -180,9 +185,13 @@ def test_the_schedule_and_the_mask_arrive_at_every_sampling_node() -> None:
         assert relative_difference(ksample(apply_dci(s.model, less)[0], s.positive, s.negative), expected) > 1e-5
     given = {"active_fraction": 0.5, **optional}
     as_ksample = {
-        "seed": 3, "steps": 4, "cfg": 5.0, "positive": s.positive, "negative": s.negative,
+        "seed": 3,
+        "steps": 4,
+        "cfg": 5.0,
+        "positive": s.positive,
+        "negative": s.negative,
         "latent_image": {"samples": torch.zeros(1, 4, 8, 8)},
-    }  # fmt: skip
+    }
     sampled, _ = run(DCISampler, model=s.model, injection_strength=0.5, **as_ksample, **given)
     patched, _ = run(ApplyDCI, model=s.model, injection_strength=0.5, **given)
     assert torch.equal(sampled["samples"], expected)
@@ -214,11 +223,28 @@ def test_the_trainer_refuses_unusable_input(inputs: dict[str, Any], message: str
 
 def test_every_input_of_the_trainer_arrives_where_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     changed: dict[str, Any] = {
-        "batch_size": 3, "learning_rate": 1e-3, "context_learning_rate": 1e-2, "flip": False, "seed": 6, "mode": "key_value",
-        "token_learning_rate": 1e-4, "rank": 2, "optimizer": "adamw_8bit", "schedule": "cosine", "warmup_steps": 1,
-        "accumulation_steps": 2, "max_gradient_norm": 1.0, "min_snr_gamma": 5.0, "noise_offset": 0.1, "ema_decay": 0.9,
-        "prior_loss_weight": 0.5, "precision": "bf16", "gradient_checkpointing": True, "evaluate_every": 7, "stop_after": 1,
-    }  # fmt: skip
+        "batch_size": 3,
+        "learning_rate": 1e-3,
+        "context_learning_rate": 1e-2,
+        "flip": False,
+        "seed": 6,
+        "mode": "key_value",
+        "token_learning_rate": 1e-4,
+        "rank": 2,
+        "optimizer": "adamw_8bit",
+        "schedule": "cosine",
+        "warmup_steps": 1,
+        "accumulation_steps": 2,
+        "max_gradient_norm": 1.0,
+        "min_snr_gamma": 5.0,
+        "noise_offset": 0.1,
+        "ema_decay": 0.9,
+        "prior_loss_weight": 0.5,
+        "precision": "bf16",
+        "gradient_checkpointing": True,
+        "evaluate_every": 7,
+        "stop_after": 1,
+    }
     given: dict[str, Any] = {}
 
     def watch(model: Any, clip: Any, vae: Any, inputs: Any, settings: Any, on_step: Any, **rest: Any) -> Any:
@@ -228,11 +254,23 @@ def test_every_input_of_the_trainer_arrives_where_it_is_used(monkeypatch: pytest
     monkeypatch.setattr(ico_trainer, "train_concept", watch)
     with pytest.raises(KeyboardInterrupt):
         trained(
-            contexts_before=4, contexts_after=2, concept_vectors=1, class_noun="cat", placeholder="my*", keep_contexts=True,
-            checkpoint_every=9, checkpoints_kept=3, checkpoint_steps="5, 7", reuse=False, preview_every=4,
-            preview_prompt="my* cat", crop="buckets", captions="outdoors", masks=[torch.zeros(2, 64, 80), torch.ones(1, 96, 64)],
+            contexts_before=4,
+            contexts_after=2,
+            concept_vectors=1,
+            class_noun="cat",
+            placeholder="my*",
+            keep_contexts=True,
+            checkpoint_every=9,
+            checkpoints_kept=3,
+            checkpoint_steps="5, 7",
+            reuse=False,
+            preview_every=4,
+            preview_prompt="my* cat",
+            crop="buckets",
+            captions="outdoors",
+            masks=[torch.zeros(2, 64, 80), torch.ones(1, 96, 64)],
             **changed,
-        )  # fmt: skip
+        )
     settings, inputs = given["settings"], given["inputs"]
     assert settings == TrainingSettings(ICOScheme(4, 2, 1), 2, **changed)
     same = {
@@ -292,9 +330,20 @@ def test_a_folder_of_images_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ]
     base = tiny("sdxl")
     concept, *_ = run(
-        ICOTrainer, model=base.model, clip=base.clip, vae=base.vae, images=images, masks=masks, crop="buckets",
-        regularization_images=images, regularization_captions=captions, captions=captions, steps=2, resolution=64,
-        evaluate_every=1, preview_every=1,
-    )  # fmt: skip
+        ICOTrainer,
+        model=base.model,
+        clip=base.clip,
+        vae=base.vae,
+        images=images,
+        masks=masks,
+        crop="buckets",
+        regularization_images=images,
+        regularization_captions=captions,
+        captions=captions,
+        steps=2,
+        resolution=64,
+        evaluate_every=1,
+        preview_every=1,
+    )
     assert concept.info.settings["captions"] == 1 and len(concept.info.history["evaluations"]) == 2
     assert concept.info.settings["masks"] == 2 and concept.info.settings["regularization_images"] == 2

@@ -19,10 +19,23 @@ from node_runs import defaults, run
 from tiny import tiny
 
 OLD_GRAPH: dict[str, Any] = {  # workflows/api/train.json as it was before presets
-    "class_noun": "cat", "contexts_before": 1, "contexts_after": 1, "concept_vectors": 3, "steps": 500, "batch_size": 2,
-    "learning_rate": 2e-05, "context_learning_rate": 0.0002, "seed": 0, "resolution": 64, "flip": True, "placeholder": "V*",
-    "keep_contexts": False, "token_learning_rate": -1.0, "checkpoint_every": 100, "checkpoints_kept": 2,
-}  # fmt: skip
+    "class_noun": "cat",
+    "contexts_before": 1,
+    "contexts_after": 1,
+    "concept_vectors": 3,
+    "steps": 500,
+    "batch_size": 2,
+    "learning_rate": 2e-05,
+    "context_learning_rate": 0.0002,
+    "seed": 0,
+    "resolution": 64,
+    "flip": True,
+    "placeholder": "V*",
+    "keep_contexts": False,
+    "token_learning_rate": -1.0,
+    "checkpoint_every": 100,
+    "checkpoints_kept": 2,
+}
 
 
 @pytest.fixture

@@ -70,8 +70,12 @@ def test_the_report_says_what_is_missing_and_draws_what_is_there(
     monkeypatch.setattr(study.report, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(study.report, "PAGE", tmp_path / "results.md")
     figure = next(figure for figure in FIGURES if figure.name == "finetuning")
-    settings = [(method, steps, sampling) for method in figure.methods for steps in figure.steps
-                for sampling in figure.samplings]  # fmt: skip
+    settings = [
+        (method, steps, sampling)
+        for method in figure.methods
+        for steps in figure.steps
+        for sampling in figure.samplings
+    ]
     settings += dci_curve(0.5)
     for number, concept in enumerate(STUDIED):
         ledger = Ledger(tmp_path, concept)

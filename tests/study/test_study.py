@@ -75,13 +75,14 @@ def test_cells_come_seed_by_seed_and_once() -> None:
     assert [cell.seed for cell in cells] == sorted(cell.seed for cell in cells)
     keys = [cell.key for cell in cells]
     assert len(keys) == len(set(keys))
-    asked = {
-        (cell.method.name, cell.steps, cell.sampling.name) for cell in cells if cell.concept == STUDIED[1]
-    }  # fmt: skip
+    asked = {(cell.method.name, cell.steps, cell.sampling.name) for cell in cells if cell.concept == STUDIED[1]}
     assert asked == {
         (method.name, steps, sampling.name)
-        for figure in FIGURES for method in figure.methods for steps in figure.steps for sampling in figure.samplings
-    }  # fmt: skip
+        for figure in FIGURES
+        for method in figure.methods
+        for steps in figure.steps
+        for sampling in figure.samplings
+    }
 
 
 def test_class_images_show_the_class_noun_and_are_always_the_same() -> None:
@@ -123,10 +124,13 @@ def test_a_verdict_needs_the_whole_interval_on_one_side() -> None:
 def test_cells_are_kept_by_everything_that_shapes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cell = Cell(CONCEPTS[0], METHODS[0], 100, Sampling("plain"), 1)
     others = [
-        replace(cell, concept=CONCEPTS[1]), replace(cell, method=METHODS[1]), replace(cell, steps=200),
-        replace(cell, sampling=Sampling("plain", strength=0.5)), replace(cell, seed=2),
+        replace(cell, concept=CONCEPTS[1]),
+        replace(cell, method=METHODS[1]),
+        replace(cell, steps=200),
+        replace(cell, sampling=Sampling("plain", strength=0.5)),
+        replace(cell, seed=2),
         replace(cell, sampling=Sampling("plain", dci={"injection_strength": 1.0})),
-    ]  # fmt: skip
+    ]
     keys = {each.key for each in [cell, *others]}
     assert len(keys) == len(others) + 1 and cell.key in keys
     monkeypatch.setattr(study.cells, "prompts_for", lambda concept: prompts_for(concept)[1:])

@@ -53,9 +53,16 @@ def random_concept(base: Tiny, seed: int = 7, class_noun: str = "cat", placehold
     }
     tokens = {name: 0.05 * torch.randn(3, width, generator=generator) for name, width in widths.items()}
     info = ConceptInfo(
-        family=family_of(base.model).name, class_noun=class_noun, placeholder=placeholder, prefix=1, suffix=1,
-        concept_vectors=3, steps=1, seed=seed, base_hash=base_hash(base.model),
-    )  # fmt: skip
+        family=family_of(base.model).name,
+        class_noun=class_noun,
+        placeholder=placeholder,
+        prefix=1,
+        suffix=1,
+        concept_vectors=3,
+        steps=1,
+        seed=seed,
+        base_hash=base_hash(base.model),
+    )
     return Concept(deltas, tokens, info)
 
 
@@ -78,10 +85,19 @@ def dci(model: Any, **settings: Any) -> Any:
 
 @torch.inference_mode()
 def ksample(
-    model: Any, positive: Any, negative: Any, sampler: str = "euler", scheduler: str = "normal", steps: int = 4,
-    cfg: float = 5.0, seed: int = 3, size: int = 8, batch: int = 1, latent: dict[str, Any] | None = None,
+    model: Any,
+    positive: Any,
+    negative: Any,
+    sampler: str = "euler",
+    scheduler: str = "normal",
+    steps: int = 4,
+    cfg: float = 5.0,
+    seed: int = 3,
+    size: int = 8,
+    batch: int = 1,
+    latent: dict[str, Any] | None = None,
     **options: Any,
-) -> torch.Tensor:  # fmt: skip
+) -> torch.Tensor:
     """Return the latent that the stock KSampler node makes."""
     latent = latent or {"samples": torch.zeros(batch, 4, size, size)}
     (result,) = host_nodes.common_ksampler(

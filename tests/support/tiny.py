@@ -83,10 +83,18 @@ LAYOUTS = {
 LAYOUTS["sd2v"] = LAYOUTS["sd2"]  # SD2.x at 768 pixels predicts v
 LAYOUTS["sd2_inpaint"] = LAYOUTS["sd2"] | {"in_channels": 9}
 CONFIGS = {
-    "sd2v": supported.SD20, "sd2_inpaint": supported.SD20, "sdxl_inpaint": supported.SDXL,
-    "sd1": supported.SD15, "inpaint": supported.SD15, "mini": supported.SD15, "sd2": supported.SD20,
-    "sdxl": supported.SDXL, "ssd1b": supported.SSD1B, "vega": supported.Segmind_Vega, "koala_700m": supported.KOALA_700M,
-}  # fmt: skip
+    "sd2v": supported.SD20,
+    "sd2_inpaint": supported.SD20,
+    "sdxl_inpaint": supported.SDXL,
+    "sd1": supported.SD15,
+    "inpaint": supported.SD15,
+    "mini": supported.SD15,
+    "sd2": supported.SD20,
+    "sdxl": supported.SDXL,
+    "ssd1b": supported.SSD1B,
+    "vega": supported.Segmind_Vega,
+    "koala_700m": supported.KOALA_700M,
+}
 TEXT = {"hidden_size": 64, "num_attention_heads": 2, "num_hidden_layers": 3, "intermediate_size": 128}
 TEXT_G = {"hidden_size": 96, "num_attention_heads": 3, "num_hidden_layers": 4, "intermediate_size": 192}
 

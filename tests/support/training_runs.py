@@ -36,9 +36,14 @@ def settings(**changes: Any) -> TrainingSettings:
 def train(base: Tiny, given: TrainingInputs | None = None, **changes: Any) -> tuple[Concept, list[float]]:
     with torch.inference_mode():
         return train_concept(
-            base.model, base.clip, base.vae, given or inputs(), settings(**changes), lambda step, loss: None,
+            base.model,
+            base.clip,
+            base.vae,
+            given or inputs(),
+            settings(**changes),
+            lambda step, loss: None,
             keep_contexts=True,
-        )  # fmt: skip
+        )
 
 
 def prepared(base: Tiny, given: TrainingInputs | None = None, **changes: Any) -> ConceptTraining:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ....dci_core.concept.concept import Concept, ConceptInfo, check_concept_fits
-from .. import LOG
+from ....dci_core.log import LOG
 from ..families import family_of
 from ..tokenizer import clip_with_concept, encoders_of
 from ..weights import base_hash, cross_attention_shapes

@@ -8,7 +8,7 @@ from pathlib import Path
 import folder_paths
 
 from ....dci_core.errors import UserInputError
-from .. import LOG
+from ....dci_core.log import LOG
 
 FOLDER = "dci_concepts"
 

@@ -157,9 +157,15 @@ class DualBranchAttention:
             wrappers.get(kind, {}).pop(name, None)
 
         def apply_model(
-            executor: Any, x: Tensor, t: Tensor, c_concat: Any = None, c_crossattn: Any = None, control: Any = None,
-            transformer_options: dict[str, Any] | None = None, **conds: Any,
-        ) -> Tensor:  # fmt: skip
+            executor: Any,
+            x: Tensor,
+            t: Tensor,
+            c_concat: Any = None,
+            c_crossattn: Any = None,
+            control: Any = None,
+            transformer_options: dict[str, Any] | None = None,
+            **conds: Any,
+        ) -> Tensor:
             patched = self._with_patches(transformer_options or {}, act)
             patched[PARTIES] = lambda: name_parties(transformer_options or {}, model_options)
             patched[TEXT_LENGTH] = 0 if c_crossattn is None else c_crossattn.shape[1]

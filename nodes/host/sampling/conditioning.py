@@ -136,12 +136,14 @@ def build_conditioning(
                 f'of something else. Write it between spaces, for example "a {name} {noun} on grass".'
             )
     concept_sets = {
-        encoder: united([
-            concept_token_set(rows, is_vector_of(known), noun_ids(clip, f"clip_{encoder}", known.info.class_noun))
-            for known in spoken
-        ])
+        encoder: united(
+            [
+                concept_token_set(rows, is_vector_of(known), noun_ids(clip, f"clip_{encoder}", known.info.class_noun))
+                for known in spoken
+            ]
+        )
         for encoder, rows in concept_rows.items()
-    }  # fmt: skip
+    }
     reader = clip_with_nouns_for(clip, list(zip(spoken, nouns))) if entire_prompt else clip
     auxiliary_ids, auxiliary_rows = real_tokens(reader, pair.auxiliary_template)
     if entire_prompt and not any(isinstance(t, AuxiliaryNounId) for _, t in next(iter(auxiliary_rows.values()))):
@@ -156,11 +158,17 @@ def build_conditioning(
     conditioning = clip.encode_from_tokens_scheduled(concept_ids)
     auxiliary = reader.encode_from_tokens_scheduled(auxiliary_ids)
     carried = [
-        [cond, {**options, CARRIED_KEY: AuxiliaryText(
-            cond, other, other_options.get("pooled_output"), _agreed(concept_sets), _agreed(auxiliary_sets)
-        )}]
+        [
+            cond,
+            {
+                **options,
+                CARRIED_KEY: AuxiliaryText(
+                    cond, other, other_options.get("pooled_output"), _agreed(concept_sets), _agreed(auxiliary_sets)
+                ),
+            },
+        ]
         for (cond, options), (other, other_options) in zip(conditioning, auxiliary, strict=True)
-    ]  # fmt: skip
+    ]
     return BuiltConditioning(carried, pair.concept, pair.auxiliary, tuple(choices), read != prompt)
 
 

@@ -17,9 +17,12 @@ from ....dci_core.sampling.branches import denoised_from_epsilon, epsilon_from_d
 Conds = list[dict[str, Any]]
 Ask = Callable[[list[Any]], list[Tensor]]
 OTHERS_FUNCTIONS = (
-    "sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function",
-    "sampler_calc_cond_batch_function", "disable_cfg1_optimization",
-)  # fmt: skip
+    "sampler_cfg_function",
+    "sampler_pre_cfg_function",
+    "sampler_post_cfg_function",
+    "sampler_calc_cond_batch_function",
+    "disable_cfg1_optimization",
+)
 
 
 class SharedPredictions:
@@ -117,9 +120,14 @@ class _Interceptor:
         return True
 
     def execute(
-        self, calculate: Callable[..., list[Tensor]], model: Any, conds: list[Any], x: Tensor, timestep: Tensor,
+        self,
+        calculate: Callable[..., list[Tensor]],
+        model: Any,
+        conds: list[Any],
+        x: Tensor,
+        timestep: Tensor,
         model_options: dict[str, Any],
-    ) -> list[Tensor]:  # fmt: skip
+    ) -> list[Tensor]:
         def ask(wanted: list[Any]) -> list[Tensor]:
             request = (model, wanted, x, timestep, model_options)
             if self._handler is None or not self._handler.should_use_context(*request):

@@ -125,9 +125,17 @@ class _DCIPatch:
 
 
 def _sampler_sample(
-    executor: Any, guider: Any, sigmas: Tensor, extra_args: dict[str, Any], callback: Any, noise: Tensor,
-    latent_image: Tensor, denoise_mask: Tensor | None = None, *args: Any, **kwargs: Any,
-) -> Tensor:  # fmt: skip
+    executor: Any,
+    guider: Any,
+    sigmas: Tensor,
+    extra_args: dict[str, Any],
+    callback: Any,
+    noise: Tensor,
+    latent_image: Tensor,
+    denoise_mask: Tensor | None = None,
+    *args: Any,
+    **kwargs: Any,
+) -> Tensor:
     run = guider.model_options.get(PATCH_KEY)
     if run is not None:
         run.start(executor.class_obj, sigmas, extra_args.get("seed") or 0, noise, latent_image, denoise_mask)

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from ....dci_core.log import LOG
 from ....dci_core.prompt.tokens import TokenSet
 from ....dci_core.sampling.settings import AuxiliarySteps, Blend, DCISettings, MaskPreset
-from .. import LOG
 from ..node_text import send_text
 
 Tell = Callable[[str], None]

@@ -14,13 +14,13 @@ import torch
 from ....dci_core.errors import UserInputError
 from ....dci_core.fingerprint import run_key
 from ....dci_core.images.folder import FolderImage, read_image, write_image
-from .. import LOG
+from ....dci_core.log import LOG
+from ....dci_core.seeds import following_seed
 from .description import model_facts
 from .inputs import check_class_caption, check_trainable, check_vae
 from .trainer import folder_name
 
 SAMPLER, SCHEDULER = "euler", "normal"
-LARGEST_SEED = 2**64 - 1
 MOST_CLASS_IMAGES = 1000
 DEFAULT_COUNT = 100
 CLASS_NOUN = "<class noun>"  # in a prompt: stands for the class noun
@@ -83,7 +83,7 @@ class ClassImagePlan:
 
     def seed_of(self, number: int) -> int:
         """Return the seed of an image, counted from 0."""
-        return (self.seed + number) % (LARGEST_SEED + 1)
+        return following_seed(self.seed, number)
 
 
 def prompts_of(text: str) -> tuple[str, ...]:
@@ -130,9 +130,16 @@ def class_images(
         prompt, file = plan.prompt(number), folder / _file_name(plan, number)
         latent = {"samples": torch.zeros(1, 4, size_px // 8, size_px // 8)}
         (sampled,) = host_nodes.common_ksampler(
-            model, plan.seed_of(number), plan.steps, plan.guidance, SAMPLER, SCHEDULER, encoded(prompt),
-            encoded(plan.negative), latent,
-        )  # fmt: skip
+            model,
+            plan.seed_of(number),
+            plan.steps,
+            plan.guidance,
+            SAMPLER,
+            SCHEDULER,
+            encoded(prompt),
+            encoded(plan.negative),
+            latent,
+        )
         write_image(vae.decode(sampled["samples"])[0], prompt, file)
         images[number] = read_image(file)
         on_image(len(images), drawn)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from ....dci_core.errors import UserInputError
+from ....dci_core.log import LOG
 from ....dci_core.prompt.words import add_class_noun, placeholder_pattern
 from ....dci_core.training.concept_training import ConceptTraining
 from ....dci_core.training.preview import preview_latents
-from .. import LOG
 from ..families import family_of
 from ..tokenizer import encoders_of, noun_ids
 from .memory import is_out_of_memory
@@ -55,9 +55,16 @@ class Previewer:
     """
 
     def __init__(
-        self, model: Any, clip: Any, vae: Any, plan: PreviewPlan, class_noun: str, placeholder: str,
-        concept_vectors: int, size_px: int,
-    ) -> None:  # fmt: skip
+        self,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        plan: PreviewPlan,
+        class_noun: str,
+        placeholder: str,
+        concept_vectors: int,
+        size_px: int,
+    ) -> None:
         self._model, self._vae = model, vae
         self._every = plan.every
         self._latent = (size_px or family_of(model).native_size_px) // 8

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .. import LOG
+from ....dci_core.log import LOG
 from ..node_text import send_text
 
 SECONDS_BETWEEN_TEXTS = 0.25

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from ....dci_core.concept.concept import Concept
 from ....dci_core.errors import UserInputError
+from ....dci_core.log import LOG
 from ....dci_core.prompt.words import check_caption
 from ....dci_core.training.folder import TrainingFolder
 from ....dci_core.training.report import end_report
 from ....dci_core.training.run import CheckpointPlan, run_training
 from ....dci_core.training.settings import TrainingSettings
-from .. import LOG
 from .description import ConceptMaker, key_of
 from .inputs import TrainingInputs, check_run, check_vae
 from .memory import is_out_of_memory, out_of_memory
@@ -75,8 +75,15 @@ def train_concept(
     previewer = None
     if preview is not None and preview.every and on_preview is not None:
         previewer = Previewer(
-            model, clip, vae, preview, inputs.class_noun, placeholder, settings.scheme.concept_vectors, inputs.resolution_px
-        )  # fmt: skip
+            model,
+            clip,
+            vae,
+            preview,
+            inputs.class_noun,
+            placeholder,
+            settings.scheme.concept_vectors,
+            inputs.resolution_px,
+        )
     storage = storage or Storage()
     folder = None
     key = ""

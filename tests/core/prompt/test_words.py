@@ -156,9 +156,17 @@ def test_the_noun_goes_inside_the_emphasis(prompt: str, read: str) -> None:
 
 @pytest.mark.parametrize(
     "prompt",
-    ["a V* wearing cat ears", "V* eating cat food", "V* chasing big black cat", "V* can see cat", "V* then cat", "V* not cat",
-     "a V* sitting cat", "embedding:foo,V* on grass"],
-)  # fmt: skip
+    [
+        "a V* wearing cat ears",
+        "V* eating cat food",
+        "V* chasing big black cat",
+        "V* can see cat",
+        "V* then cat",
+        "V* not cat",
+        "a V* sitting cat",
+        "embedding:foo,V* on grass",
+    ],
+)
 def test_a_noun_behind_a_verb_or_a_file_does_not_count(prompt: str) -> None:
     assert add_class_noun(prompt, "V*", "cat") == prompt.replace("V*", "V* cat")
 
@@ -195,11 +203,32 @@ def test_v_star_with_its_noun_is_left_as_it_is(prompt: str) -> None:
 @pytest.mark.parametrize(
     "rest",
     [
-        "on a cat", "beside a cat", "and cat", "or cat", ", cat", ". Cat", "the cat", "with cat ears", "is a cat", "in cat costume",
-        "his cat", "red, cat", "wearing a cat costume", "catfish", "(catfish:1.2)", "one two three four cat", "chasing cats",
-        "W* cat", "red W* cat", "V* cat", "AND A CAT", "- cat", ": cat", "| cat",
+        "on a cat",
+        "beside a cat",
+        "and cat",
+        "or cat",
+        ", cat",
+        ". Cat",
+        "the cat",
+        "with cat ears",
+        "is a cat",
+        "in cat costume",
+        "his cat",
+        "red, cat",
+        "wearing a cat costume",
+        "catfish",
+        "(catfish:1.2)",
+        "one two three four cat",
+        "chasing cats",
+        "W* cat",
+        "red W* cat",
+        "V* cat",
+        "AND A CAT",
+        "- cat",
+        ": cat",
+        "| cat",
     ],
-)  # fmt: skip
+)
 def test_a_noun_that_belongs_to_something_else_does_not_count(rest: str) -> None:
     assert add_class_noun(f"a V* {rest}", "V*", "cat", ["W*"]) == f"a V* cat {rest}"
 

@@ -361,9 +361,16 @@ def test_given_vectors_are_copied_not_trained_in_place() -> None:
     given = copies(tokens) | {"contexts": contexts["clip_l"].clone()}
     base = toy()
     run = ConceptTraining(
-        base.settings, base.denoiser, base.encoder, base.sigmas, base.prediction, base.words, tokens, contexts,
+        base.settings,
+        base.denoiser,
+        base.encoder,
+        base.sigmas,
+        base.prediction,
+        base.words,
+        tokens,
+        contexts,
         base.references,
-    )  # fmt: skip
+    )
     run.step()
     assert torch.equal(tokens["clip_l"], given["clip_l"])
     assert torch.equal(contexts["clip_l"], given["contexts"])

@@ -97,8 +97,10 @@ def test_accumulated_batches_are_averaged() -> None:
     for batch_size, accumulation in ((2, 1), (1, 2)):
         run = toy(
             toy_settings(batch_size=batch_size, accumulation_steps=accumulation, learning_rate=0.0),
-            images=2, variants=1, prediction=Prediction.V,
-        )  # fmt: skip
+            images=2,
+            variants=1,
+            prediction=Prediction.V,
+        )
         run.sigmas = torch.full((1,), 1e9, dtype=torch.float64)
         works = run.denoiser
 
@@ -211,8 +213,11 @@ def test_each_mode_trains_its_own_tensors(mode: str, learned: set[str]) -> None:
     everything = {"key_values": run.denoiser.initial, "tokens": run.tokens, "contexts": run.contexts}
     before = {part: copies(tensors) for part, tensors in everything.items()}
     run_training(run, lambda step, loss: None)
-    after = {"key_values": {"attn2.to_k": run.denoiser.to_k.weight, "attn2.to_v": run.denoiser.to_v.weight},
-             "tokens": run.tokens, "contexts": run.contexts}  # fmt: skip
+    after = {
+        "key_values": {"attn2.to_k": run.denoiser.to_k.weight, "attn2.to_v": run.denoiser.to_v.weight},
+        "tokens": run.tokens,
+        "contexts": run.contexts,
+    }
     assert {part for part, tensors in after.items() if changed(before[part], tensors)} == learned
     assert {name.split(".")[0] for name in run.parameters()} == learned
 

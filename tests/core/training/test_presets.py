@@ -20,9 +20,16 @@ from comfyui_dci.dci_core.training.presets import (
 from comfyui_dci.dci_core.training.settings import TrainingSettings
 
 OWN: dict[str, Any] = {
-    "contexts_before": 0, "contexts_after": 3, "concept_vectors": 1, "steps": 7, "batch_size": 3, "learning_rate": 0.0,
-    "context_learning_rate": 1e-2, "checkpoint_every": 0, "checkpoints_kept": 9,
-}  # fmt: skip
+    "contexts_before": 0,
+    "contexts_after": 3,
+    "concept_vectors": 1,
+    "steps": 7,
+    "batch_size": 3,
+    "learning_rate": 0.0,
+    "context_learning_rate": 1e-2,
+    "checkpoint_every": 0,
+    "checkpoints_kept": 9,
+}
 
 
 @pytest.mark.parametrize(
@@ -75,11 +82,13 @@ def test_what_is_given_wins_over_the_preset(name: str) -> None:
     values = run_values(PresetName.ALONE, SD1_SCALE, {**dict.fromkeys(PRESET_INPUTS, -1), name: OWN[name]})
     flat = [
         {
-            "contexts_before": v.scheme.prefix, "contexts_after": v.scheme.suffix,
+            "contexts_before": v.scheme.prefix,
+            "contexts_after": v.scheme.suffix,
             "concept_vectors": v.scheme.concept_vectors,
-        } | {key: getattr(v, key) for key in PRESET_INPUTS[3:]}
+        }
+        | {key: getattr(v, key) for key in PRESET_INPUTS[3:]}
         for v in (plain, values)
-    ]  # fmt: skip
+    ]
     assert flat[1] == {**flat[0], name: OWN[name]} and flat[0] != flat[1]
     assert values.own == (name,)
 

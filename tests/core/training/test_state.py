@@ -64,8 +64,12 @@ def quiet(number: int, loss: float) -> None:
     pass
 
 
-def train(folder: TrainingFolder, on_step: Callable[[int, float], None] = quiet, plan: CheckpointPlan | None = None,
-          **changes: Any) -> ConceptTraining:  # fmt: skip
+def train(
+    folder: TrainingFolder,
+    on_step: Callable[[int, float], None] = quiet,
+    plan: CheckpointPlan | None = None,
+    **changes: Any,
+) -> ConceptTraining:
     training = run(**changes)
     run_training(training, on_step, folder, plan or CheckpointPlan(every=2), concept_of)
     return training

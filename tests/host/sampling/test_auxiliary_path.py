@@ -27,9 +27,16 @@ def demo() -> tuple[Any, Any, Any]:
         embedding = clip.cond_stage_model.clip_l.transformer.get_input_embeddings().weight
         cat = clip.tokenize("cat")["l"][0][1][0]
         info = ConceptInfo(
-            family="sd1", class_noun="cat", placeholder="V*", prefix=1, suffix=1, concept_vectors=1, steps=1, seed=0,
+            family="sd1",
+            class_noun="cat",
+            placeholder="V*",
+            prefix=1,
+            suffix=1,
+            concept_vectors=1,
+            steps=1,
+            seed=0,
             base_hash=base_hash(model),
-        )  # fmt: skip
+        )
         concept = Concept(deltas, {"clip_l": embedding[cat][None].float().clone()}, info)
         model, clip = apply_concept(model, clip, concept)
     return model, positive(clip, "photo of a V* cat with a ball in the snow"), encode(clip, "")

@@ -233,9 +233,16 @@ def test_words_appended_by_a_list_patch_beside_a_longer_negative_count_once(monk
 
 def windowed(model: Any, **changes: Any) -> Any:
     options = {
-        "context_length": 3, "context_overlap": 1, "context_schedule": "standard_static", "context_stride": 1,
-        "closed_loop": False, "fuse_method": "pyramid", "dim": 0, "freenoise": False, **changes,
-    }  # fmt: skip
+        "context_length": 3,
+        "context_overlap": 1,
+        "context_schedule": "standard_static",
+        "context_stride": 1,
+        "closed_loop": False,
+        "fuse_method": "pyramid",
+        "dim": 0,
+        "freenoise": False,
+        **changes,
+    }
     return context_windows.ContextWindowsManualNode.execute(model, **options).result[0]
 
 

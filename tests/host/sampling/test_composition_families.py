@@ -15,9 +15,17 @@ from scenes import dci, ksample, relative_difference, scene
 from tiny import tiny
 
 LAYERS = {
-    "sd1": 16, "sd2": 16, "sd2v": 16, "sdxl": 17, "ssd1b": 24, "vega": 15, "koala_700m": 15, "inpaint": 16, "sd2_inpaint": 16,
+    "sd1": 16,
+    "sd2": 16,
+    "sd2v": 16,
+    "sdxl": 17,
+    "ssd1b": 24,
+    "vega": 15,
+    "koala_700m": 15,
+    "inpaint": 16,
+    "sd2_inpaint": 16,
     "sdxl_inpaint": 17,
-}  # fmt: skip
+}
 
 
 def check(family: str, dtype: torch.dtype = torch.float32, **options: Any) -> None:

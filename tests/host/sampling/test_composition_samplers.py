@@ -43,7 +43,7 @@ def advanced(model: Any, latent: Any, start: int, end: int, add_noise: bool, lef
     with torch.inference_mode():
         return host_nodes.KSamplerAdvanced().sample(
             model, on[add_noise], 3, 8, 5.0, "euler", "normal", s.positive, s.negative, latent, start, end, on[leftover]
-        )[0]  # fmt: skip
+        )[0]
 
 
 @pytest.mark.parametrize(("start", "end"), [(0, 8), (0, 5), (2, 8), (3, 6)])

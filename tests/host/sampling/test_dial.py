@@ -16,15 +16,36 @@ from tiny import COMMON, SD1_LAYOUT, SDXL_LAYOUT
 
 XL = {"model_channels": 320, "context_dim": 2048, "adm_in_channels": 2816, "num_head_channels": 64}
 REAL = {
-    "sd15": (SD1_LAYOUT | {"model_channels": 320, "channel_mult": [1, 2, 4, 4], "context_dim": 768, "num_heads": 8}, (5, 5, 5, 1)),
-    "sd2": (SD1_LAYOUT | {"model_channels": 320, "channel_mult": [1, 2, 4, 4], "context_dim": 1024, "num_head_channels": 64}, (5, 5, 5, 1)),
+    "sd15": (
+        SD1_LAYOUT | {"model_channels": 320, "channel_mult": [1, 2, 4, 4], "context_dim": 768, "num_heads": 8},
+        (5, 5, 5, 1),
+    ),
+    "sd2": (
+        SD1_LAYOUT
+        | {"model_channels": 320, "channel_mult": [1, 2, 4, 4], "context_dim": 1024, "num_head_channels": 64},
+        (5, 5, 5, 1),
+    ),
     "sdxl": (
-        SDXL_LAYOUT | XL | {"transformer_depth": [0, 0, 2, 2, 10, 10], "transformer_depth_middle": 10,
-                            "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10]}, (0, 10, 60)),
+        SDXL_LAYOUT
+        | XL
+        | {
+            "transformer_depth": [0, 0, 2, 2, 10, 10],
+            "transformer_depth_middle": 10,
+            "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10],
+        },
+        (0, 10, 60),
+    ),
     "ssd1b": (
-        SDXL_LAYOUT | XL | {"transformer_depth": [0, 0, 2, 2, 4, 4], "transformer_depth_middle": -1,
-                            "transformer_depth_output": [0, 0, 0, 1, 1, 2, 10, 4, 4]}, (0, 8, 26)),
-}  # fmt: skip
+        SDXL_LAYOUT
+        | XL
+        | {
+            "transformer_depth": [0, 0, 2, 2, 4, 4],
+            "transformer_depth_middle": -1,
+            "transformer_depth_output": [0, 0, 0, 1, 1, 2, 10, 4, 4],
+        },
+        (0, 8, 26),
+    ),
+}
 
 
 @pytest.mark.parametrize("family", list(REAL))

@@ -82,8 +82,11 @@ def test_fine_steps_are_the_papers_branches_with_the_predictions_held_between_ca
     assert relative_difference(ours, held) < 1e-4
     single = ksample(
         dci(s.model, injection_strength=1.5, mask_preset="reference", auxiliary_steps="single"),
-        s.positive, s.negative, steps=5, batch=2,
-    )  # fmt: skip
+        s.positive,
+        s.negative,
+        steps=5,
+        batch=2,
+    )
     assert relative_difference(ours, single) > 1e-3
 
 
@@ -135,11 +138,18 @@ def test_a_schedule_of_one_level_samples_as_the_stock_model_does() -> None:
     with torch.inference_mode():
         results = [
             custom.SamplerCustom.execute(
-                m, True, 3, 5.0, s.positive, s.negative, custom.KSamplerSelect.execute("euler").result[0], sigmas,
+                m,
+                True,
+                3,
+                5.0,
+                s.positive,
+                s.negative,
+                custom.KSamplerSelect.execute("euler").result[0],
+                sigmas,
                 {"samples": torch.zeros(1, 4, 8, 8)},
             ).result[0]["samples"]
             for m in (s.model, model)
-        ]  # fmt: skip
+        ]
     assert torch.equal(*results)
 
 

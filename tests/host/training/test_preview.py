@@ -21,9 +21,16 @@ def watched(base: Tiny, plan: PreviewPlan, **changes: Any) -> tuple[Any, dict[in
     pictures: dict[int, torch.Tensor] = {}
     with torch.inference_mode():
         concept, _ = train_concept(
-            base.model, base.clip, base.vae, inputs(), settings(**changes), lambda step, loss: None, keep_contexts=True,
-            preview=plan, on_preview=pictures.__setitem__,
-        )  # fmt: skip
+            base.model,
+            base.clip,
+            base.vae,
+            inputs(),
+            settings(**changes),
+            lambda step, loss: None,
+            keep_contexts=True,
+            preview=plan,
+            on_preview=pictures.__setitem__,
+        )
     return concept, pictures
 
 

@@ -23,9 +23,15 @@ def train(base: Tiny, root: Path | None = None, **changes: Any) -> tuple[Any, li
     told: list[str] = []
     with torch.inference_mode():
         concept, _ = train_concept(
-            base.model, base.clip, base.vae, inputs(), settings(**changes), lambda step, loss: None,
-            storage=Storage(root, CheckpointPlan(every=2)), tell=told.append,
-        )  # fmt: skip
+            base.model,
+            base.clip,
+            base.vae,
+            inputs(),
+            settings(**changes),
+            lambda step, loss: None,
+            storage=Storage(root, CheckpointPlan(every=2)),
+            tell=told.append,
+        )
     return concept, told
 
 

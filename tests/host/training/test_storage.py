@@ -31,9 +31,14 @@ from training_runs import inputs, pictures, settings
 
 
 def train(
-    base: Tiny, root: Path, on_step: Callable[[int, float], None] | None = None, every: int = 1, reuse: bool = True,
-    given: TrainingInputs | None = None, **changes: Any,
-) -> tuple[Concept, list[int]]:  # fmt: skip
+    base: Tiny,
+    root: Path,
+    on_step: Callable[[int, float], None] | None = None,
+    every: int = 1,
+    reuse: bool = True,
+    given: TrainingInputs | None = None,
+    **changes: Any,
+) -> tuple[Concept, list[int]]:
     """Return the concept and the steps that were really taken."""
     steps: list[int] = []
 
@@ -44,9 +49,15 @@ def train(
 
     with torch.inference_mode():
         concept, _ = train_concept(
-            base.model, base.clip, base.vae, given or inputs(), settings(**changes), count, keep_contexts=True,
+            base.model,
+            base.clip,
+            base.vae,
+            given or inputs(),
+            settings(**changes),
+            count,
+            keep_contexts=True,
             storage=Storage(root, CheckpointPlan(every=every), reuse),
-        )  # fmt: skip
+        )
     return concept, steps
 
 
@@ -54,8 +65,10 @@ def assert_same(one: Concept, other: Concept) -> None:
     assert one.info == other.info
     assert one.contexts is not None and other.contexts is not None
     for ours, theirs in (
-        (one.key_value_deltas, other.key_value_deltas), (one.tokens, other.tokens), (one.contexts, other.contexts),
-    ):  # fmt: skip
+        (one.key_value_deltas, other.key_value_deltas),
+        (one.tokens, other.tokens),
+        (one.contexts, other.contexts),
+    ):
         assert set(ours) == set(theirs) and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
@@ -164,9 +177,17 @@ def test_a_wrong_preview_prompt_deletes_nothing_of_an_earlier_run(base: Tiny, tm
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(UserInputError, match="does not contain"), torch.inference_mode():
         train_concept(
-            base.model, base.clip, base.vae, inputs(), settings(), lambda step, loss: None, keep_contexts=True,
-            storage=Storage(tmp_path, reuse=False), preview=PreviewPlan(1, "a cat"), on_preview=lambda step, picture: None,
-        )  # fmt: skip
+            base.model,
+            base.clip,
+            base.vae,
+            inputs(),
+            settings(),
+            lambda step, loss: None,
+            keep_contexts=True,
+            storage=Storage(tmp_path, reuse=False),
+            preview=PreviewPlan(1, "a cat"),
+            on_preview=lambda step, picture: None,
+        )
     assert sorted(tmp_path.rglob("*")) == before and len(before) > 2
 
 
@@ -195,9 +216,16 @@ def test_a_finished_run_tells_that_it_was_not_trained_again_and_which_steps_it_d
     def again(steps: tuple[int, ...]) -> str:
         with torch.inference_mode(), caplog.at_level("INFO"):
             train_concept(
-                base.model, base.clip, base.vae, inputs(), settings(), lambda step, loss: None, keep_contexts=True,
-                storage=Storage(tmp_path, CheckpointPlan(every=1, keep=1, steps=steps)), tell=told.append,
-            )  # fmt: skip
+                base.model,
+                base.clip,
+                base.vae,
+                inputs(),
+                settings(),
+                lambda step, loss: None,
+                keep_contexts=True,
+                storage=Storage(tmp_path, CheckpointPlan(every=1, keep=1, steps=steps)),
+                tell=told.append,
+            )
         return told[-1] if told else ""
 
     assert again((1,)).startswith("3 steps; K and V moved by ")
@@ -275,8 +303,12 @@ def variants() -> dict[str, Callable[[dict[str, Any]], Any]]:
 
 def key(base: Tiny, change: Callable[[dict[str, Any]], Any] | None = None) -> str:
     call: dict[str, Any] = {
-        "base": base, "inputs": inputs(), "settings": settings(), "placeholder": "V*", "keep_contexts": False,
-    }  # fmt: skip
+        "base": base,
+        "inputs": inputs(),
+        "settings": settings(),
+        "placeholder": "V*",
+        "keep_contexts": False,
+    }
     if change is not None:
         change(call)
     used = call.pop("base")
@@ -289,12 +321,30 @@ def test_the_key_covers(base: Tiny, name: str) -> None:
 
 
 OTHER_SETTINGS: dict[str, Any] = {
-    "scheme": ICOScheme(2, 2, 2), "steps": 4, "batch_size": 1, "learning_rate": 2e-3, "context_learning_rate": 2e-2,
-    "flip": False, "seed": 6, "token_learning_rate": 1e-4, "mode": "key_value", "rank": 2, "optimizer": "adamw_8bit",
-    "schedule": "cosine", "warmup_steps": 1, "accumulation_steps": 2, "max_gradient_norm": 1.0, "min_snr_gamma": 5.0,
-    "noise_offset": 0.1, "ema_decay": 0.9, "prior_loss_weight": 0.5, "precision": "bf16", "gradient_checkpointing": True,
-    "evaluate_every": 3, "stop_after": 1,
-}  # fmt: skip
+    "scheme": ICOScheme(2, 2, 2),
+    "steps": 4,
+    "batch_size": 1,
+    "learning_rate": 2e-3,
+    "context_learning_rate": 2e-2,
+    "flip": False,
+    "seed": 6,
+    "token_learning_rate": 1e-4,
+    "mode": "key_value",
+    "rank": 2,
+    "optimizer": "adamw_8bit",
+    "schedule": "cosine",
+    "warmup_steps": 1,
+    "accumulation_steps": 2,
+    "max_gradient_norm": 1.0,
+    "min_snr_gamma": 5.0,
+    "noise_offset": 0.1,
+    "ema_decay": 0.9,
+    "prior_loss_weight": 0.5,
+    "precision": "bf16",
+    "gradient_checkpointing": True,
+    "evaluate_every": 3,
+    "stop_after": 1,
+}
 
 
 def test_the_key_covers_every_setting(base: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
