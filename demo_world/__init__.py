@@ -1,1 +1,7 @@
-"""The demo world: a procedural data set with exact ground truth, and the scripts that train the demo model on it."""
+"""The demo world: a procedural data set with exact ground truth, and the networks that the demo model is trained in."""
+
+from __future__ import annotations
+
+from workbench.pack import register_pack
+
+register_pack()

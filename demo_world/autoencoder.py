@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from demo_world.host import fill_parameters, import_host
+from workbench.pack import import_host
+from workbench.weights import reset
 
 AUTOENCODER_CHECKPOINT = "autoencoder.pt"
 WEAKEST_SHARE = 0.04  # of the largest variance: below this a direction is mostly noise and is not blown up further
@@ -38,7 +39,7 @@ def build_autoencoder() -> Any:
     from comfy.ldm.models.autoencoder import AutoencoderKL
 
     model = AutoencoderKL(**AUTOENCODER_CONFIG)
-    fill_parameters(model)
+    reset(model)
     return model
 
 

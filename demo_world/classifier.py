@@ -17,7 +17,7 @@ from demo_world.storage import RELEASE, cache_folder, load_checkpoint, require
 from demo_world.vocabulary import COLOURS, CONTEXTS, NOUNS, STYLES
 
 CLASSIFIER_CHECKPOINT = "classifier.pt"
-CLASSIFIER_COMMAND = "python demo_world/train_classifier.py"
+CLASSIFIER_COMMAND = "python -m demo_world.commands.train_classifier"
 JUDGE_FILE = RELEASE / "dci-demo-judge.safetensors"
 FEATURES = 160
 NAMES: dict[str, tuple[str, ...]] = {
@@ -112,7 +112,7 @@ def load_judge() -> Classifier:
     model.load_state_dict(
         {
             name: value.float() if value.is_floating_point() else value
-            for name, value in load_file(require(JUDGE_FILE, "python demo_world/export_judge.py")).items()
+            for name, value in load_file(require(JUDGE_FILE, "python -m demo_world.commands.export_judge")).items()
         }
     )
     return model.eval().requires_grad_(False)

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from demo_world.host import fill_parameters, import_host
+from workbench.pack import import_host
+from workbench.weights import reset
 
 CONTEXT_DIM = 128
 TIMESTEPS = 1000
@@ -42,15 +43,16 @@ def build_unet() -> torch.nn.Module:
     from comfy.ldm.modules.attention import SpatialTransformer
     from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
 
-    model: torch.nn.Module = UNetModel(**UNET_CONFIG, dtype=torch.float32)
-    fill_parameters(model)
+    model = UNetModel(**UNET_CONFIG, dtype=torch.float32)
+    reset(model)
     for module in model.modules():
         if isinstance(module, ResBlock):
             torch.nn.init.zeros_(module.out_layers[-1].weight)
         if isinstance(module, SpatialTransformer):
             torch.nn.init.zeros_(module.proj_out.weight)
-    torch.nn.init.zeros_(model.out[-1].weight)  # type: ignore[index,union-attr]
-    return model
+    torch.nn.init.zeros_(model.out[-1].weight)
+    unet: torch.nn.Module = model
+    return unet
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
@@ -91,7 +93,7 @@ def use_fast_group_norm(model: torch.nn.Module) -> None:
     """Let every group norm of `model` compute by `group_norm`; weights and names stay."""
     for module in model.modules():
         if isinstance(module, torch.nn.GroupNorm):
-            module.forward = partial(group_norm, module)  # type: ignore[method-assign]
+            module.forward = partial(group_norm, module)  # type: ignore[method-assign]  # this is how a module is given another forward
 
 
 def predict_noise(model: torch.nn.Module, noisy: Tensor, timestep: Tensor, context: Tensor) -> Tensor:

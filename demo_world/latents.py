@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from comfyui_dci.dci_core.files import write_atomically
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -16,11 +17,11 @@ from demo_world.autoencoder import AUTOENCODER_CHECKPOINT, SD1_SCALE, build_auto
 from demo_world.pool import CHUNK, Pool, chunk_numbers, open_pool
 from demo_world.precision import fast_matrices
 from demo_world.scenes import caption_variants
-from demo_world.storage import cache_folder, load_checkpoint, require, write_atomically
+from demo_world.storage import cache_folder, load_checkpoint, require
 from demo_world.tokens import tokenize
 
-AUTOENCODER_COMMAND = "python demo_world/train_autoencoder.py"
-ENCODE_COMMAND = "python demo_world/encode_pool.py"
+AUTOENCODER_COMMAND = "python -m demo_world.commands.train_autoencoder"
+ENCODE_COMMAND = "python -m demo_world.commands.encode_pool"
 
 
 def load_autoencoder() -> Any:

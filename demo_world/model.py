@@ -10,7 +10,7 @@ from demo_world.storage import cache_folder, load_checkpoint, require
 from demo_world.text_encoder import TextEncoder
 
 MODEL_CHECKPOINT = "model.pt"
-MODEL_COMMAND = "python demo_world/train_model.py"
+MODEL_COMMAND = "python -m demo_world.commands.train_model"
 AVERAGE_DECAY = 0.9993
 
 

@@ -7,17 +7,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from comfyui_dci.dci_core.files import write_atomically
 from numpy.typing import NDArray
 
 from demo_world.contexts import SIZE_PX
 from demo_world.scenes import Scene, labels, sample_scene
-from demo_world.storage import cache_folder, require, write_atomically
+from demo_world.storage import cache_folder, require
 from demo_world.world import draw
 
 CHUNK = 2000
 TRAINING_SEED = 20240
 LATENT_STRIDE_PX = 8
-RENDER_COMMAND = "python demo_world/render_pool.py"
+RENDER_COMMAND = "python -m demo_world.commands.render_pool"
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,15 @@
-"""The cache folder of the demo trainings, files that are never half written, and the training log."""
+"""The cache folder of the demo trainings, their checkpoints, and the training log."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from comfyui_dci.dci_core.files import write_atomically
 
 CACHE_VARIABLE = "DCI_DEMO_CACHE"
 RELEASE = Path(__file__).resolve().parent / "release"  # what is shipped
@@ -20,17 +20,6 @@ def cache_folder() -> Path:
     folder = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "dci-demo")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then move it into place in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

@@ -137,6 +137,8 @@ class TextTransformer(nn.Module):
 class TextEncoder(nn.Module):
     """CLIP-layout text encoder over the demo world's vocabulary."""
 
+    lookup: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.text_model = TextTransformer()
@@ -154,5 +156,5 @@ class TextEncoder(nn.Module):
         Returns:
             [B, K, WIDTH] after the final norm, the host's "last" layer.
         """
-        output: Tensor = self.text_model(self.lookup[tokens])  # type: ignore[index]
+        output: Tensor = self.text_model(self.lookup[tokens])
         return output

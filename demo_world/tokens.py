@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from demo_world.host import import_host
 from demo_world.vocabulary import COLOURS, CONTEXTS, NOUNS, STYLES
+from workbench.pack import import_host
 
 LENGTH = 77
 START, END = 49406, 49407  # END is also the padding
-# Rare words "ktn", "pll", "ucd": the initial values of learned concept tokens, see METHOD.md.
+# Rare words "ktn", "pll", "ucd": the initial values of learned concept tokens (METHOD section 2).
 CONCEPT_TOKENS: tuple[int, ...] = (42170, 47629, 43514)
 SPARE_WORDS: tuple[str, ...] = (".", ",", "the", "and")  # likely in prompts, never in captions: rows stay random
 
 
 @cache
-def _host_tokenizer() -> object:
+def _host_tokenizer() -> Any:
     import_host()
     from comfy.sd1_clip import SDTokenizer
 
@@ -28,7 +29,7 @@ def _host_tokenizer() -> object:
 @cache
 def word_ids(word: str) -> tuple[int, ...]:
     """Token ids of one word without start, end and padding. CLIP's byte pairs never cross a blank."""
-    rows = _host_tokenizer().tokenize_with_weights(word)  # type: ignore[attr-defined]
+    rows = _host_tokenizer().tokenize_with_weights(word)
     ids = [int(token) for token, _ in rows[0]]
     return tuple(ids[1 : ids.index(END)])
 

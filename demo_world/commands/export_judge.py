@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
+from comfyui_dci.dci_core.files import write_atomically
+from safetensors.torch import save_file
 
-from safetensors.torch import save_file  # noqa: E402
-
-from demo_world.classifier import JUDGE_FILE, NAMES, load_classifier  # noqa: E402
-from demo_world.storage import training_log, write_atomically  # noqa: E402
+from demo_world.classifier import JUDGE_FILE, NAMES, load_classifier
+from demo_world.storage import training_log
 
 
 def main() -> None:

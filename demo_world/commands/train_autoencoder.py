@@ -7,24 +7,20 @@ learns to draw them. The second part may run, and be prolonged, at any time befo
 from __future__ import annotations
 
 import argparse
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
-from torch import Tensor  # noqa: E402
-
-from demo_world.autoencoder import AUTOENCODER_CHECKPOINT, build_autoencoder, posterior, whiten_latents  # noqa: E402
-from demo_world.patch_decoder import PatchDecoder  # noqa: E402
-from demo_world.pool import Pool, open_pool  # noqa: E402
-from demo_world.precision import fast_matrices  # noqa: E402
-from demo_world.schedule import warmup_stable_decay  # noqa: E402
-from demo_world.storage import cache_folder, load_checkpoint, save_checkpoint, training_log  # noqa: E402
+from demo_world.autoencoder import AUTOENCODER_CHECKPOINT, build_autoencoder, posterior, whiten_latents
+from demo_world.patch_decoder import PatchDecoder
+from demo_world.pool import Pool, open_pool
+from demo_world.precision import fast_matrices
+from demo_world.schedule import warmup_stable_decay
+from demo_world.storage import cache_folder, load_checkpoint, save_checkpoint, training_log
 
 KL_WEIGHT = 1e-4
 EDGE_WEIGHT = 0.5

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
-from numpy.typing import NDArray  # noqa: E402
-
-from demo_world.classifier import CLASSIFIER_CHECKPOINT, NAMES, Classifier, accuracies, degrade, to_tensor  # noqa: E402
-from demo_world.concepts import CONCEPTS, render_concept  # noqa: E402
-from demo_world.pool import open_pool  # noqa: E402
-from demo_world.precision import fast_matrices  # noqa: E402
-from demo_world.scenes import labels, sample_scene  # noqa: E402
-from demo_world.schedule import warmup_stable_decay  # noqa: E402
-from demo_world.storage import cache_folder, load_checkpoint, save_checkpoint, training_log  # noqa: E402
-from demo_world.vocabulary import NOUNS  # noqa: E402
-from demo_world.world import render  # noqa: E402
+from demo_world.classifier import CLASSIFIER_CHECKPOINT, NAMES, Classifier, accuracies, degrade, to_tensor
+from demo_world.concepts import CONCEPTS, render_concept
+from demo_world.pool import open_pool
+from demo_world.precision import fast_matrices
+from demo_world.scenes import labels, sample_scene
+from demo_world.schedule import warmup_stable_decay
+from demo_world.storage import cache_folder, load_checkpoint, save_checkpoint, training_log
+from demo_world.vocabulary import NOUNS
+from demo_world.world import render
 
 FRESH_SEED = 909  # not the seed of the training pictures
 CONCEPT_SHARE = 0.3  # of each batch, drawn afresh

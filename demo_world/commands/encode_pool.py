@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-
-from demo_world.latents import encode_missing, load_autoencoder  # noqa: E402
-from demo_world.pool import CHUNK, open_pool  # noqa: E402
-from demo_world.storage import training_log  # noqa: E402
+from demo_world.latents import encode_missing, load_autoencoder
+from demo_world.pool import CHUNK, open_pool
+from demo_world.storage import training_log
 
 
 def main() -> None:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-
-from demo_world.pool import CHUNK, chunk_numbers, render_chunk  # noqa: E402
-from demo_world.storage import training_log  # noqa: E402
+from demo_world.pool import CHUNK, chunk_numbers, render_chunk
+from demo_world.storage import training_log
 
 
 def main() -> None:

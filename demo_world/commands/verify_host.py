@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
+import torch
+from safetensors import safe_open
+from torch import Tensor
 
-import torch  # noqa: E402
-from safetensors import safe_open  # noqa: E402
-from torch import Tensor  # noqa: E402
-
-from demo_world.autoencoder import SD1_SCALE  # noqa: E402
-from demo_world.denoiser import predict_noise  # noqa: E402
-from demo_world.host import import_host  # noqa: E402
-from demo_world.latents import load_autoencoder  # noqa: E402
-from demo_world.model import load_model  # noqa: E402
-from demo_world.sampling import decode  # noqa: E402
-from demo_world.storage import RELEASE, require, training_log  # noqa: E402
-from demo_world.tokens import END, tokenize  # noqa: E402
+from demo_world.autoencoder import SD1_SCALE
+from demo_world.denoiser import predict_noise
+from demo_world.latents import load_autoencoder
+from demo_world.model import load_model
+from demo_world.sampling import decode
+from demo_world.storage import RELEASE, require, training_log
+from demo_world.tokens import END, tokenize
+from workbench.pack import import_host
 
 TOLERANCE = 2e-2  # fp16 storage of weights, relative to outputs of about unit size
 
@@ -29,7 +26,7 @@ TOLERANCE = 2e-2  # fp16 storage of weights, relative to outputs of about unit s
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of the exported file."""
     with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name).float() for name in file.keys()}, file.metadata()  # noqa: SIM118
+        return {name: file.get_tensor(name).float() for name in file.keys()}, file.metadata()  # noqa: SIM118  # the file is no mapping
 
 
 def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -83,7 +80,7 @@ def main() -> None:
     import comfy.sd
 
     log = training_log("verify_host")
-    path = require(arguments.model or RELEASE / "dci-demo.safetensors", "python demo_world/export_model.py")
+    path = require(arguments.model or RELEASE / "dci-demo.safetensors", "python -m demo_world.commands.export_model")
     tensors, meta = read(path)
     model, _ = load_model()
     text = "sketch of a turtle with an apple on grass"

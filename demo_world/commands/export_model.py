@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
+import numpy as np
+import torch
+import torch.nn.functional as F
+from comfyui_dci.dci_core.files import write_atomically
+from safetensors.torch import save_file
+from torch import Tensor
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
-from safetensors.torch import save_file  # noqa: E402
-from torch import Tensor  # noqa: E402
-
-from demo_world.autoencoder import AUTOENCODER_CONFIG  # noqa: E402
-from demo_world.denoiser import UNET_CONFIG  # noqa: E402
-from demo_world.latents import LatentPool, load_autoencoder, open_latents  # noqa: E402
-from demo_world.model import load_model  # noqa: E402
-from demo_world.pool import open_pool  # noqa: E402
-from demo_world.storage import RELEASE, training_log, write_atomically  # noqa: E402
-from demo_world.text_encoder import TEXT_CONFIG  # noqa: E402
-from demo_world.tokens import known_ids  # noqa: E402
-from demo_world.vocabulary import COLOURS, CONTEXTS, NOUNS, STYLES  # noqa: E402
+from demo_world.autoencoder import AUTOENCODER_CONFIG
+from demo_world.denoiser import UNET_CONFIG
+from demo_world.latents import LatentPool, load_autoencoder, open_latents
+from demo_world.model import load_model
+from demo_world.pool import open_pool
+from demo_world.storage import RELEASE, training_log
+from demo_world.text_encoder import TEXT_CONFIG
+from demo_world.tokens import known_ids
+from demo_world.vocabulary import COLOURS, CONTEXTS, NOUNS, STYLES
 
 LARGEST_BYTES = 20_000_000
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
+from functools import partial
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
+import numpy as np
+from comfyui_dci.dci_core.files import write_atomically
+from PIL import Image
 
-import numpy as np  # noqa: E402
-from PIL import Image  # noqa: E402
-
-from demo_world.concepts import CONCEPTS, reference_images  # noqa: E402
-from demo_world.storage import RELEASE, training_log, write_atomically  # noqa: E402
+from demo_world.concepts import CONCEPTS, reference_images
+from demo_world.storage import RELEASE, training_log
 
 REFERENCE_SEED = 77
 
@@ -21,11 +19,8 @@ def main() -> None:
     for number, concept in enumerate(CONCEPTS):
         rng = np.random.default_rng([REFERENCE_SEED, number])
         for index, picture in enumerate(reference_images(concept, rng), start=1):
-            image = Image.fromarray(picture)
-            write_atomically(
-                RELEASE / concept.name / f"{index}.png",
-                lambda path, image=image: image.save(path, "PNG", optimize=True),
-            )
+            save = partial(Image.fromarray(picture).save, format="PNG", optimize=True)
+            write_atomically(RELEASE / concept.name / f"{index}.png", save)
     entries = [{"name": concept.name, "class_noun": concept.noun} for concept in CONCEPTS]
     write_atomically(RELEASE / "subjects.json", lambda path: path.write_text(json.dumps(entries, indent=1) + "\n"))
     training_log("subjects").info("wrote %d subjects to %s", len(CONCEPTS), RELEASE)

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 
-import numpy as np  # noqa: E402
-from numpy.typing import NDArray  # noqa: E402
-from PIL import Image, ImageDraw  # noqa: E402
-
-from demo_world.classifier import accuracies, load_classifier  # noqa: E402
-from demo_world.latents import load_autoencoder  # noqa: E402
-from demo_world.model import load_model  # noqa: E402
-from demo_world.sampling import decode, sample_latents  # noqa: E402
-from demo_world.scenes import Scene, caption, labels, sample_scene  # noqa: E402
-from demo_world.storage import cache_folder, training_log  # noqa: E402
+from demo_world.classifier import accuracies, load_classifier
+from demo_world.latents import load_autoencoder
+from demo_world.model import load_model
+from demo_world.sampling import decode, sample_latents
+from demo_world.scenes import Scene, caption, labels, sample_scene
+from demo_world.storage import cache_folder, training_log
 
 CAPTION_SEED = 5150
 LABEL_PX = 26

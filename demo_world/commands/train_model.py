@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
-from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
+import torch
+from torch import Tensor
 
-import torch  # noqa: E402
-from torch import Tensor  # noqa: E402
-
-from demo_world.denoiser import predict_noise, signal_and_noise, use_fast_group_norm  # noqa: E402
-from demo_world.latents import LatentPool, load_autoencoder, open_latents  # noqa: E402
-from demo_world.model import MODEL_CHECKPOINT, DemoModel, update_average  # noqa: E402
-from demo_world.objective import cell_weights, draw_timesteps  # noqa: E402
-from demo_world.precision import fast_matrices  # noqa: E402
-from demo_world.pretrain_text import pretrain_text  # noqa: E402
-from demo_world.schedule import warmup_stable_decay  # noqa: E402
-from demo_world.storage import cache_folder, load_checkpoint, save_checkpoint, training_log  # noqa: E402
-from demo_world.tokens import tokenize  # noqa: E402
+from demo_world.denoiser import predict_noise, signal_and_noise, use_fast_group_norm
+from demo_world.latents import LatentPool, load_autoencoder, open_latents
+from demo_world.model import MODEL_CHECKPOINT, DemoModel, update_average
+from demo_world.objective import cell_weights, draw_timesteps
+from demo_world.precision import fast_matrices
+from demo_world.pretrain_text import pretrain_text
+from demo_world.schedule import warmup_stable_decay
+from demo_world.storage import cache_folder, load_checkpoint, save_checkpoint, training_log
+from demo_world.tokens import tokenize
 
 SPELLING_SHARES = (0.8, 0.1, 0.1)  # of the three spellings in demo_world.scenes.caption_variants
 EMPTY_SHARE = 0.1  # captions left out, for classifier-free guidance
