@@ -1,6 +1,6 @@
-"""Write the pipeline folder diffusers' scripts read, with the weights of a checkpoint that scripts/small_checkpoint.py made.
+"""Write the pipeline folder diffusers' scripts read, with the weights of a checkpoint that workbench/small_checkpoint.py made.
 
-PYTHON_WITH_DIFFUSERS diffusers_pipeline.py CHECKPOINT TOKENIZER FOLDER; no network is used. A checkpoint without SD's own
+PYTHON_WITH_DIFFUSERS -m benchmarks.diffusers_pipeline CHECKPOINT TOKENIZER FOLDER; no network is used. A checkpoint without SD's own
 autoencoder (the small one) gets a narrow one of the same layout with random weights.
 """
 
@@ -25,7 +25,7 @@ UNETS: dict[bool, dict[str, Any]] = {
         "up_block_types": ("CrossAttnUpBlock2D",),
     },
 }
-TEXT = {
+TEXT: dict[str, Any] = {
     "hidden_size": 768,
     "intermediate_size": 3072,
     "num_hidden_layers": 12,

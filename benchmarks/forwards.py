@@ -7,11 +7,15 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import comfy.model_management
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
 
 def now() -> float:
     """Return the time in seconds, once the GPU has done what it was given."""
-    import torch
-
     if on_gpu():
         torch.cuda.synchronize()
     return time.perf_counter()
@@ -19,15 +23,11 @@ def now() -> float:
 
 def on_gpu() -> bool:
     """Tell whether this process computes on a GPU."""
-    import torch
-
     return torch.cuda.is_available() and torch.cuda.is_initialized()
 
 
 def gpu_peak(run: Callable[[], Any]) -> float:
     """Return by how many MB the GPU memory of a run rose at its highest; 0 without a GPU, where nothing is run."""
-    import torch
-
     if not on_gpu():
         return 0.0
     torch.cuda.reset_peak_memory_stats()
@@ -51,16 +51,14 @@ class Work(NamedTuple):
 
 def work(run: Callable[[], Any]) -> Work:
     """Return what a run does."""
-    import torch
-    from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils._pytree import tree_leaves
-    from torch.utils.flop_counter import FlopCounterMode
 
     def storages(values: Any) -> set[int]:
         return {value.untyped_storage()._cdata for value in tree_leaves(values) if isinstance(value, torch.Tensor)}
 
     class Counter(TorchDispatchMode):
-        count = 0
+        def __init__(self) -> None:
+            super().__init__()  # type: ignore[no-untyped-call]  # torch does not annotate it
+            self.count = 0
 
         def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             out = function(*args, **(kwargs or {}))
@@ -96,9 +94,6 @@ def work_of_run(
 
 def seconds_by_rows(model: Any, latent: Any, rounds: int) -> dict[int, float]:
     """Return the median seconds of the host's plain forward with 1 … 4 rows per image, measured in turns."""
-    import comfy.model_management
-    import torch
-
     comfy.model_management.load_models_gpu([model])
     device, config = model.load_device, model.model.model_config.unet_config
     taken: dict[int, list[float]] = {rows: [] for rows in range(1, 5)}

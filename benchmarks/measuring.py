@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import importlib.util
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from forwards import gpu_peak, now, on_gpu, one_call, seconds_by_rows, work, work_of_run
+import comfy.sample
+import comfy.sd
+import torch
+from comfyui_dci.dci_core.concept.concept import Concept, ConceptInfo
+from comfyui_dci.dci_core.sampling.settings import DCISettings
+from comfyui_dci.nodes.host.concepts.applying import apply_concept
+from comfyui_dci.nodes.host.families import family_of
+from comfyui_dci.nodes.host.sampling.conditioning import build_conditioning
+from comfyui_dci.nodes.host.sampling.patch import apply_dci
+from comfyui_dci.nodes.host.weights import base_hash, key_value_weights
 
-ROOT = Path(__file__).resolve().parents[1]
-PACK = "comfyui_dci"
+from benchmarks.clock import Clock
+from benchmarks.forwards import gpu_peak, now, on_gpu, one_call, seconds_by_rows, work, work_of_run
+
 PROMPT, NEGATIVE, NOUN = "a V* toy in times square, at night", "blurry, low quality", "dog"
 KINDS = {"stock": None, "shared": {"share_guidance": True}, "exact": {"share_guidance": False}}
 WHOLE_RUNS = {
@@ -28,12 +34,8 @@ HELD = {"record": "record_mb", "all held": "held_mb", "after T_a": "held_after_m
 ACTIVE_FRACTION, CFG, SEED = 0.15, 7.0, 1
 
 
-def measure(checkpoint: Path, size_px: int, batch: int, steps: int, rounds: int, cpu: bool) -> dict[str, Any]:
+def measure(checkpoint: Path, size_px: int, batch: int, steps: int, rounds: int) -> dict[str, Any]:
     """Return everything measured; "targets" compares it with what the project promises."""
-    _load_host_and_pack(cpu)
-    import torch
-    from comfyui_dci.nodes.host import sampling  # noqa: F401  (the clocks wrap what it loads)
-
     with torch.inference_mode():
         model, positive, negative = _scene(checkpoint)
         scene = (positive, negative, torch.zeros(batch, 4, size_px // 8, size_px // 8))
@@ -41,7 +43,7 @@ def measure(checkpoint: Path, size_px: int, batch: int, steps: int, rounds: int,
         one_step = {kind: work(partial(_sample, model, settings, *scene, 1)) for kind, settings in KINDS.items()}
         two_steps = work(partial(_sample, model, None, *scene, 2))
         arguments = (*scene, steps)
-        clocks = {kind: _Clock() for kind in KINDS}
+        clocks = {kind: Clock() for kind in KINDS}
         for number in range(1, rounds + 1):
             for kind, settings in KINDS.items():
                 clocks[kind].add(*_sample(model, settings, *arguments))
@@ -52,7 +54,7 @@ def measure(checkpoint: Path, size_px: int, batch: int, steps: int, rounds: int,
         rows = seconds_by_rows(model, scene[2], rounds)
     device = torch.cuda.get_device_name() if on_gpu() else "CPU"
     run = {"device": device, "checkpoint": checkpoint.name, "size_px": size_px, "batch": batch, "rounds": rounds}
-    summary = _summary(clocks, steps, run)
+    summary = summary_of(clocks, steps, run)
     summary |= work_of_run(one_step, two_steps, steps, summary["active_steps"])
     return summary | {"gpu_peak_mb": peaks, "forward_seconds": rows, "one_call": one_call(rows)}
 
@@ -78,126 +80,10 @@ def describe(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-class _Clock:
-    """What one kind of run took: whole runs, steps, our own work at the layers, masks, and the bytes held."""
-
-    def __init__(self) -> None:
-        self.runs: list[float] = []
-        self.cpu: list[float] = []
-        self.steps: list[list[float]] = []
-        self.active_seconds = self.own = self.masks = 0.0
-        self.record_bytes = self.held_bytes = self.held_after_bytes = 0
-        self.active_steps = 0
-
-    def add(self, seconds: float, cpu_seconds: float, steps: list[float]) -> None:
-        self.runs.append(seconds)
-        self.cpu.append(cpu_seconds)
-        self.steps.append(steps)
-
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Wrap the pack's own functions for one run."""
-        attention = sys.modules[f"{PACK}.nodes.host.sampling.attention"].DualBranchAttention
-        masks = sys.modules[f"{PACK}.dci_core.sampling.masks"].BlendMasks
-        run = sys.modules[f"{PACK}.nodes.host.sampling.run"].Run
-        originals = [
-            (attention, "_record"),
-            (attention, "_inject"),
-            (masks, "add"),
-            (masks, "finish_call"),
-            (run, "predict"),
-        ]
-        kept = [(owner, name, getattr(owner, name)) for owner, name in originals]
-        attention._record = self._without_inner(attention._record)
-        attention._inject = self._without_inner(attention._inject)
-        masks.add, masks.finish_call = self._of_masks(masks.add), self._of_masks(masks.finish_call)
-        run.predict = self._holding(run.predict)
-        try:
-            yield
-        finally:
-            for owner, name, function in kept:
-                setattr(owner, name, function)
-
-    def _without_inner(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(attention: Any, layer: Any, inner: Any, *args: Any) -> Any:
-            inside = 0.0
-
-            def timed_inner(*inner_args: Any) -> Any:
-                nonlocal inside
-                start = now()
-                out = inner(*inner_args)
-                inside += now() - start
-                return out
-
-            masks, start = self.masks, now()
-            out = method(attention, layer, timed_inner, *args)
-            self.own += now() - start - inside - (self.masks - masks)
-            return out
-
-        return timed
-
-    def _of_masks(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            start = now()
-            out = method(*args, **kwargs)
-            self.masks += now() - start
-            return out
-
-        return timed
-
-    def _holding(self, predict: Callable[..., Any]) -> Callable[..., Any]:
-        def counted(run: Any, *args: Any, **kwargs: Any) -> Any:
-            active, start = run.active_calls, now()
-            out = predict(run, *args, **kwargs)
-            seconds = now() - start
-            held = bytes_held({name: value for name, value in vars(run).items() if name != "guider"})
-            if run.active_calls > active:
-                self.active_steps = run.active_calls
-                self.active_seconds += seconds
-                self.held_bytes = max(self.held_bytes, held)
-                outputs = [record.output for record in run.attention.records.values()]
-                self.record_bytes = max(self.record_bytes, bytes_held(outputs))
-            else:
-                self.held_after_bytes = max(self.held_after_bytes, held)
-            return out
-
-        return counted
-
-
-def bytes_held(value: Any, seen: set[int] | None = None) -> int:
-    """Return the bytes of all tensor storages reachable through containers, dataclasses and plain objects of the pack."""
-    import torch
-
-    seen = set() if seen is None else seen
-    if isinstance(value, torch.Tensor):
-        storage = value.untyped_storage()
-        key, size = storage.data_ptr(), storage.nbytes()
-    else:
-        key, size = id(value), 0
-    if key in seen:
-        return 0
-    seen.add(key)
-    if isinstance(value, dict):
-        children = list(value.values())
-    elif isinstance(value, (list, tuple)):
-        children = list(value)
-    elif is_dataclass(value) and not isinstance(value, type):
-        children = [getattr(value, field.name) for field in fields(value)]
-    elif type(value).__module__.startswith(PACK) and hasattr(value, "__dict__"):
-        children = [child for name, child in vars(value).items() if name != "guider"]
-    else:
-        children = []
-    return size + sum(bytes_held(child, seen) for child in children)
-
-
 def _sample(
     model: Any, settings: Any, positive: Any, negative: Any, latent: Any, steps: int
 ) -> tuple[float, float, list[float]]:
     """Return the seconds of a run, its processor seconds, and the seconds of each of its steps but the first."""
-    import comfy.sample
-    from comfyui_dci.dci_core.sampling.settings import DCISettings
-    from comfyui_dci.nodes.host.sampling.patch import apply_dci
-
     if settings is not None:
         model = apply_dci(model, DCISettings(active_fraction=ACTIVE_FRACTION, **settings))[0]
     times: list[float] = []
@@ -220,13 +106,20 @@ def _sample(
     return now() - start, time.process_time() - cpu, [later - earlier for earlier, later in zip(times, times[1:])]
 
 
-def _summary(clocks: dict[str, _Clock], steps: int, run: dict[str, Any]) -> dict[str, Any]:
+def summary_of(clocks: dict[str, Clock], steps: int, run: dict[str, Any]) -> dict[str, Any]:
+    """Return the ratios of the clocks, and those that have targets.
+
+    Args:
+        clocks: by kind.
+        steps: of a run.
+        run: facts about all runs.
+    """
     stock, shared, exact = (clocks[kind] for kind in KINDS)
 
     def ratio(own: list[float], plain: list[float]) -> float:
         return statistics.median(one / other for one, other in zip(own, plain))
 
-    def late(clock: _Clock) -> float:
+    def late(clock: Clock) -> float:
         after = [row[shared.active_steps :] for row in clock.steps]  # the active ones, and one more to be sure
         return statistics.median(value for row in after for value in row)
 
@@ -250,28 +143,8 @@ def _summary(clocks: dict[str, _Clock], steps: int, run: dict[str, Any]) -> dict
     }
 
 
-def _load_host_and_pack(cpu: bool) -> None:
-    import comfy.cli_args
-    import torch
-
-    comfy.cli_args.args.cpu = cpu or not torch.cuda.is_available()
-    spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[PACK] = module
-    spec.loader.exec_module(module)
-
-
 def _scene(checkpoint: Path) -> tuple[Any, Any, Any]:
     """Return the model with a concept of zero change applied, the positive with its auxiliary text, and the negative."""
-    import comfy.sd
-    import torch
-    from comfyui_dci.dci_core.concept.concept import Concept, ConceptInfo
-    from comfyui_dci.nodes.host.concepts.applying import apply_concept
-    from comfyui_dci.nodes.host.families import family_of
-    from comfyui_dci.nodes.host.sampling.conditioning import build_conditioning
-    from comfyui_dci.nodes.host.weights import base_hash, key_value_weights
-
     model, clip, *_ = comfy.sd.load_checkpoint_guess_config(str(checkpoint), output_vae=False, output_clip=True)
     family = family_of(model)
     deltas = {name: torch.zeros(weight.shape) for name, weight in key_value_weights(model).items()}

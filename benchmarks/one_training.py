@@ -1,7 +1,8 @@
-"""One whole training run by one trainer, in a process of its own: python one_training.py TRAINER JOB.json RESULT.json.
+"""One whole training run by one trainer, in a process of its own: python -m benchmarks.one_training TRAINER JOB.json RESULT.json.
 
 The job is what trainers.py writes; the result holds seconds and bytes. "ours" and "train_lora" load the checkpoint with the host's own
-loader and run as its executor does, in inference mode; "diffusers" runs the user's copy of the script, in the user's environment.
+loader and run as its executor does, in inference mode; "diffusers" runs the user's copy of the script, in the
+user's environment, which need not be able to run ComfyUI: hence the host's modules are imported where they are used.
 """
 
 from __future__ import annotations
@@ -16,7 +17,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from step_meter import StepMeter
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.step_meter import StepMeter
 
 NOUN, PROMPT = "cat", "photo of a {} cat"
 
@@ -35,11 +40,7 @@ def in_host(train: Callable[..., Any]) -> Callable[[dict[str, Any], Path], dict[
     """Return what loads the host's objects and times a training on them."""
 
     def run(job: dict[str, Any], folder: Path) -> dict[str, Any]:
-        from pack import load_pack
-
-        load_pack(job["cpu"])
         import comfy.sd
-        import torch
 
         with torch.inference_mode():
             started = time.perf_counter()
@@ -90,12 +91,13 @@ def total_steps(job: dict[str, Any]) -> int:
 def train_ours(model: Any, clip: Any, vae: Any, images: list[Any], job: dict[str, Any], folder: Path) -> None:
     """Train as the node ICO Trainer does: K, V and one new token, the run kept on disk."""
     from comfyui_dci.dci_core.concept.scheme import ICOScheme
-    from comfyui_dci.dci_core.training.settings import TrainingSettings
+    from comfyui_dci.dci_core.training.settings import TrainingMode, TrainingSettings
+    from comfyui_dci.nodes.host.model import HostModel
     from comfyui_dci.nodes.host.training.inputs import TrainingInputs
     from comfyui_dci.nodes.host.training.trainer import Storage, train_concept
 
     settings = TrainingSettings(
-        mode="custom_diffusion",
+        mode=TrainingMode.CUSTOM_DIFFUSION,
         scheme=ICOScheme(concept_vectors=1),
         flip=False,
         steps=total_steps(job),
@@ -103,14 +105,13 @@ def train_ours(model: Any, clip: Any, vae: Any, images: list[Any], job: dict[str
         precision=job["precision"],
         gradient_checkpointing=job["checkpointing"],
     )
-    inputs = TrainingInputs(images, NOUN, resolution_px=job["latent"] * 8)
-    train_concept(model, clip, vae, inputs, settings, lambda step, loss: None, storage=Storage(folder))
+    inputs = TrainingInputs(images, NOUN, resolution=job["latent"] * 8)
+    train_concept(HostModel(model, clip, vae), inputs, settings, Storage(folder))
 
 
 def train_lora(model: Any, clip: Any, vae: Any, images: list[Any], job: dict[str, Any], folder: Path) -> None:
     """Train and save with the host's nodes Train LoRA and Save LoRA, at their defaults but for what the job sets."""
     import folder_paths
-    import torch
     from comfy_extras.nodes_train import SaveLoRA, TrainLoraNode
 
     schema = TrainLoraNode.define_schema()
@@ -170,10 +171,6 @@ def _timed(function: Callable[..., Any]) -> tuple[Callable[..., Any], list[float
 
 
 def _read(path: Path) -> Any:
-    import numpy as np
-    import torch
-    from PIL import Image
-
     with Image.open(path) as image:
         return torch.from_numpy(np.asarray(image.convert("RGB")).astype(np.float32) / 255.0)  # [h, w, 3]
 

@@ -3,7 +3,7 @@
 The demo model learns a subject for a few steps, then every run samples it with DCI and another seed. Before and after, the
 plain model is sampled by the stock KSampler: the two pictures must be the same bytes.
 
-python benchmarks/queue_memory.py [--runs 200] [--steps 6] [--json OUT] [-- ARGUMENTS OF COMFYUI'S main.py]
+COMFYUI_PATH=… python -m benchmarks.queue_memory [--runs 200] [--steps 6] [--json OUT] [-- ARGUMENTS OF COMFYUI'S main.py]
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ import argparse
 import hashlib
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(1, str(ROOT / "scripts"))
-INSIDE = "DCI_BENCHMARK_INSIDE"
+from PIL import Image
+
+from workbench.comfy_server import ComfyServer, there_is_a_gpu
+from workbench.pack import HOST_VARIABLE, ROOT
+
 TARGET = 1.02  # resident memory at the end over that after the warm-up
 WINDOW = 20  # runs that a figure is the mean of
 
@@ -36,13 +37,7 @@ def main() -> int:
     given = parser.parse_args()
     if given.runs < 3 * WINDOW:
         parser.error(f"--runs must be at least {3 * WINDOW}, but got {given.runs}.")
-    from comfy_install import get_comfyui
-    from environment import environment_for
-
-    comfyui = get_comfyui()
-    if INSIDE not in os.environ:
-        command = [str(environment_for(comfyui)), *sys.argv]
-        return subprocess.run(command, env={**os.environ, INSIDE: "1"}, check=False).returncode
+    comfyui = Path(os.environ[HOST_VARIABLE])
     with tempfile.TemporaryDirectory() as folder:
         result = measure(comfyui, Path(folder), given.runs, given.steps, given.cpu, given.arguments)
     told = {key: value for key, value in result.items() if key != "resident_mb"}
@@ -54,8 +49,6 @@ def main() -> int:
 
 def measure(comfyui: Path, base: Path, runs: int, steps: int, cpu: bool, arguments: list[str]) -> dict[str, Any]:
     """Return resident memory after every run, its growth, and digests of the pictures."""
-    from comfy_server import ComfyServer, there_is_a_gpu
-
     cpu = cpu or not there_is_a_gpu()
     graph = json.loads((ROOT / "workflows" / "api" / "demo.json").read_text())
     graph["10"]["inputs"] |= {"steps": 4, "batch_size": 1}
@@ -124,8 +117,6 @@ def part(
 
 def picture(server: Any, base: Path, graph: dict[str, Any], steps: int, seed: int) -> str:
     """Queue a graph with a seed and return the SHA-256 of its picture's pixels; the file is deleted."""
-    from PIL import Image
-
     for node in graph.values():
         if node["class_type"] in ("DCISampler", "KSampler"):
             node["inputs"] |= {"seed": seed, "steps": steps}

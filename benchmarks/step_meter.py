@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import torch
@@ -29,14 +29,16 @@ class StepMeter(AbstractContextManager["StepMeter"]):
         self.ends: list[float] = []
         self.peak_bytes = self.state_bytes = 0
         self._memory_step = memory_step
+        self._before = 0
         self._profiler: Any = None
+        self._watching = ExitStack()
 
     def __enter__(self) -> StepMeter:
-        self._hook = register_optimizer_step_post_hook(self._after_step)
+        self._watching.callback(register_optimizer_step_post_hook(self._after_step).remove)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._hook.remove()
+        self._watching.close()
 
     def step_seconds(self) -> list[float]:
         """Return the seconds of each step but the first, which warms up, and the one whose memory was measured."""

@@ -1,6 +1,6 @@
 """Whole training runs of ICO Trainer beside those of other trainers: the same model, images, batch, resolution and precision.
 
-COMFYUI_PATH=… python benchmarks/trainers.py [--layout small|sd15] [--latent 64] [--batch 1] [--steps 5] [--rounds 3]
+COMFYUI_PATH=… python -m benchmarks.trainers [--layout small|sd15] [--latent 64] [--batch 1] [--steps 5] [--rounds 3]
     [--checkpointing off|on|both] [--diffusers-script PATH [--diffusers-python PATH]] [--json FILE]
 
 The peers are the host's own node Train LoRA, and diffusers' train_custom_diffusion.py where its path is given. Each run has a process
@@ -21,7 +21,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
+import numpy as np
+from PIL import Image
+
+from workbench.pack import HOST_VARIABLE, ROOT
+
 PEERS = {"train_lora": "Train LoRA", "diffusers": "diffusers"}
 MEMORY_TARGET, STARTUP_TARGET = 0.8, 1.0
 STEP_TARGETS = {"train_lora": 1 / 1.2, "diffusers": 1.0}
@@ -33,7 +37,7 @@ def main() -> None:
     """Run everything, print a table, and write what was measured."""
     given = _parser().parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        folder = given.folder or Path(temporary)
+        folder = (given.folder or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         job = _prepare(given, folder)
         trainers = ["ours", "train_lora", *(["diffusers"] if given.diffusers_script else [])]
@@ -110,19 +114,13 @@ def describe(result: dict[str, Any]) -> str:
 
 def _prepare(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Write the checkpoint, the images and the pipeline of diffusers into the folder, and return the job of all runs."""
-    import numpy as np
-    from PIL import Image
-
     checkpoint, pipeline = folder / f"{given.layout}.safetensors", folder / f"{given.layout}-pipeline"
-    host = {**os.environ, "PYTHONPATH": os.environ["COMFYUI_PATH"]}
     if not checkpoint.exists():
         full = ["--full"] if given.layout == "sd15" else []
-        script = HERE.parent / "scripts" / "small_checkpoint.py"
-        subprocess.run([sys.executable, str(script), str(checkpoint), *full], env=host, check=True)
+        _start(sys.executable, "workbench.small_checkpoint", checkpoint, *full)
     if given.diffusers_script and not pipeline.exists():
-        tokenizer = Path(os.environ["COMFYUI_PATH"]) / "comfy" / "sd1_tokenizer"
-        words = [HERE / "diffusers_pipeline.py", checkpoint, tokenizer, pipeline]
-        subprocess.run([given.diffusers_python, *map(str, words)], check=True)
+        tokenizer = Path(os.environ[HOST_VARIABLE]) / "comfy" / "sd1_tokenizer"
+        _start(given.diffusers_python, "benchmarks.diffusers_pipeline", checkpoint, tokenizer, pipeline)
     size, random = given.latent * 8, np.random.default_rng(0)
     images = [folder / f"images-{size}" / f"{number}.png" for number in range(IMAGES)]
     images[0].parent.mkdir(exist_ok=True)
@@ -132,7 +130,7 @@ def _prepare(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
         **{name: getattr(given, name) for name in ("layout", "latent", "batch", "steps", "precision", "cpu")},
         "checkpoint": str(checkpoint),
         "pipeline": str(pipeline),
-        "script": str(given.diffusers_script),
+        "script": str(given.diffusers_script and given.diffusers_script.resolve()),
         "images": [str(path) for path in images],
     }
 
@@ -146,13 +144,22 @@ def _run(trainer: str, job: dict[str, Any], given: argparse.Namespace, folder: P
     job_file, result_file = folder / "job.json", folder / "result.json"
     job_file.write_text(json.dumps(job), encoding="utf-8")
     python = given.diffusers_python if trainer == "diffusers" else sys.executable
-    words = [python, str(HERE / "one_training.py"), trainer, str(job_file), str(result_file)]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    if job["cpu"]:
-        environment["CUDA_VISIBLE_DEVICES"] = ""
-    subprocess.run(words, env=environment, check=True, stdout=sys.stderr)
+    _start(python, "benchmarks.one_training", trainer, job_file, result_file, cpu=job["cpu"])
     result: dict[str, Any] = json.loads(result_file.read_text(encoding="utf-8"))
     return result
+
+
+def _start(python: str, module: str, *words: str | Path, cpu: bool = False) -> None:
+    """Run a module of the checkout in a process of its own, without the internet; what it prints goes to the error stream.
+
+    Raises:
+        CalledProcessError: it failed.
+    """
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    if cpu:
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    command = [python, "-m", module, *(str(word) for word in words)]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,6 +1,6 @@
 """What one training step costs against one no-grad forward of the same batch, measured in turns in one run.
 
-COMFYUI_PATH=… python benchmarks/training_step.py [--layout small|sd15] [--latent 64] [--batch 2] [--rounds 5] [--cpu]
+COMFYUI_PATH=… python -m benchmarks.training_step [--layout small|sd15] [--latent 64] [--batch 2] [--rounds 5] [--cpu]
 
 Prints ratios as JSON; seconds mean nothing on another machine. "small" has SD1.5's layers at a fifth of their width and says
 only that the script works: narrow layers make other ratios. The text encoder's share is stated beside the UNet's step.
@@ -19,13 +19,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pack import LAYOUTS, load_pack, make_base
+import comfy.model_management
+import torch
+from comfyui_dci.dci_core.concept.concept import Concept, ConceptInfo
+from comfyui_dci.dci_core.concept.file import save_concept
+from comfyui_dci.dci_core.training.settings import TrainingSettings
+from comfyui_dci.nodes.host.model import HostModel
+from comfyui_dci.nodes.host.training.description import key_of
+from comfyui_dci.nodes.host.training.inputs import TrainingInputs
+from comfyui_dci.nodes.host.training.preparation import prepare_training
+
+from workbench.tiny import LARGER, larger
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--layout", choices=list(LAYOUTS), default="small", help="sd15 is SD1.5's true size")
+    parser.add_argument("--layout", choices=list(LARGER), default="small", help="sd15 is SD1.5's true size")
     parser.add_argument(
         "--latent", type=int, default=64, help="edge of the latent (default: 64, an image of 512 pixels)"
     )
@@ -33,35 +43,28 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="each thing is timed once per round; the median counts")
     parser.add_argument("--cpu", action="store_true")
     given = parser.parse_args()
-    load_pack(given.cpu)
     sys.stdout.write(json.dumps(measure(given), indent=1) + "\n")
 
 
 def measure(given: argparse.Namespace) -> dict[str, Any]:
     """Return the ratios and what they were measured on."""
-    import torch
-    from comfyui_dci.dci_core.training.settings import TrainingSettings
-    from comfyui_dci.nodes.host.training.description import key_of
-    from comfyui_dci.nodes.host.training.inputs import TrainingInputs
-    from comfyui_dci.nodes.host.training.preparation import prepare_training
-
-    base = make_base(given.layout)
+    base = HostModel(*larger(given.layout))
     generator = torch.Generator().manual_seed(1)
     images = [torch.rand(given.latent * 8, given.latent * 8, 3, generator=generator) for _ in range(given.batch)]
-    inputs = TrainingInputs(images, "cat", resolution_px=given.latent * 8)
+    inputs = TrainingInputs(images, "cat", resolution=given.latent * 8)
     variants = {
         "plain": TrainingSettings(batch_size=given.batch, flip=False),
         "checkpointing": TrainingSettings(batch_size=given.batch, flip=False, gradient_checkpointing=True),
         "low_rank": TrainingSettings(batch_size=given.batch, flip=False, rank=16),
     }
     with torch.inference_mode():
-        encoding = _seconds(lambda: base[2].encode(torch.stack(images)))
-        hashing = _seconds(lambda: key_of(*base, inputs, variants["plain"], "V*", False))
+        encoding = _seconds(lambda: base.vae.encode(torch.stack(images)))
+        hashing = _seconds(lambda: key_of(base, inputs, variants["plain"]))
         started = time.perf_counter()
-        runs = {"plain": prepare_training(*base, inputs, variants["plain"])}
+        runs = {"plain": prepare_training(base, inputs, variants["plain"])}
         preparing = time.perf_counter() - started - encoding
         for name in variants.keys() - runs.keys():
-            runs[name] = prepare_training(*base, inputs, variants[name])
+            runs[name] = prepare_training(base, inputs, variants[name])
             _share_frozen_weights(runs["plain"], runs[name])
     times = _times(runs, given.rounds)
     forward = times.pop("forward")
@@ -84,29 +87,27 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
 
 def _share_frozen_weights(one: Any, other: Any) -> None:
     """Let a run read another's frozen UNet weights, so that the three runs fit beside each other."""
-    frozen = dict(one.denoiser.unet.named_parameters())
-    for name, parameter in other.denoiser.unet.named_parameters():
+    frozen = dict(one.model.denoiser.unet.named_parameters())
+    for name, parameter in other.model.denoiser.unet.named_parameters():
         if not parameter.requires_grad and not frozen[name].requires_grad:
             parameter.data = frozen[name].data
 
 
 def _times(runs: dict[str, Any], rounds: int) -> dict[str, float]:
     """Return median seconds of a forward, and per run of a step and of its text encoder with its backward pass."""
-    import torch
-
     plain = runs["plain"]
     indices = torch.arange(plain.settings.batch_size)
     latents = torch.stack([plain.references.latents[i][0] for i in indices.tolist()])
     with torch.no_grad():
-        text = plain._reference_text(indices)
+        text = plain.reference_text(indices)
     timesteps = torch.full((len(indices),), 500, device=latents.device)
 
     def forward() -> None:
         with torch.no_grad():
-            plain.denoiser(latents, timesteps, text)
+            plain.model.denoiser(latents, timesteps, text)
 
     def encode_text(run: Any) -> None:
-        run._reference_text(indices).context.sum().backward()
+        run.reference_text(indices).context.sum().backward()
 
     work: dict[str, Callable[[], Any]] = {"forward": forward}
     work |= {f"text {name}": functools.partial(encode_text, run) for name, run in runs.items()}
@@ -122,8 +123,6 @@ def _times(runs: dict[str, Any], rounds: int) -> dict[str, float]:
 
 def _peaks(runs: dict[str, Any]) -> dict[str, float]:
     """Return the memory of a step beyond what is there before: CUDA's counter, or what autograd keeps on a CPU."""
-    import torch
-
     peaks = {}
     for name, run in runs.items():
         if torch.cuda.is_available() and _device() != "cpu":
@@ -138,7 +137,7 @@ def _peaks(runs: dict[str, Any]) -> dict[str, float]:
             kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
             return tensor
 
-        own = {parameter.data_ptr() for parameter in run.denoiser.unet.parameters()}
+        own = {parameter.data_ptr() for parameter in run.model.denoiser.unet.parameters()}
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             run.step()
         peaks[name] = sum(size for place, size in kept.items() if place not in own)
@@ -147,13 +146,10 @@ def _peaks(runs: dict[str, Any]) -> dict[str, float]:
 
 def _files(run: Any) -> dict[str, Any]:
     """Return the size of a concept file, whole and at rank 32, and the error of the latter for what was just trained."""
-    from comfyui_dci.dci_core.concept.concept import Concept, ConceptInfo
-    from comfyui_dci.dci_core.concept.file import save_concept
-
     scheme = run.settings.scheme
     info = ConceptInfo("sd1", "cat", "V*", scheme.prefix, scheme.suffix, scheme.concept_vectors, run.steps_done, 0, "")
-    tokens = {name: value.detach().cpu() for name, value in run.tokens.items()}
-    concept = Concept(run.key_value_deltas(), tokens, info)
+    tokens = {name: value.detach().cpu() for name, value in run.prompts.tokens.items()}
+    concept = Concept(run.deltas(), tokens, info)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "concept.safetensors"
         save_concept(concept, path)
@@ -167,8 +163,6 @@ def _files(run: Any) -> dict[str, Any]:
 
 
 def _seconds(job: Callable[[], Any]) -> float:
-    import torch
-
     started = time.perf_counter()
     job()
     if torch.cuda.is_available():
@@ -177,8 +171,6 @@ def _seconds(job: Callable[[], Any]) -> float:
 
 
 def _device() -> str:
-    import comfy.model_management
-
     return str(comfy.model_management.get_torch_device())
 
 

@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from comfy_install import ROOT, cache_folder, get_comfyui, version_of
-from environment import environment_for
+from inside import is_inside, start_inside
 
 GRAPHS = ROOT / "workflows" / "api"
 OUTPUT = ROOT / "output" / "demo"
 SUBJECTS = ROOT / "demo_world" / "release" / "subjects.json"
-RUNNING_INSIDE = "COMFYUI_DCI_DEMO"
 
 
 def main() -> int:
@@ -49,15 +46,16 @@ def main() -> int:
         parser.error(
             "--checkpoint, --images and --class-noun belong together: give all three, or none for the demo model"
         )
-    if not os.environ.get(RUNNING_INSIDE):
-        return _run_inside_environment()
+    if not is_inside():
+        return start_inside(get_comfyui())
     return run_demo(own_graph(given) if given.checkpoint else demo_graph(given), given)
 
 
 def run_demo(graph: dict[str, Any], given: argparse.Namespace) -> int:
     """Run a graph on a server of its own and collect the results."""
-    from comfy_server import ComfyServer, RunFailed, there_is_a_gpu
     from demo_results import collect
+
+    from workbench.comfy_server import ComfyServer, RunFailed, there_is_a_gpu
 
     started = time.monotonic()
     comfyui, python = get_comfyui(), Path(sys.executable)
@@ -151,12 +149,6 @@ class _Terminal:
 
     def _line(self) -> str:
         return f"  {self._graph[self._node]['class_type']}  {self._status}".rstrip()
-
-
-def _run_inside_environment() -> int:
-    python = environment_for(get_comfyui())
-    environment = {**os.environ, RUNNING_INSIDE: "1"}
-    return subprocess.run([str(python), __file__, *sys.argv[1:]], env=environment, check=False).returncode
 
 
 if __name__ == "__main__":

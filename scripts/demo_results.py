@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
-from comfy_install import ROOT
+import numpy as np
+from PIL import Image
+
+from demo_world.classifier import NAMES, load_judge, to_tensor
 
 
 def collect(base: Path, output: Path, graph: dict[str, Any], seconds: float) -> None:
@@ -48,12 +50,6 @@ def scores(images: list[Path], graph: dict[str, Any]) -> list[str]:
     nodes = {entry["class_type"]: entry["inputs"] for entry in graph.values()}
     if "DCIDemoSubject" not in nodes:
         return []
-    sys.path.append(str(ROOT))
-    import numpy as np
-    from PIL import Image
-
-    from demo_world.classifier import NAMES, load_judge, to_tensor
-
     prompt = nodes["AuxPromptBuilder"]["prompt"]
     pictures = np.stack([np.asarray(Image.open(file).convert("RGB")) for file in images])
     heads = load_judge()(to_tensor(pictures))

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import subprocess
 import sys
@@ -22,10 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from comfy_install import ROOT, get_comfyui, version_of
-from environment import environment_for
+from inside import is_inside, start_inside
 from pack_cases import ACTIVE_FRACTION, CASES, CONCEPT, Case, Step, dci, sampling_graph, training_graph
 
-RUNNING_INSIDE = "COMFYUI_DCI_TRY_PACKS"
 ROUNDING = 1e-3  # of the largest value: what differs by more was changed on purpose
 WORKS, EQUAL, DIFFERS, BOTH = "works", "equal", "DIFFERS", "both act"
 DCI_OFF, DCI_SILENT, PACK_SILENT, CRASH = "DCI off, and says so", "DCI SILENTLY OFF", "PACK SILENTLY OFF", "CRASH"
@@ -61,9 +59,8 @@ def main() -> int:
     if not packs:
         parser.error(f"There are no node packs in {given.packs}.")
     comfyui = get_comfyui()
-    if RUNNING_INSIDE not in os.environ:
-        command = [str(environment_for(comfyui)), __file__, *sys.argv[1:]]
-        return subprocess.run(command, env={**os.environ, RUNNING_INSIDE: "1"}, check=False).returncode
+    if not is_inside():
+        return start_inside(comfyui)
     with tempfile.TemporaryDirectory() as folder:
         rows = try_packs(comfyui, Path(folder), packs)
     if not rows:
@@ -76,8 +73,9 @@ def main() -> int:
 
 def try_packs(comfyui: Path, base: Path, packs: list[Path]) -> list[tuple[str, ...]]:
     """Return a row of the table for each use of a pack that is there."""
-    from comfy_server import PACK, ComfyServer
     from pack_models import make_models
+
+    from workbench.comfy_server import PACK, ComfyServer
 
     (base / "custom_nodes").mkdir()
     for pack in packs:
@@ -136,7 +134,7 @@ class Trial:
 
     def run(self, *steps: Step) -> Outcome:
         """Sample the subject after the steps."""
-        from comfy_server import RunFailed
+        from workbench.comfy_server import RunFailed
 
         self.runs += 1
         told: list[str] = []

@@ -9,8 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from comfyui_dci.dci_core.files import write_atomically
+
 from demo_world.concepts import Concept
-from demo_world.storage import RELEASE, write_atomically
+from demo_world.storage import RELEASE
 from study.class_images import CLASS_IMAGES
 from study.plan import (
     BATCH,

@@ -3,26 +3,25 @@
 Each measurement is a job; rows go to a file of their worker at once. Jobs that need a fine-tuned subject wait for its file.
 Subjects and seeds that defaults are chosen on are not those of the tables.
 
-    python study/defaults.py [--until SECONDS] [--worker N]                measure on the demo model
-    python study/defaults_report.py ROWS.jsonl ...                              tables in docs/results/defaults
+    python -m study.defaults [--until SECONDS] [--worker N]                measure on the demo model
+    python -m study.defaults_report ROWS.jsonl ...                              tables in docs/results/defaults
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
+import pkgutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
+import comfy.model_management
 
-from demo_world.storage import cache_folder, training_log  # noqa: E402
-from study.defaults_bench import Bench, Recipe  # noqa: E402
-from study.defaults_jobs import (  # noqa: E402
+from demo_world.storage import cache_folder, training_log
+from study.defaults_bench import Bench, Recipe
+from study.defaults_jobs import (
     Job,
     Writer,
     dial_job,
@@ -32,8 +31,7 @@ from study.defaults_jobs import (  # noqa: E402
     stochastic_job,
     training_job,
 )
-from study.pack import load_pack  # noqa: E402
-from study.worlds import Subject, World  # noqa: E402
+from study.worlds import Subject, World
 
 CHOICE_SEED, REPORT_SEED = 11, 4242
 
@@ -151,16 +149,8 @@ def main() -> None:
     parser.add_argument("--world", default="study.worlds:DemoWorld", help="module:class")
     arguments = parser.parse_args()
     until = time.monotonic() + arguments.until
-    module, _, name = arguments.world.partition(":")
-    from demo_world.host import import_host
-
-    import_host()
-    import comfy.cli_args
-
-    comfy.cli_args.args.force_fp32 = True
-    load_pack()
-    import_module("nodes")  # the host's, before a world may change the path
-    world: World = getattr(import_module(module), name)()
+    comfy.model_management.FORCE_FP32 = True
+    world: World = pkgutil.resolve_name(arguments.world)()
     subjects = world.choice if arguments.subjects == "choice" else world.reported
     seed = CHOICE_SEED if arguments.subjects == "choice" else REPORT_SEED
     bench = Bench(world, arguments.folder)

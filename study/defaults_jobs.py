@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from comfyui_dci.dci_core.concept.file import load_concept
 from torch import Tensor
 
-from study.defaults_bench import AUTHORS, GUIDANCE, PAIRS, PATHS, PICTURES, STEPS, Bench, Drawn, Recipe
-from study.worlds import PLACEHOLDER, Subject, Task
+from study.defaults_bench import AUTHORS, PAIRS, PATHS, PICTURES, PLAIN, STEPS, Bench, Drawn, Recipe, Way
+from study.defaults_scores import distance, mean, moment_distance, scores_of_images, scores_of_latents
+from study.worlds import PLACEHOLDER, Subject
 
 
 class Writer:
@@ -57,16 +59,18 @@ def training_job(subject: Subject, recipe: Recipe, checkpoints: Sequence[int], s
             path = bench.concept_file(subject, recipe, step)
             assert path is not None
             model, clip = bench.applied(path)
-            info = bench.files.load_concept(path).info
-            evaluation = next((e for e in reversed(info.history.get("evaluations", ())) if e["step"] <= step), {})
-            concept = _scores(bench, bench.plain(model, clip, [t.text for t in tasks], seed), subject, tasks)
+            info = load_concept(path).info
+            evaluation: dict[str, Any] = next(
+                (e for e in reversed(info.history.get("evaluations", ())) if e["step"] <= step), {}
+            )
+            concept = scores_of_latents(bench, bench.plain(model, clip, [t.text for t in tasks], seed), subject, tasks)
             other = [t.with_noun(subject, noun) for t in tasks]
-            auxiliary = _scores(bench, bench.plain(model, clip, other, seed), subject, tasks)
+            auxiliary = scores_of_latents(bench, bench.plain(model, clip, other, seed), subject, tasks)
             bare = float("nan")
             if step == max(checkpoints):
                 _, alone = bench.applied(path, add_class_noun=False)
                 texts = [t.text.replace(f"{PLACEHOLDER} {subject.noun}", PLACEHOLDER) for t in tasks]
-                bare = _scores(bench, bench.plain(model, alone, texts, seed), subject, tasks)[0]
+                bare = scores_of_latents(bench, bench.plain(model, alone, texts, seed), subject, tasks)[0]
             write(
                 table="training",
                 world=bench.world.name,
@@ -96,11 +100,12 @@ def path_job(subject: Subject, recipe: Recipe, step: int, seed: int, variant: di
     def measure(bench: Bench, write: Writer, model: Any, clip: Any) -> None:
         noun, run = bench.world.auxiliary_noun(subject), dict(variant)
         given = {"injection_strength": run.pop("strength", 2.0), "active_fraction": run.pop("fraction", 0.3)}
+        how = Way(**run)
         for name, way in PATHS.items():
             scores, deviations, correlations = [], [], []
             for task in bench.world.tasks(subject):
-                drawn = bench.dual(model, clip, task.text, noun, seed, {**given, **way}, **run)
-                scores.append(_scores(bench, drawn.latents, subject, [task] * PAIRS))
+                drawn = bench.dual(model, clip, task.text, noun, seed, {**given, **way}, how)
+                scores.append(scores_of_latents(bench, drawn.latents, subject, [task] * PAIRS))
                 deviations += drawn.deviations
                 correlations += drawn.correlations[1:]
             write(
@@ -110,12 +115,12 @@ def path_job(subject: Subject, recipe: Recipe, step: int, seed: int, variant: di
                 recipe=recipe.name,
                 step=step,
                 seed=seed,
-                **{"steps": STEPS, "cfg": GUIDANCE, "sampler": "euler", **run},
+                **asdict(how),
                 **given,
                 path=name,
-                likeness=_mean(scores, 0),
-                obedience=_mean(scores, 1),
-                second=_mean(scores, 2),
+                likeness=mean(scores, 0),
+                obedience=mean(scores, 1),
+                second=mean(scores, 2),
                 least=min(deviations),
                 most=max(deviations),
                 correlation=sum(correlations) / max(len(correlations), 1),
@@ -133,8 +138,8 @@ def distance_job(
         noun = bench.world.auxiliary_noun(subject)
         given = {"injection_strength": strength, "active_fraction": fraction}
         for task in bench.world.tasks(subject)[1::3]:
-            aim = bench.dual(model, clip, task.text, noun, seed, {**given, **AUTHORS}, steps=200, cfg=cfg)
-            plain = [bench.plain(model, clip, [task.text] * PAIRS, seed, steps, cfg) for steps in (200, STEPS)]
+            aim = bench.dual(model, clip, task.text, noun, seed, {**given, **AUTHORS}, Way(200, cfg))
+            plain = [bench.plain(model, clip, [task.text] * PAIRS, seed, Way(steps, cfg)) for steps in (200, STEPS)]
             row = {
                 "table": "distance",
                 "world": bench.world.name,
@@ -153,11 +158,11 @@ def distance_job(
                 least=min(aim.deviations),
                 most=max(aim.deviations),
             )
-            write(**row, path="plain, 20 steps against 200", distance=_distance(plain[1], plain[0]))
-            write(**row, path="no DCI against the authors' run", distance=_distance(plain[1], aim.latents))
+            write(**row, path="plain, 20 steps against 200", distance=distance(plain[1], plain[0]))
+            write(**row, path="no DCI against the authors' run", distance=distance(plain[1], aim.latents))
             for name, way in PATHS.items():
-                drawn = bench.dual(model, clip, task.text, noun, seed, {**given, **way}, cfg=cfg)
-                write(**row, path=name, distance=_distance(drawn.latents, aim.latents))
+                drawn = bench.dual(model, clip, task.text, noun, seed, {**given, **way}, Way(cfg=cfg))
+                write(**row, path=name, distance=distance(drawn.latents, aim.latents))
 
     return _with_concept(subject, recipe, step, measure)
 
@@ -174,10 +179,8 @@ def stochastic_job(subject: Subject, recipe: Recipe, step: int, seed: int) -> Jo
         for task in bench.world.tasks(subject)[3:4]:
 
             def draw(way: dict[str, Any], steps: int, start: int, text: str = task.text) -> Tensor:
-                settings = {**given, **way}
-                return bench.dual(
-                    model, clip, text, noun, start, settings, count, steps, sampler="euler_ancestral"
-                ).latents
+                how = Way(steps, sampler="euler_ancestral")
+                return bench.dual(model, clip, text, noun, start, {**given, **way}, how, count).latents
 
             authors = {**AUTHORS, "auxiliary_eta": 1.0}
             aim = draw(authors, 200, seed)
@@ -193,8 +196,8 @@ def stochastic_job(subject: Subject, recipe: Recipe, step: int, seed: int) -> Jo
                 ("authors, 200 steps, other seeds", draw(authors, 200, seed + 999)),
                 *((name, draw(way, STEPS, seed + 7)) for name, way in ways.items()),
             ]:
-                scores = _scores(bench, latents, subject, [task] * count)
-                write(**row, path=name, likeness=scores[0], obedience=scores[1], moments=_moment_distance(latents, aim))
+                scores = scores_of_latents(bench, latents, subject, [task] * count)
+                write(**row, path=name, likeness=scores[0], obedience=scores[1], moments=moment_distance(latents, aim))
 
     return _with_concept(subject, recipe, step, measure)
 
@@ -210,13 +213,13 @@ def fraction_job(subject: Subject, recipe: Recipe, step: int, seed: int, fractio
             for task in bench.world.tasks(subject):
                 settings = {"injection_strength": strength, "active_fraction": fraction or 0.01, **PATHS[path_name]}
                 drawn = (
-                    bench.dual(model, clip, task.text, noun, seed, settings, cfg=5.0)
+                    bench.dual(model, clip, task.text, noun, seed, settings, PLAIN)
                     if fraction
                     else Drawn(bench.plain(model, clip, [task.text] * PAIRS, seed))
                 )
                 images = bench.decode(drawn.latents)
                 pictures.setdefault(strength, []).append(images)
-                scores.append(_scores(bench, None, subject, [task] * PAIRS, images))
+                scores.append(scores_of_images(bench, images, subject, [task] * PAIRS))
                 weights.append(drawn.weight)
             write(
                 table="fractions",
@@ -228,9 +231,9 @@ def fraction_job(subject: Subject, recipe: Recipe, step: int, seed: int, fractio
                 fraction=fraction,
                 path=path_name,
                 strength=strength,
-                likeness=_mean(scores, 0),
-                obedience=_mean(scores, 1),
-                second=_mean(scores, 2),
+                likeness=mean(scores, 0),
+                obedience=mean(scores, 1),
+                second=mean(scores, 2),
                 weight=sum(weights) / len(weights),
             )
         if fraction:
@@ -256,12 +259,12 @@ def dial_job(subject: Subject, recipe: Recipe, step: int, seed: int) -> Job:
     def measure(bench: Bench, write: Writer, model: Any, clip: Any) -> None:
         noun = bench.world.auxiliary_noun(subject)
         tasks = bench.world.tasks(subject)[::2]
-        plain = torch.cat([bench.decode(bench.plain(model, clip, [t.text] * PAIRS, seed, cfg=5.0)) for t in tasks])
+        plain = torch.cat([bench.decode(bench.plain(model, clip, [t.text] * PAIRS, seed)) for t in tasks])
         for preset in ("resolution_normalized", "reference", "calibrated"):
             images, weights = {}, {}
             for strength in (-2.0, 0.0, 2.0):
                 settings = {"injection_strength": strength, "active_fraction": 0.3, "mask_preset": preset}
-                drawn = [bench.dual(model, clip, t.text, noun, seed, settings, cfg=5.0) for t in tasks]
+                drawn = [bench.dual(model, clip, t.text, noun, seed, settings, PLAIN) for t in tasks]
                 images[strength] = torch.cat([bench.decode(each.latents) for each in drawn])
                 weights[strength] = sum(each.weight for each in drawn) / len(drawn)
             write(
@@ -280,37 +283,3 @@ def dial_job(subject: Subject, recipe: Recipe, step: int, seed: int) -> Job:
             )
 
     return _with_concept(subject, recipe, step, measure)
-
-
-def _scores(
-    bench: Bench, latents: Tensor | None, subject: Subject, tasks: Sequence[Task], images: Tensor | None = None
-) -> tuple[float, float, float]:
-    """Mean likeness, obedience, and obedience of second objects."""
-    if images is None:
-        assert latents is not None
-        images = bench.decode(latents)
-    judged = bench.world.judge(images, subject, tasks)
-    seconds = [obedience for (_, obedience), task in zip(judged, tasks) if task.kind == "second noun"]
-    return (
-        sum(likeness for likeness, _ in judged) / len(judged),
-        sum(obedience for _, obedience in judged) / len(judged),
-        sum(seconds) / len(seconds) if seconds else float("nan"),
-    )
-
-
-def _mean(scores: Sequence[tuple[float, ...]], column: int) -> float:
-    values = [score[column] for score in scores if score[column] == score[column]]
-    return sum(values) / len(values)
-
-
-def _distance(one: Tensor, other: Tensor) -> float:
-    return float((one - other).flatten(1).norm(dim=1).div(other.flatten(1).norm(dim=1)).mean())
-
-
-def _moment_distance(one: Tensor, other: Tensor) -> float:
-    """Fréchet distance of normal distributions fitted to the latents' means over a 2 × 2 grid, [B, 4, h, w]."""
-    pooled = [torch.nn.functional.adaptive_avg_pool2d(each.double(), 2).flatten(1) for each in (one, other)]
-    means = [each.mean(0) for each in pooled]
-    spreads = [torch.cov(each.T) for each in pooled]
-    values = torch.linalg.eigvals(spreads[0] @ spreads[1]).real.clamp(min=0).sqrt().sum()
-    return float((means[0] - means[1]).pow(2).sum() + spreads[0].trace() + spreads[1].trace() - 2 * values)

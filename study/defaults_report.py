@@ -1,6 +1,6 @@
-"""Tables of what defaults were chosen by: docs/results/defaults/*.csv, from the rows that study/defaults.py measured.
+"""Tables of what defaults were chosen by: docs/results/defaults/*.csv, from the rows that defaults.py measured.
 
-python study/defaults_report.py [ROWS.jsonl ...]    takes rows into docs/results/defaults/rows.jsonl first
+python -m study.defaults_report [ROWS.jsonl ...]    takes rows into docs/results/defaults/rows.jsonl first
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-
-from study.pack import NAME, load_pack  # noqa: E402
+from comfyui_dci.dci_core.sampling.branches import contraction, fine_sigmas
+from comfyui_dci.dci_core.sampling.dbim import layer_gain
+from comfyui_dci.dci_core.sampling.dial import even_weight, parts_of
+from comfyui_dci.dci_core.sampling.settings import MaskPreset
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "results" / "defaults"
 ROWS = FOLDER / "rows.jsonl"
@@ -92,22 +93,20 @@ def table(rows: Sequence[Mapping[str, Any]], keys: Sequence[str], values: Sequen
 
 def meaning() -> list[dict[str, Any]]:
     """Mean W_a of even maps for λ = -2, 0, 2 by model, size and mask preset."""
-    dbim, dial = (sys.modules[f"{NAME}.dci_core.{name}"] for name in ("dbim", "dial"))
-    presets = sys.modules[f"{NAME}.dci_core.sampling.settings"].MaskPreset
     lines = []
     for model, (layers, native, normal) in LAYOUTS.items():
-        parts = dial.parts_of(layers)
+        parts = parts_of(layers)
         for scale in (0.5, 1.0, 2.0):
             edge = int(native * scale)
-            for preset in (presets.REFERENCE, presets.RESOLUTION_NORMALIZED, presets.CALIBRATED):
+            for preset in (MaskPreset.REFERENCE, MaskPreset.RESOLUTION_NORMALIZED, MaskPreset.CALIBRATED):
                 line: dict[str, Any] = {"model": model, "latent": edge, "size_px": 8 * edge, "preset": preset.value}
                 for strength in (-2.0, 0.0, 2.0):
                     total = 0.0
                     for halvings, count in layers.items():
                         tokens = (edge >> halvings) ** 2
-                        gain = dbim.layer_gain(preset, parts[halvings], tokens, (edge / normal) ** 2)
-                        own = parts[halvings].strength(strength) if preset is presets.CALIBRATED else strength
-                        total += count * dial.even_weight(own, gain, tokens)
+                        gain = layer_gain(preset, parts[halvings], tokens, (edge / normal) ** 2)
+                        own = parts[halvings].strength(strength) if preset is MaskPreset.CALIBRATED else strength
+                        total += count * even_weight(own, gain, tokens)
                     line[f"weight_at_{strength:g}"] = round(total / sum(layers.values()), 4)
                 lines.append(line)
     return lines
@@ -115,22 +114,19 @@ def meaning() -> list[dict[str, Any]]:
 
 def contractions() -> list[dict[str, Any]]:
     """What one call to the next multiplies the difference of both latents by, in the first step of Euler and "normal"."""
-    branches = sys.modules[f"{NAME}.dci_core.sampling.branches"]
     lines = []
     for steps in (10, 20, 30, 50, 200):
         sigmas = [_sigma(999.0), _sigma(999.0 - 999.0 / (steps - 1))]
         for guidance in (2.0, 5.0, 7.0, 12.0):
-            levels = branches.fine_sigmas(*sigmas)
-            fine = math.prod(
-                branches.contraction(after / before, guidance) for before, after in zip(levels, levels[1:])
-            )
+            levels = fine_sigmas(*sigmas)
+            fine = math.prod(contraction(after / before, guidance) for before, after in zip(levels, levels[1:]))
             lines.append(
                 {
                     "steps": steps,
                     "cfg": guidance,
                     "ratio": round(sigmas[1] / sigmas[0], 4),
                     "fine_steps": len(levels) - 1,
-                    "single": round(branches.contraction(sigmas[1] / sigmas[0], guidance), 3),
+                    "single": round(contraction(sigmas[1] / sigmas[0], guidance), 3),
                     "fine": round(fine, 3),
                 }
             )
@@ -148,14 +144,6 @@ def write(name: str, lines: Sequence[Mapping[str, Any]]) -> None:
 
 def main(arguments: Sequence[str]) -> None:
     """Take in rows, then write all tables."""
-    load_pack()
-    for module in (
-        "dci_core.sampling.dial",
-        "dci_core.sampling.dbim",
-        "dci_core.sampling.branches",
-        "dci_core.sampling.settings",
-    ):
-        __import__(f"{NAME}.{module}")
     FOLDER.mkdir(parents=True, exist_ok=True)
     rows = read_rows([path for path in (ROWS, *map(Path, arguments)) if path.exists()])
     ROWS.write_text("".join(json.dumps(row) + "\n" for row in rows))

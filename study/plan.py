@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from demo_world.concepts import CONCEPTS, Concept
 from demo_world.scenes import Scene, caption
@@ -168,7 +169,11 @@ class Sampling:
 
 USUAL_NOUN = "usual"
 USUAL = {"mask_preset": "resolution_normalized"}  # 16 x 16 latents: the published constants are for 64 x 64
-VARIED = {**USUAL, "injection_strength": 1.0, "active_fraction": 0.5}  # what the ablations change one trait of
+VARIED: dict[str, Any] = {
+    **USUAL,
+    "injection_strength": 1.0,
+    "active_fraction": 0.5,
+}  # what the ablations change one trait of
 
 
 def dci_name(fraction: float, strength: float) -> str:

@@ -1,16 +1,15 @@
-"""Tables, plots and docs/results.md from the cells that are there."""
+"""Tables, plots and docs/evidence/results.md from the cells that are there."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Collection, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from comfyui_dci.dci_core.files import write_atomically
 
-from demo_world.storage import write_atomically
 from study.cells import CELLS, Cell, Ledger
 from study.plan import (
     BASE,
@@ -40,12 +39,12 @@ from study.plan import (
     prompts_for,
 )
 from study.statistics import REACH, Array, bootstrap, curve_gap, verdict
+from study.tables import AXES, as_csv, as_markdown, with_interval
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
-PAGE = RESULTS.with_suffix(".md")
+PAGE = RESULTS.parent / "evidence" / "results.md"
 KINDS = ("context", "second noun", "colour", "style")
 SCENE_KINDS = ("context", "second noun")  # the others change what makes the subject itself, so likeness must fall
-AXES = ("fidelity", "editability")
 Setting = tuple[Method, int, Sampling]
 
 
@@ -107,8 +106,8 @@ def write_report(folder: Path = CELLS) -> None:
     sections = [_head(), *(_claims(results, trial) for trial in TRIALS), _plots(results)]
     for figure in FIGURES:
         table = _table(results, figure)
-        write_atomically(RESULTS / f"{figure.name}.csv", lambda path, table=table: path.write_text(_as_csv(table)))
-        sections.append(f"## {figure.title}\n\n" + _as_markdown(table))
+        write_atomically(RESULTS / f"{figure.name}.csv", partial(Path.write_text, data=as_csv(table)))
+        sections.append(f"## {figure.title}\n\n" + as_markdown(table))
     write_atomically(PAGE, lambda path: path.write_text("\n\n".join(sections) + "\n"))
 
 
@@ -117,7 +116,7 @@ def _head() -> str:
     prompts = len(prompts_for(STUDIED[0]))
     return f"""# What the method does on the demo model
 
-Written by `python study/run.py`; no figure was chosen by hand. What it means: [study.md](study.md).
+Written by `python -m study.run`; no figure was chosen by hand. What it means: [study.md](study.md).
 
 {len(STUDIED)} subjects that the demo model has never seen (in brackets: class noun, difficulty 1 … 3): {concepts}.
 {prompts} prompts each ({", ".join(KINDS)}); {PICTURES} pictures a prompt and seed, from the noises that the seeds {_told(USUAL_RATE)} give ({_told(HIGH_RATE)} at the higher learning rate), the
@@ -159,33 +158,14 @@ def _table(results: Results, figure: Figure) -> list[list[str]]:
                 lines.append([*line, *["missing"] * (len(lines[0]) - len(line))])
                 continue
             line.append(" ".join(map(str, seeds)))
-            line += [_with_interval(points[:, axis]) for axis in (0, 1)]
+            line += [with_interval(points[:, axis]) for axis in (0, 1)]
             line += [
-                "" if sampling == PLAIN else _with_interval(points[:, axis] - plain[:, axis], "+.2f") for axis in (0, 1)
+                "" if sampling == PLAIN else with_interval(points[:, axis] - plain[:, axis], "+.2f") for axis in (0, 1)
             ]
             of_kinds = [results.points((method, steps, sampling), seeds, (kind,)) for kind in KINDS]
             line += [f"{value:.2f}" for one in of_kinds if one is not None for value in one.mean(axis=0)]
             lines.append(line)
     return lines
-
-
-def _with_interval(values: Array, form: str = ".2f") -> str:
-    mean, low, high = bootstrap(values, float)
-    return f"{mean:{form}} ({low:{form}} … {high:{form}})"
-
-
-def _as_csv(table: list[list[str]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(table)
-    return text.getvalue()
-
-
-def _as_markdown(table: list[list[str]]) -> str:
-    """Return the table without the fidelity of each kind of prompts, which stays in the CSV file."""
-    shown = [place for place, name in enumerate(table[0]) if not name.endswith(f": {AXES[0]}")]
-    table = [[line[place] for place in shown] for line in table]
-    lines = ["| " + " | ".join(line) + " |" for line in table]
-    return "\n".join([lines[0], "|" + "---|" * len(table[0]), *lines[1:]])
 
 
 def raw_curve(method: Method, trial: Trial = USUAL_RATE) -> list[Setting]:
@@ -220,13 +200,13 @@ Mean difference of editability at equal fidelity, DCI (λ from -2 to 2) minus th
 between its points, and up to {REACH} of fidelity beyond its most faithful one as no worse than there, which favours it. "Scenes" counts the prompts for a context or a second object alone: the
 others ask for another colour or style, so what makes the subject itself must change.
 
-{_as_markdown(_gaps(results, trial))}
+{as_markdown(_gaps(results, trial))}
 
 ### Does λ turn likeness into obedience?
 
 Change per unit of λ, a straight line through the five strengths.
 
-{_as_markdown(_slopes(results, trial))}"""
+{as_markdown(_slopes(results, trial))}"""
 
 
 def _gaps(results: Results, trial: Trial) -> list[list[str]]:
@@ -263,7 +243,7 @@ def _slopes(results: Results, trial: Trial) -> list[list[str]]:
                 line += ["missing"] * len(AXES)
                 continue
             slope = np.array([np.polyfit(STRENGTHS, points, 1)[0] for points in curve])  # [concepts, 2]
-            line += [_with_interval(slope[:, axis], "+.3f") for axis in (0, 1)]
+            line += [with_interval(slope[:, axis], "+.3f") for axis in (0, 1)]
         table.append(line)
     return table
 
@@ -285,7 +265,7 @@ def _plots(results: Results) -> str:
     write_atomically(
         RESULTS / "curves.png", lambda path: plot.savefig(path, dpi=110, format="png", metadata={"Software": None})
     )
-    return "![Fidelity against editability](results/curves.png)\n\nScenes only, mean of all subjects."
+    return "![Fidelity against editability](../results/curves.png)\n\nScenes only, mean of all subjects."
 
 
 def _draw(axes: Any, curves: dict[str, Array | None]) -> None:

@@ -3,25 +3,23 @@
 A training is the same to the bit on one machine only. This script takes the fine-tunings of the machine it runs on and draws
 plain pictures and those of the ablations' reference with them. The cells that are there were drawn on the machine that drew the
 ablations' second seed, with the very same trainings, so those are compared with them. Run from the repository root:
-python study/retraining.py
+python -m study.retraining
 """
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
+from comfyui_dci.dci_core.files import write_atomically
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-
-from demo_world.classifier import load_judge  # noqa: E402
-from demo_world.storage import cache_folder, training_log, write_atomically  # noqa: E402
-from study.cells import CELLS, Cell, Ledger  # noqa: E402
-from study.plan import ABLATIONS, EDITED, EDITED_AT, PLAIN, SEEDS, STUDIED, Sampling  # noqa: E402
-from study.run import results_of  # noqa: E402
-from study.statistics import Array, bootstrap  # noqa: E402
-from study.studio import Studio  # noqa: E402
+from demo_world.classifier import load_judge
+from demo_world.storage import cache_folder, training_log
+from study.cells import CELLS, Cell, Ledger
+from study.plan import ABLATIONS, EDITED, EDITED_AT, PLAIN, SEEDS, STUDIED, Sampling
+from study.run import results_of
+from study.statistics import Array, bootstrap
+from study.studio import Studio
 
 RETRAINED = CELLS.with_name("retrained")
 REFERENCE = ABLATIONS[0]

@@ -1,7 +1,7 @@
 """Reproduce the paper's figures in small, on the demo model: fine-tune, sample, judge, report.
 
 Results are kept cell by cell in docs/results/cells; a stopped study goes on where it was. Every seed is in
-study/plan.py and in the report. Run from the repository root: python study/run.py
+plan.py and in the report. Run from the repository root: python -m study.run
 """
 
 from __future__ import annotations
@@ -12,18 +12,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-
-from demo_world.classifier import Classifier, load_judge  # noqa: E402
-from demo_world.concepts import Concept  # noqa: E402
-from demo_world.storage import cache_folder, training_log  # noqa: E402
-from study.cells import CELLS, Cell, Ledger, Row, rows_of  # noqa: E402
-from study.plan import FIGURES, SEEDS, STUDIED, prompts_for  # noqa: E402
-from study.report import write_report  # noqa: E402
-from study.scoring import score  # noqa: E402
-from study.studio import Studio  # noqa: E402
+from demo_world.classifier import Classifier, load_judge
+from demo_world.concepts import Concept
+from demo_world.storage import cache_folder, training_log
+from study.cells import CELLS, Cell, Ledger, Row, rows_of
+from study.plan import FIGURES, SEEDS, STUDIED, prompts_for
+from study.report import write_report
+from study.scoring import score
+from study.studio import Studio
+from workbench.pack import ROOT
 
 
 def cells_of(concepts: Sequence[Concept]) -> Iterator[Cell]:
@@ -90,7 +88,8 @@ def main() -> None:
     if not arguments.report:
         shares = [names[first :: arguments.workers] for first in range(min(arguments.workers, len(names)))]
         one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # the demo model is too small to share a step
-        workers = [subprocess.Popen([sys.executable, __file__, "--only", *share], env=one_thread) for share in shares]
+        command = [sys.executable, "-m", "study.run"]
+        workers = [subprocess.Popen([*command, "--only", *share], env=one_thread, cwd=ROOT) for share in shares]
         codes = [worker.wait() for worker in workers]
         if any(codes):
             sys.exit("A worker failed; its message is above. Run the same command again to go on.")

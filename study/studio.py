@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import comfy.utils
+import nodes
 import torch
+from comfyui_dci.dci_core.concept.file import load_concept
+from comfyui_dci.dci_core.concept.scheme import ICOScheme
+from comfyui_dci.dci_core.sampling.settings import DCISettings
+from comfyui_dci.dci_core.training.run import CheckpointPlan
+from comfyui_dci.dci_core.training.settings import TrainingMode, TrainingSettings
+from comfyui_dci.nodes.host.concepts.applying import apply_concept
+from comfyui_dci.nodes.host.demo_model import find_subject, load_demo_model, subject_images
+from comfyui_dci.nodes.host.model import HostModel
+from comfyui_dci.nodes.host.sampling.conditioning import build_conditioning
+from comfyui_dci.nodes.host.sampling.patch import apply_dci
+from comfyui_dci.nodes.host.training.inputs import TrainingInputs
+from comfyui_dci.nodes.host.training.trainer import Storage, train_concept
 from torch import Tensor
 
 from demo_world.concepts import Concept
 from study.cells import training_digest
 from study.class_images import class_images
-from study.pack import NAME, load_pack
 from study.plan import (
     BATCH,
     CONTEXT_RATE_FACTOR,
@@ -40,25 +52,10 @@ class Studio:
     """
 
     def __init__(self, folder: Path) -> None:
-        load_pack()
         self.folder = folder
-        self.demo = import_module(f"{NAME}.nodes.host.demo_model")
-        self.applying = import_module(f"{NAME}.nodes.host.concepts.applying")
-        self.conditioning = import_module(f"{NAME}.nodes.host.sampling.conditioning")
-        self.sampling = import_module(f"{NAME}.nodes.host.sampling.patch")
-        self.settings = import_module(f"{NAME}.dci_core.sampling.settings")
-        self.concept = import_module(f"{NAME}.dci_core.concept.concept")
-        self.concept_file = import_module(f"{NAME}.dci_core.concept.file")
-        self.sweep = import_module(f"{NAME}.dci_core.pictures.sweep")
-        self.training_settings = import_module(f"{NAME}.dci_core.training.settings")
-        self.training_run = import_module(f"{NAME}.dci_core.training.run")
-        self.ico = import_module(f"{NAME}.dci_core.training.ico")
-        self.run_inputs = import_module(f"{NAME}.nodes.host.training.inputs")
-        self.trainer = import_module(f"{NAME}.nodes.host.training.trainer")
-        self.nodes = import_module("nodes")  # the host's
-        import_module("comfy.utils").PROGRESS_BAR_ENABLED = False  # thousands of them
+        comfy.utils.PROGRESS_BAR_ENABLED = False  # thousands of them
         with torch.inference_mode():
-            self.model, self.clip, self.vae = self.demo.load_demo_model()
+            self.base = HostModel(*load_demo_model())
 
     def fine_tune(self, concept: Concept, method: Method, steps: int) -> Path:
         """Return the concept file of a checkpoint, training the whole run first if it is not there."""
@@ -69,10 +66,10 @@ class Studio:
         return next(run.glob(pattern))
 
     def _train(self, concept: Concept, method: Method, run: Path) -> None:
-        subject = self.demo.find_subject(concept.name)
-        settings = self.training_settings.TrainingSettings(
-            scheme=self.ico.ICOScheme(*method.scheme),
-            mode=method.mode,
+        subject = find_subject(concept.name)
+        settings = TrainingSettings(
+            scheme=ICOScheme(*method.scheme),
+            mode=TrainingMode(method.mode),
             steps=max(checkpoints_of(method)),
             batch_size=BATCH,
             learning_rate=method.learning_rate,
@@ -81,33 +78,28 @@ class Studio:
         )
         others, captions = class_images(subject.class_noun) if method.regularized else ([], [])
         with torch.inference_mode():
-            inputs = self.run_inputs.TrainingInputs(
-                images=list(self.demo.subject_images(subject)),
+            inputs = TrainingInputs(
+                images=list(subject_images(subject)),
                 class_noun=subject.class_noun,
                 regularization_images=others,
                 regularization_captions=captions,
-                resolution_px=SIZE_PX,
+                resolution=SIZE_PX,
+                placeholder=PLACEHOLDER,
             )
-            storage = self.trainer.Storage(run, self.training_run.CheckpointPlan(steps=checkpoints_of(method)))
-            self.trainer.train_concept(
-                self.model, self.clip, self.vae, inputs, settings, lambda step, loss: None, PLACEHOLDER, storage=storage
-            )
+            train_concept(self.base, inputs, settings, Storage(run, CheckpointPlan(steps=checkpoints_of(method))))
 
     @torch.inference_mode()
     def draw(self, concept_file: Path, concept: Concept, prompt: Prompt, how: Sampling, seed: int) -> Tensor:
         """Sample the study's pictures of a prompt, [PICTURES, H, W, 3] in 0 … 1; noise is the same for every setting."""
-        trained = self.concept_file.load_concept(concept_file)
-        model, clip = self.applying.apply_concept(self.model, self.clip, trained, how.strength)
+        model, clip = apply_concept(self.base.model, self.base.clip, load_concept(concept_file), how.strength)
         positive = self._positive(clip, concept, prompt, how)
         negative = self._encode(clip, "")
         if how.dci is not None:
-            settings = {"auxiliary_steps": "single", **how.dci}  # as all cells so far were sampled
-            model, _ = self.sampling.apply_dci(model, self.settings.DCISettings(**settings))
+            settings: dict[str, Any] = {"auxiliary_steps": "single", **how.dci}  # as all cells so far were sampled
+            model, _ = apply_dci(model, DCISettings(**settings))
         latent = {"samples": torch.zeros(PICTURES, 4, SIZE_PX // 8, SIZE_PX // 8)}
-        (drawn,) = self.nodes.common_ksampler(
-            model, seed, STEPS, GUIDANCE, "euler", "normal", positive, negative, latent
-        )
-        pictures: Tensor = self.vae.decode(drawn["samples"])
+        (drawn,) = nodes.common_ksampler(model, seed, STEPS, GUIDANCE, "euler", "normal", positive, negative, latent)
+        pictures: Tensor = self.base.vae.decode(drawn["samples"])
         return pictures
 
     def _positive(self, clip: Any, concept: Concept, prompt: Prompt, how: Sampling) -> list[Any]:
@@ -115,16 +107,17 @@ class Studio:
         if noun == USUAL_NOUN or (noun is None and how.dci is not None):
             noun = auxiliary_noun_for(concept, prompt)
         if how.dci is not None:
-            return self.conditioning.build_conditioning(clip, prompt.text, noun, how.entire_prompt).conditioning
+            assert noun is not None
+            return build_conditioning(clip, prompt.text, noun, how.entire_prompt).conditioning
         concept_text = self._encode(clip, prompt.text)
         if not how.noun_until:
             return concept_text
         said_first = prompt.plain_text if noun is None else prompt.text.replace(f"{PLACEHOLDER} {concept.noun}", noun)
         noun_text = self._encode(clip, said_first)
-        limit = self.nodes.ConditioningSetTimestepRange()
+        limit = nodes.ConditioningSetTimestepRange()
         return (
             limit.set_range(noun_text, 0.0, how.noun_until)[0] + limit.set_range(concept_text, how.noun_until, 1.0)[0]
         )
 
     def _encode(self, clip: Any, text: str) -> list[Any]:
-        return self.nodes.CLIPTextEncode().encode(clip, text)[0]
+        return nodes.CLIPTextEncode().encode(clip, text)[0]

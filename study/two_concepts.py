@@ -1,32 +1,37 @@
 """Two fine-tuned subjects in one prompt: does the first keep its look, does the second come, and do they mix?
 
 The judge names the main object of a picture, custom subjects among them, and the noun of its companion, but not which custom
-subject the companion is. Run from the repository root, with the study's fine-tunings there (they are made if not): python study/two_concepts.py
+subject the companion is. Run from the repository root, with the study's fine-tunings there (they are made if not): python -m study.two_concepts
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+import nodes
 import numpy as np
 import torch
+from comfyui_dci.dci_core.concept.concept import renamed
+from comfyui_dci.dci_core.concept.file import load_concept
+from comfyui_dci.dci_core.files import write_atomically
+from comfyui_dci.dci_core.pictures.sweep import draw_sweep
+from comfyui_dci.dci_core.sampling.settings import DCISettings
+from comfyui_dci.nodes.host.concepts.applying import apply_concept
+from comfyui_dci.nodes.host.sampling.conditioning import build_conditioning
+from comfyui_dci.nodes.host.sampling.patch import apply_dci
 from PIL import Image
 from torch import Tensor
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-
-from demo_world.classifier import NAMES, Classifier, load_judge  # noqa: E402
-from demo_world.concepts import Concept  # noqa: E402
-from demo_world.storage import cache_folder, training_log, write_atomically  # noqa: E402
-from demo_world.vocabulary import with_article  # noqa: E402
-from study.cells import CELLS  # noqa: E402
-from study.plan import EDITED, EDITED_AT, PLACEHOLDER, SEEDS, STUDIED, VARIED  # noqa: E402
-from study.statistics import Array, bootstrap  # noqa: E402
-from study.studio import GUIDANCE, SIZE_PX, STEPS, Studio  # noqa: E402
+from demo_world.classifier import NAMES, Classifier, load_judge
+from demo_world.concepts import Concept
+from demo_world.storage import cache_folder, training_log
+from demo_world.vocabulary import with_article
+from study.cells import CELLS
+from study.plan import EDITED, EDITED_AT, PLACEHOLDER, SEEDS, STUDIED, VARIED
+from study.statistics import Array, bootstrap
+from study.studio import GUIDANCE, SIZE_PX, STEPS, Studio
 
 RESULT, PICTURE = CELLS.with_name("two_concepts.csv"), CELLS.with_name("two_concepts.jpg")
 PLACEHOLDERS = (PLACEHOLDER, "W*")
@@ -87,25 +92,24 @@ def prompt_of(first: Concept, second: Concept, way: Way) -> str:
 @torch.inference_mode()
 def draw(studio: Studio, first: Concept, second: Concept, way: Way, seed: int) -> Tensor:
     """Sample a pair's pictures, [PICTURES, H, W, 3] in 0 … 1; noise is the same for every way."""
-    model, clip = studio.model, studio.clip
+    model, clip = studio.base.model, studio.base.clip
     for concept, strength, placeholder in zip((first, second), way.strengths, PLACEHOLDERS):
         if strength is None:
             continue
-        trained = studio.concept_file.load_concept(studio.fine_tune(concept, EDITED, EDITED_AT))
-        model, clip = studio.applying.apply_concept(model, clip, studio.concept.renamed(trained, placeholder), strength)
+        trained = load_concept(studio.fine_tune(concept, EDITED, EDITED_AT))
+        model, clip = apply_concept(model, clip, renamed(trained, placeholder), strength)
     text = prompt_of(first, second, way)
-    positive: Any = studio.nodes.CLIPTextEncode().encode(clip, text)[0]
+    positive: Any = nodes.CLIPTextEncode().encode(clip, text)[0]
     if way.dci:
         free = [noun for noun in NOUNS if noun not in (first.noun, second.noun)]
         nouns = ", ".join(free[: 2 - way.strengths.count(None)])
-        positive = studio.conditioning.build_conditioning(clip, text, nouns).conditioning
-        model, _ = studio.sampling.apply_dci(
-            model, studio.settings.DCISettings(**{"auxiliary_steps": "single", **VARIED})
-        )
-    negative = studio.nodes.CLIPTextEncode().encode(clip, "")[0]
+        positive = build_conditioning(clip, text, nouns).conditioning
+        settings: dict[str, Any] = {"auxiliary_steps": "single", **VARIED}
+        model, _ = apply_dci(model, DCISettings(**settings))
+    negative = nodes.CLIPTextEncode().encode(clip, "")[0]
     latent = {"samples": torch.zeros(PICTURES, 4, SIZE_PX // 8, SIZE_PX // 8)}
-    (drawn,) = studio.nodes.common_ksampler(model, seed, STEPS, GUIDANCE, "euler", "normal", positive, negative, latent)
-    pictures: Tensor = studio.vae.decode(drawn["samples"])
+    (drawn,) = nodes.common_ksampler(model, seed, STEPS, GUIDANCE, "euler", "normal", positive, negative, latent)
+    pictures: Tensor = studio.base.vae.decode(drawn["samples"])
     return pictures
 
 
@@ -147,7 +151,7 @@ def main() -> None:
         log.info("%s: %s", way.name, means[way.name].mean(axis=0).round(3))
     write_atomically(RESULT, lambda path: path.write_text(table(means)))
     labels = [f"{first.name}\nwith {second.name}" for first, second in pairs(STUDIED)]
-    grid = studio.sweep.draw_sweep(list(zip(*shown)), [way.label for way in WAYS], labels, CAPTION)
+    grid = draw_sweep(list(zip(*shown)), [way.label for way in WAYS], labels, CAPTION)
     picture = Image.fromarray((grid.numpy() * 255).round().astype(np.uint8))
     write_atomically(PICTURE, lambda path: picture.save(path, format="JPEG", quality=90))
 

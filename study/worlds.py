@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any, Protocol
 
 import torch
+from comfyui_dci.nodes.host.demo_model import find_subject, list_subjects, load_demo_model, subject_images
 from torch import Tensor
 
 from demo_world.classifier import load_judge
 from demo_world.concepts import CONCEPTS
-from study.pack import NAME, load_pack
 from study.plan import Prompt, prompts_for
 from study.scoring import score
 
@@ -94,21 +93,18 @@ class DemoWorld:
     _choice = ("teal_fox", "checked_teddy", "badged_amphora", "dotted_sailboat")
 
     def __init__(self) -> None:
-        load_pack()
-        self._demo = import_module(f"{NAME}.nodes.host.demo_model")
         self._judge = load_judge()
         self._concepts = {concept.name: concept for concept in CONCEPTS}
-        subjects = [Subject(each.name, each.class_noun) for each in self._demo.list_subjects()]
+        subjects = [Subject(each.name, each.class_noun) for each in list_subjects()]
         self.choice = [each for each in subjects if each.name in self._choice]
         self.reported = [each for each in subjects if each.name not in self._choice]
 
     def load(self) -> tuple[Any, Any, Any]:
         with torch.inference_mode():
-            loaded: tuple[Any, Any, Any] = self._demo.load_demo_model()
-        return loaded
+            return load_demo_model()
 
     def references(self, subject: Subject) -> list[Tensor]:
-        return list(self._demo.subject_images(self._demo.find_subject(subject.name)))
+        return list(subject_images(find_subject(subject.name)))
 
     def tasks(self, subject: Subject) -> list[Task]:
         by_kind: dict[str, list[Prompt]] = {}

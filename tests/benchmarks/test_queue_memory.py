@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from benchmarks import queue_memory
+from workbench.pack import ROOT
 
 
-@pytest.fixture(scope="module")
-def queue_memory() -> Any:
-    spec = importlib.util.spec_from_file_location("queue_memory", ROOT / "benchmarks" / "queue_memory.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_growth_by_hand(queue_memory: Any) -> None:
+def test_growth_by_hand() -> None:
     flat = [500.0] * 5 + [1000.0] * 195  # loading is no growth
     assert queue_memory.growth(flat) == 1.0 < queue_memory.TARGET
     leak = [1000.0 + 0.2 * run for run in range(200)]  # 0.2 MB a run
@@ -29,7 +18,7 @@ def test_growth_by_hand(queue_memory: Any) -> None:
     assert growth == pytest.approx((1000 + 0.2 * 189.5) / (1000 + 0.2 * 29.5)) and growth > queue_memory.TARGET
 
 
-def test_the_plain_graph_is_a_stock_sampler_without_the_concept(queue_memory: Any) -> None:
+def test_the_plain_graph_is_a_stock_sampler_without_the_concept() -> None:
     graph = json.loads((ROOT / "workflows" / "api" / "demo.json").read_text())
     kinds = {node["class_type"] for node in queue_memory.part(graph, "31").values()}
     assert {"DCISampler", "ICOTrainer", "DCIApplyConcept", "AuxPromptBuilder", "SaveImage"} <= kinds

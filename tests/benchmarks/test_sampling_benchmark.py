@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from scenes import Scene, dci, ksample, scene
 
-FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
-
-
-def load(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def forwards() -> Any:
-    return load("forwards")
-
-
-@pytest.fixture(scope="module")
-def measuring(forwards: Any) -> Any:
-    return load("measuring")
+from benchmarks import forwards, measuring
+from benchmarks.clock import Clock, bytes_held
 
 
 @dataclass
@@ -40,17 +19,17 @@ class Holder:
     others: Any
 
 
-def test_every_storage_counts_once_and_whole(measuring: Any) -> None:
+def test_every_storage_counts_once_and_whole() -> None:
     base = torch.zeros(10, 10)
-    assert measuring.bytes_held(base) == 400
-    assert measuring.bytes_held([base[0], {"again": base}, Holder(base[:, 1], (torch.zeros(3),))]) == 412
+    assert bytes_held(base) == 400
+    assert bytes_held([base[0], {"again": base}, Holder(base[:, 1], (torch.zeros(3),))]) == 412
     cyclic: list[Any] = [torch.zeros(2)]
     cyclic.append(cyclic)
-    assert measuring.bytes_held(cyclic) == 8 and measuring.bytes_held([1, None, "x"]) == 0
+    assert bytes_held(cyclic) == 8 and bytes_held([1, None, "x"]) == 0
 
 
-def test_the_record_and_all_that_is_held_are_counted_in_a_real_run(measuring: Any) -> None:
-    s, clock = scene(), measuring._Clock()
+def test_the_record_and_all_that_is_held_are_counted_in_a_real_run() -> None:
+    s, clock = scene(), Clock()
     image = ksample(dci(s.model, active_fraction=0.5), s.positive, s.negative, steps=4, batch=2)
     with clock.watching():
         watched = ksample(dci(s.model, active_fraction=0.5), s.positive, s.negative, steps=4, batch=2)
@@ -64,15 +43,15 @@ def test_the_record_and_all_that_is_held_are_counted_in_a_real_run(measuring: An
     assert clock.active_steps == 2 and 0 < clock.own < clock.active_seconds and 0 < clock.masks < clock.active_seconds
 
 
-def test_ratios_are_medians_of_rounds_by_hand(measuring: Any) -> None:
-    clocks = {kind: measuring._Clock() for kind in measuring.KINDS}
+def test_ratios_are_medians_of_rounds_by_hand() -> None:
+    clocks = {kind: Clock() for kind in measuring.KINDS}
     for kind, factor in (("stock", 1.0), ("shared", 1.1), ("exact", 1.2)):
         for seconds in (10.0, 20.0, 12.0):
             clocks[kind].add(seconds * factor, seconds * factor / 2, [9.0 * factor, 1.0, 1.0, 1.0])
     shared = clocks["shared"]
     shared.active_steps, shared.active_seconds, shared.own, shared.masks = 1, 4.0, 0.1, 0.02
     shared.record_bytes, shared.held_bytes = 100, 105
-    result = measuring._summary(clocks, 5, {"checkpoint": "x"})
+    result = measuring.summary_of(clocks, 5, {"checkpoint": "x"})
     assert [row["value"] for row in result["targets"]] == pytest.approx([1.1, 1.2, 1.0, 0.025, 0.005, 1.05])
     assert result["processor_time"] == pytest.approx({"shared": 1.1, "exact": 1.2})
     result |= {"operations": {"shared": 1.2, "exact": 1.21}, "flops": {"shared": 1.07, "exact": 1.15}}
@@ -85,12 +64,12 @@ def test_ratios_are_medians_of_rounds_by_hand(measuring: Any) -> None:
     assert "| whole run, shared guidance | 1.100 | ≤ 1.1 |" in table and "1 of 5 steps active" in table
 
 
-def test_one_call_in_place_of_two_by_hand(forwards: Any) -> None:
+def test_one_call_in_place_of_two_by_hand() -> None:
     assert forwards.one_call({1: 1.0, 2: 2.0, 3: 3.0, 4: 4.0}) == {"shared": 1.0, "exact": 1.0}  # all arithmetic
     assert forwards.one_call({1: 5.0, 2: 5.0, 3: 5.0, 4: 5.0}) == {"shared": 0.5, "exact": 0.5}  # all overhead
 
 
-def test_operations_are_those_that_compute_or_copy_and_flops_those_of_products(forwards: Any) -> None:
+def test_operations_are_those_that_compute_or_copy_and_flops_those_of_products() -> None:
     def run() -> None:
         x = torch.zeros(4, 6)  # 1
         x.t()[1:].add_(1.0)  # 2
@@ -110,17 +89,17 @@ def test_operations_are_those_that_compute_or_copy_and_flops_those_of_products(f
     )  # by rows: 3/2 and 4/2 of three steps in twenty
 
 
-def work_of(forwards: Any, model: Any, steps: int, s: Scene | None = None, **options: Any) -> Any:
+def work_of(model: Any, steps: int, s: Scene | None = None, **options: Any) -> Any:
     s = s or scene()
     with torch.inference_mode():
         return forwards.work(lambda: ksample(model, s.positive, s.negative, steps=steps, **options))
 
 
-def test_our_own_work_at_a_layer_is_counted(forwards: Any) -> None:
+def test_our_own_work_at_a_layer_is_counted() -> None:
     s = scene()
-    work_of(forwards, s.model, 1)  # loads
-    one, two = work_of(forwards, s.model, 1), work_of(forwards, s.model, 2)
-    ours = work_of(forwards, dci(s.model), 1)
+    work_of(s.model, 1)  # loads
+    one, two = work_of(s.model, 1), work_of(s.model, 2)
+    ours = work_of(dci(s.model), 1)
     step = two.operations - one.operations
     assert 16 * 15 < ours.operations - one.operations - step < 16 * 30 < step  # 16 layers
     flops = (ours.flops - one.flops) / (two.flops - one.flops)
@@ -128,19 +107,19 @@ def test_our_own_work_at_a_layer_is_counted(forwards: Any) -> None:
 
 
 @pytest.mark.parametrize("share_guidance", [True, False])
-def test_a_step_after_the_active_part_does_the_work_of_a_stock_step(forwards: Any, share_guidance: bool) -> None:
+def test_a_step_after_the_active_part_does_the_work_of_a_stock_step(share_guidance: bool) -> None:
     s = scene("mini")
-    work_of(forwards, s.model, 1, s)  # loads
+    work_of(s.model, 1, s)  # loads
 
     def step(model: Any) -> list[int]:
         """One more step within a schedule of ten, the active part long over."""
-        some, more = (work_of(forwards, model, 10, s, last_step=last) for last in (7, 8))
+        some, more = (work_of(model, 10, s, last_step=last) for last in (7, 8))
         return [after - before for before, after in zip(some, more)]
 
     assert step(dci(s.model, active_fraction=0.15, share_guidance=share_guidance)) == step(s.model)
 
 
-def test_every_number_of_rows_goes_through_the_network(forwards: Any) -> None:
+def test_every_number_of_rows_goes_through_the_network() -> None:
     s = scene()
     with torch.inference_mode():
         seconds = forwards.seconds_by_rows(s.model, torch.zeros(1, 4, 8, 8), 1)

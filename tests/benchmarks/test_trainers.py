@@ -2,52 +2,27 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from typing import Any
 
 import folder_paths
 import pytest
 import torch
-from tiny import tiny, tiny_model
 
-FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
+from benchmarks import one_training, step_meter, trainers
+from workbench.tiny import tiny, tiny_model
+
 JOB = {"batch": 1, "latent": 8, "steps": 2, "precision": "fp32", "checkpointing": False, "memory": True}
 
 
-def load(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def step_meter() -> Any:
-    return load("step_meter")
-
-
-@pytest.fixture(scope="module")
-def one_training(step_meter: Any) -> Any:
-    return load("one_training")
-
-
-@pytest.fixture(scope="module")
-def trainers() -> Any:
-    return load("trainers")
-
-
-def test_the_highest_sum_by_hand(step_meter: Any) -> None:
+def test_the_highest_sum_by_hand() -> None:
     assert step_meter.highest_sum([4, 3, -4, 2, -5]) == 7
     assert step_meter.highest_sum([-8, 3]) == 0  # what was there before is no part of it
     assert step_meter.highest_sum([]) == 0
 
 
 def test_a_step_counts_its_gradient_its_temporaries_and_the_state_of_the_optimizer(
-    step_meter: Any, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(step_meter.torch.cuda, "is_initialized", lambda: False)
     weight = torch.nn.Parameter(torch.ones(1000))
@@ -66,7 +41,7 @@ def test_a_step_counts_its_gradient_its_temporaries_and_the_state_of_the_optimiz
     assert len(meter.ends) == 5  # the meter is off
 
 
-def test_medians_and_ratios_by_hand(trainers: Any) -> None:
+def test_medians_and_ratios_by_hand() -> None:
     def result(step: float, peak: int) -> dict[str, Any]:
         fixed = {"loading_seconds": 1.0, "encoding_seconds": 4.0, "startup_seconds": 1.0, "finishing_seconds": 4.0}
         return {**fixed, "step_seconds": [9 * step, step, step], "peak_bytes": peak}
@@ -88,9 +63,7 @@ def test_medians_and_ratios_by_hand(trainers: Any) -> None:
 
 
 @pytest.mark.parametrize("trainer", ["train_ours", "train_lora"])
-def test_whole_runs_are_measured(
-    trainer: str, one_training: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_whole_runs_are_measured(trainer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folder_paths, "output_directory", folder_paths.output_directory)
     base = tiny("sd1")
     base.model.cached_patcher_init = (lambda disable_dynamic: tiny_model("sd1"), ())  # what a loader leaves

@@ -8,13 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from comfy_install import cache_folder
+from server_files import draw_references, make_small_checkpoint
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[1:1] = [str(ROOT / "scripts"), str(ROOT / "tests" / "e2e")]
-
-from comfy_install import cache_folder  # noqa: E402
-from comfy_server import ComfyServer  # noqa: E402
-from server_files import draw_references, make_small_checkpoint  # noqa: E402
+from workbench.comfy_server import ComfyServer
 
 
 @pytest.fixture(scope="session")

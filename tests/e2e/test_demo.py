@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
-from comfy_server import ComfyServer
 from demo_results import collect
 from graphs import shipped
+
+from workbench.comfy_server import ComfyServer
 
 pytestmark = pytest.mark.usefixtures("queue_is_empty")
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 import torch
-from comfy_server import ComfyServer
 from comfyui_dci.dci_core.concept.concept import Concept
 from comfyui_dci.dci_core.concept.file import load_concept
 from graphs import SIZE, shipped, small
+
+from workbench.comfy_server import ComfyServer
 
 STEPS = 12
 
@@ -42,7 +43,7 @@ def server_in(base: Path, like: ComfyServer) -> ComfyServer:
 
 def assert_same(one: Concept, other: Concept) -> None:
     assert one.info == other.info
-    for ours, theirs in ((one.key_value_deltas, other.key_value_deltas), (one.tokens, other.tokens)):
+    for ours, theirs in ((one.deltas, other.deltas), (one.tokens, other.tokens)):
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 

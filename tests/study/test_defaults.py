@@ -7,18 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from comfyui_dci.nodes.host.sampling import patch as sampling
 
 from study import defaults_bench as bench_module
 from study import defaults_jobs as jobs
 from study import defaults_report as report
+from study import defaults_scores as scores
 from study.defaults import work
 from study.worlds import DemoWorld
 
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bench_module.Bench:
-    monkeypatch.setattr(sampling, "Run", sampling.Run)  # put back afterwards: the bench watches runs
     made = bench_module.Bench(DemoWorld(), tmp_path)
     tasks = made.world.tasks
     monkeypatch.setattr(made.world, "tasks", lambda subject: tasks(subject)[3:5])  # two prompts with a second object
@@ -52,10 +51,10 @@ def test_rates_are_the_presets_times_the_recipes(bench: bench_module.Bench) -> N
 
 def test_distances_by_hand() -> None:
     aim = torch.tensor([[3.0, 4.0], [0.0, 2.0]])
-    assert jobs._distance(torch.tensor([[3.0, 4.0], [0.0, 1.0]]), aim) == pytest.approx(0.25)  # (0 + 1/2) / 2
+    assert scores.distance(torch.tensor([[3.0, 4.0], [0.0, 1.0]]), aim) == pytest.approx(0.25)  # (0 + 1/2) / 2
     some = torch.randn(64, 4, 8, 8, generator=torch.Generator().manual_seed(1))
-    assert jobs._moment_distance(some, some) == pytest.approx(0.0, abs=1e-6)
-    assert jobs._moment_distance(some + 1.0, some) == pytest.approx(16.0, rel=1e-5)  # 16 means, each 1 away
+    assert scores.moment_distance(some, some) == pytest.approx(0.0, abs=1e-6)
+    assert scores.moment_distance(some + 1.0, some) == pytest.approx(16.0, rel=1e-5)  # 16 means, each 1 away
 
 
 def test_tables_average_over_prompts_and_keep_extremes() -> None:

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 import study.cells
-import study.pack
 import study.report
 import study.studio
 from demo_world.classifier import load_judge
@@ -24,10 +23,6 @@ CHECKPOINTS = (1, 2)
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Studio:
     return Studio(tmp_path_factory.mktemp("concepts"))
-
-
-def test_the_pack_is_loaded_once() -> None:
-    assert study.pack.load_pack() is study.pack.load_pack()
 
 
 def test_a_run_keeps_every_checkpoint_and_runs_once(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from comfy_install import ROOT
+from workbench.pack import ROOT
 
 PACK = "ComfyUI-DCI"
 START_SECONDS = 180
@@ -81,6 +81,7 @@ class ComfyServer:
             *self.arguments,
         ]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
+        environment["PYTHONPATH"] = without_checkout(environment.get("PYTHONPATH", ""))
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 command, cwd=self.base, stdout=log, stderr=subprocess.STDOUT, env=environment
@@ -208,6 +209,11 @@ class ComfyServer:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def without_checkout(path: str) -> str:
+    """Return a search path without ours: the host finds the pack among its custom nodes, or not at all."""
+    return os.pathsep.join(entry for entry in path.split(os.pathsep) if entry != str(ROOT))
 
 
 def _free_port() -> int:
