@@ -7,8 +7,8 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..dci_core.sampling.settings import DCISettings
+from .host.node_text import text_of_node
 from .host.sampling.patch import apply_dci
-from .host.sampling.report import text_of_node
 from .sockets import CATEGORY, dci_inputs, masks_output
 
 

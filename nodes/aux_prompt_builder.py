@@ -7,8 +7,8 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..dci_core.prompt.pairs import AUTO
+from .host.node_text import announce, text_of_node
 from .host.sampling.conditioning import build_conditioning
-from .host.sampling.report import tell_run, text_of_node
 from .sockets import CATEGORY
 
 
@@ -63,5 +63,5 @@ class AuxPromptBuilder(io.ComfyNode):
     def execute(cls, clip: Any, prompt: str, auxiliary_noun: str, entire_prompt: bool) -> io.NodeOutput:
         built = build_conditioning(clip, prompt, auxiliary_noun, entire_prompt)
         if built.remarks():
-            tell_run("; ".join(built.remarks()), text_of_node(cls.hidden.unique_id))
+            announce("; ".join(built.remarks()), text_of_node(cls.hidden.unique_id))
         return io.NodeOutput(built.conditioning, built.concept_text, built.auxiliary_text)

@@ -11,7 +11,7 @@ from ..dci_core.concept.file import PRECISIONS, load_concept, save_concept
 from ..dci_core.errors import UserInputError
 from .host.concepts.applying import apply_concept, reading_of
 from .host.concepts.store import FOLDER, check_name, find_concept, free_path, list_concepts, name_of
-from .host.sampling.report import tell_run, text_of_node
+from .host.node_text import announce, text_of_node
 from .sockets import CATEGORY, ConceptSocket
 
 
@@ -163,5 +163,5 @@ class ApplyConcept(io.ComfyNode):
     ) -> io.NodeOutput:
         named = renamed(concept, placeholder)
         applied = apply_concept(model, clip, named, strength, add_class_noun)
-        tell_run(reading_of(named.info, add_class_noun), text_of_node(cls.hidden.unique_id))
+        announce(reading_of(named.info, add_class_noun), text_of_node(cls.hidden.unique_id))
         return io.NodeOutput(*applied)

@@ -10,12 +10,13 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..dci_core.errors import UserInputError
-from ..dci_core.pictures.sweep import PLAIN_LABEL, draw_sweep, parse_injection_strengths, strength_label
+from ..dci_core.pictures.sweep import PLAIN_LABEL, draw_sweep, strength_label
 from ..dci_core.sampling.settings import DCISettings
+from ..dci_core.sampling.strength import parse_injection_strengths
 from ..dci_core.seeds import following_seed
+from .host.node_text import Tell, text_of_each, text_of_node
 from .host.sampling.auxiliary_memory import AuxiliaryMemory
 from .host.sampling.patch import apply_dci
-from .host.sampling.report import Tell, text_of_each, text_of_node
 from .sockets import CATEGORY, dci_inputs, sampler_inputs
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import comfy.samplers
 from comfy_api.latest import io
 
-from ..dci_core.sampling.settings import AuxiliarySteps, Blend, DCISettings, Layers, MaskPreset
+from ..dci_core.sampling.settings import DCISettings
 from ..dci_core.seeds import LARGEST_SEED
+from .inputs import setting_input, tooltip_of
 
 CATEGORY = "DCI"
 ConceptSocket = io.Custom("DCI_CONCEPT")
@@ -64,96 +65,18 @@ def sampler_inputs() -> list[io.Input]:
 
 def dci_inputs() -> list[io.Input]:
     """Return the inputs of the two-branch part; their ids are the fields of ``DCISettings``."""
-    neutral = DCISettings()
     return [
-        io.Float.Input(
-            "injection_strength",
-            display_name="injection strength λ",
-            default=neutral.injection_strength,
-            min=-10.0,
-            max=10.0,
-            step=0.05,
-            tooltip="The dial. -2 keeps to your subject (the scene has a fifth of the say), 0 is the middle of likeness and "
-            "obedience (a third), 2 lets the scene of the prompt speak (two thirds). To switch DCI off, set active_fraction to 0.",
-        ),
-        io.Float.Input(
-            "active_fraction",
-            display_name="active fraction T_a",
-            default=neutral.active_fraction,
-            min=0.0,
-            max=1.0,
-            step=0.01,
-            tooltip="Share of the denoising, from its noisy start, in which the auxiliary branch runs. Higher changes "
-            "more and costs more: 0.2 of 20 steps are 4 steps with two branches. The paper has 0.15 of 200, its code 0.2 and 0.3; 0 is plain sampling, bit for bit.",
-        ),
-        io.Boolean.Input(
-            "share_guidance",
-            default=neutral.share_guidance,
-            tooltip="On: the auxiliary branch uses the concept branch's unconditional prediction (3 rows per active "
-            "step, the published default). Off: it computes its own (4 rows).",
-            advanced=True,
-        ),
-        io.Combo.Input(
-            "mask_preset",
-            options=[preset.value for preset in MaskPreset],
-            default=neutral.mask_preset.value,
-            tooltip="How token attention becomes masks. calibrated: λ means the same on every model and at every size. "
-            "reference: the published code's constants, which fit SD1.5 at 512 pixels (there both are the same). resolution_normalized: "
-            "these, independent of image size. paper: the formulas taken literally; masks stay near one half.",
-            advanced=True,
-        ),
-        io.Combo.Input(
-            "blend",
-            options=[blend.value for blend in Blend],
-            default=neutral.blend.value,
-            tooltip="masks: blend by token masks. sum, mean: the paper's ablation without masks, and its average.",
-            advanced=True,
-        ),
-        io.Combo.Input(
-            "layers",
-            options=[layers.value for layers in Layers],
-            default=neutral.layers.value,
-            tooltip="all: every cross-attention layer. last: only the last one, the paper's ablation.",
-            advanced=True,
-        ),
-        io.Boolean.Input(
-            "share_noise",
-            default=neutral.share_noise,
-            tooltip="Off: the auxiliary branch starts from its own noise. On: from the concept branch's.",
-            advanced=True,
-        ),
-        io.Combo.Input(
-            "auxiliary_steps",
-            options=[steps.value for steps in AuxiliarySteps],
-            default=neutral.auxiliary_steps.value,
-            optional=True,
-            tooltip="How the auxiliary branch gets from one model call to the next. fine: by steps as short as the published "
-            "code's 200, at no cost. single: by one step, as the published code does; with few steps and shared guidance it "
-            "leaves the range the model knows.",
-            advanced=True,
-        ),
-        io.Float.Input(
-            "auxiliary_eta",
-            default=neutral.auxiliary_eta,
-            min=0.0,
-            max=1.0,
-            step=0.05,
-            optional=True,
-            tooltip="New noise at each step of the auxiliary branch: 0 none, 1 as much as an ancestral sampler (the published "
-            "code's default).",
-            advanced=True,
-        ),
-        ScheduleSocket.Input(
-            "strength_schedule",
-            optional=True,
-            tooltip="From DCI Strength Schedule: λ by map size and over time. Unconnected: the same λ everywhere.",
-        ),
-        io.Mask.Input(
-            "auxiliary_mask",
-            optional=True,
-            tooltip="Where the scene may speak: white is as ever, black is your subject's branch alone. Of any size; it is "
-            "stretched over the image. Unconnected: everywhere.",
-        ),
+        setting_input(DCISettings, "injection_strength", display_name="injection strength λ"),
+        setting_input(DCISettings, "active_fraction", display_name="active fraction T_a"),
+        setting_input(DCISettings, "share_guidance", advanced=True),
+        setting_input(DCISettings, "mask_preset", advanced=True),
+        setting_input(DCISettings, "blend", advanced=True),
+        setting_input(DCISettings, "layers", advanced=True),
+        setting_input(DCISettings, "share_noise", advanced=True),
+        setting_input(DCISettings, "auxiliary_steps", optional=True, advanced=True),
+        setting_input(DCISettings, "auxiliary_eta", optional=True, advanced=True),
+        ScheduleSocket.Input("strength_schedule", optional=True, tooltip=tooltip_of(DCISettings, "strength_schedule")),
+        io.Mask.Input("auxiliary_mask", optional=True, tooltip=tooltip_of(DCISettings, "auxiliary_mask")),
     ]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..dci_core.sampling.strength import StrengthSchedule as Schedule
+from ..dci_core.setting import settings_of
+from .inputs import setting_input
 from .sockets import CATEGORY, ScheduleSocket
 
 
@@ -20,14 +22,7 @@ class StrengthSchedule(io.ComfyNode):
             description="Turns λ separately for small and large maps and over time. Every value is added to the sampler's λ; "
             "0 everywhere changes nothing, bit for bit.",
             search_aliases=["lambda", "injection strength", "map size"],
-            inputs=[
-                _offset("full_maps", "Maps as large as the latent (64 at 512 pixels in SD1.x): texture and style."),
-                _offset("half_maps", "Maps of half the latent's edge (32 at 512 pixels; 64 at 1024 in SDXL)."),
-                _offset("quarter_maps", "Maps of a quarter (16 at 512 pixels; 32 at 1024 in SDXL)."),
-                _offset("eighth_maps", "Maps of an eighth (8 at 512 pixels; none in SDXL): objects and layout."),
-                _offset("at_start", "At the run's first, noisiest step."),
-                _offset("at_end", "Where the auxiliary branch ends; between start and end it changes evenly."),
-            ],
+            inputs=[setting_input(Schedule, name) for name in settings_of(Schedule)],
             outputs=[
                 ScheduleSocket.Output(
                     display_name="strength_schedule", tooltip="For DCI Sampler, Apply DCI and DCI Lambda Sweep."
@@ -38,9 +33,3 @@ class StrengthSchedule(io.ComfyNode):
     @classmethod
     def execute(cls, **offsets: float) -> io.NodeOutput:
         return io.NodeOutput(Schedule(**offsets))
-
-
-def _offset(name: str, where: str) -> io.Input:
-    neutral = getattr(Schedule(), name)
-    tooltip = f"{where} Added to λ there; higher lets the scene in, lower keeps to your subject, 0 is neutral."
-    return io.Float.Input(name, default=neutral, min=-10.0, max=10.0, step=0.05, tooltip=tooltip)

@@ -17,9 +17,9 @@ BUCKET_STEP_PX = 64
 LARGEST_RATIO = 2.0
 
 
-def center_square(image: Tensor, size_px: int) -> Tensor:
+def center_square(image: Tensor, resolution: int) -> Tensor:
     """Crop the centre square and resize it; see ``center_crop``."""
-    return center_crop(image, size_px, size_px)
+    return center_crop(image, resolution, resolution)
 
 
 def center_crop(image: Tensor, height_px: int, width_px: int) -> Tensor:
@@ -53,16 +53,16 @@ def is_one_colour(image: Tensor) -> bool:
     return bool(span.max() < 1 / 255)
 
 
-def latent_mask(mask: Tensor, height_px: int, width_px: int, factor: int = 8) -> Tensor:
+def latent_mask(mask: Tensor, height_px: int, width_px: int, pixels_per_latent: int) -> Tensor:
     """Crop a mask as ``center_crop`` does its image and average it over each latent's pixels.
 
     Args:
         mask: where the image counts, [height, width], values 0 … 1.
-        height_px, width_px: of the cropped image, multiples of ``factor``.
-        factor: pixels per latent along an edge.
+        height_px, width_px: of the cropped image, multiples of ``pixels_per_latent``.
+        pixels_per_latent: along an edge.
 
     Returns:
-        [1, height_px/factor, width_px/factor], values 0 … 1.
+        [1, h, w], values 0 … 1.
 
     Raises:
         UserInputError: nothing of the mask is left after cropping, or it is not finite.
@@ -70,7 +70,7 @@ def latent_mask(mask: Tensor, height_px: int, width_px: int, factor: int = 8) ->
     if not torch.isfinite(mask).all():
         raise UserInputError("A mask holds values that are not finite. Load it again or leave it out.")
     cropped = _cropped(mask.to(torch.float32).clamp(0.0, 1.0)[None, None], height_px, width_px)
-    small = F.interpolate(cropped, size=(height_px // factor, width_px // factor), mode="area")
+    small = F.interpolate(cropped, size=(height_px // pixels_per_latent, width_px // pixels_per_latent), mode="area")
     if not small.max() > 0.0:
         raise UserInputError(
             "A mask is black wherever its cropped image is. Paint the subject white, or leave the mask out."
@@ -86,21 +86,21 @@ def thumbnail_of(image: Tensor, edge_px: int = 256) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def bucket_of(height: int, width: int, size_px: int) -> tuple[int, int]:
+def bucket_of(height: int, width: int, resolution: int) -> tuple[int, int]:
     """Return the bucket nearest to an image's proportions: edges in steps of 64 pixels, no more area than the square.
 
     Args:
         height, width: of the image.
-        size_px: edge of the square bucket, a multiple of 64.
+        resolution: edge of the square bucket in pixels, a multiple of 64.
 
     Returns:
         Height and width; no side more than twice the other.
     """
     wanted = math.log(width / height)
-    edges = range(BUCKET_STEP_PX, int(size_px * LARGEST_RATIO) + 1, BUCKET_STEP_PX)
+    edges = range(BUCKET_STEP_PX, int(resolution * LARGEST_RATIO) + 1, BUCKET_STEP_PX)
     buckets = set()
     for tall in edges:
-        wide = size_px * size_px // tall // BUCKET_STEP_PX * BUCKET_STEP_PX
+        wide = resolution * resolution // tall // BUCKET_STEP_PX * BUCKET_STEP_PX
         if wide and max(tall, wide) <= LARGEST_RATIO * min(tall, wide):
             buckets.add((tall, wide))
     return min(buckets, key=lambda bucket: (abs(math.log(bucket[1] / bucket[0]) - wanted), -bucket[0] * bucket[1]))

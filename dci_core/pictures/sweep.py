@@ -1,4 +1,4 @@
-"""A λ sweep: the values a user asked for, and one labelled picture of all results."""
+"""A λ sweep: one labelled picture of all results."""
 
 from __future__ import annotations
 
@@ -8,40 +8,9 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ..errors import UserInputError
 from .drawing import BACKGROUND, FAINT, INK, Font, label_font, to_pil, to_tensor
 
-MOST_STRENGTHS = 50
-LARGEST_STRENGTH = 10.0
 PLAIN_LABEL = "no DCI"
-
-
-def parse_injection_strengths(text: str) -> tuple[float, ...]:
-    """Return the λ values of a list such as "-2, -1, 0, 1, 2", in the order given.
-
-    Args:
-        text: numbers between -10 and 10 separated by commas, semicolons or white space; 1 to 50 of them.
-
-    Raises:
-        UserInputError: something else is in it.
-    """
-    words = text.replace(",", " ").replace(";", " ").replace("\N{MINUS SIGN}", "-").split()
-    hint = 'Write numbers between -10 and 10 with commas between them, for example "-2, -1, 0, 1, 2".'
-    if not 1 <= len(words) <= MOST_STRENGTHS:
-        raise UserInputError(
-            f"injection_strengths holds {len(words)} values; 1 to {MOST_STRENGTHS} are possible. {hint}"
-        )
-    return tuple(_strength(word, hint) for word in words)
-
-
-def _strength(word: str, hint: str) -> float:
-    try:
-        value = float(word)
-    except ValueError:
-        value = math.nan
-    if not abs(value) <= LARGEST_STRENGTH:
-        raise UserInputError(f"injection_strengths holds {word!r}, which cannot be used. {hint}")
-    return value
 
 
 def strength_label(injection_strength: float) -> str:

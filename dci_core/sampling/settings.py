@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from enum import Enum
 
 from torch import Tensor
 
-from ..errors import UserInputError
+from ..setting import check_settings, setting
 from .region import check_region
-from .strength import StrengthSchedule
+from .strength import OFFERED_STRENGTHS, STRENGTH_STEP, StrengthSchedule
 
 
 class MaskPreset(str, Enum):
@@ -31,8 +30,7 @@ class MaskPreset(str, Enum):
 class AuxiliarySteps(str, Enum):
     """How the auxiliary latent gets from one model call of the sampler to the next.
 
-    ``fine``: by steps as short as those of the published code's 200, with the predictions of the last call; no step costs a
-    network evaluation. ``single``: by one step. They differ with shared guidance only, and hardly for 200 steps and more.
+    The two differ with shared guidance only, and hardly for 200 steps and more.
     """
 
     FINE = "fine"
@@ -56,71 +54,108 @@ class Layers(str, Enum):
 
 @dataclass(frozen=True)
 class DCISettings:
-    """Everything that shapes the two-branch part of a run.
+    """Everything that shapes the two-branch part of a run. What each field does is told in its metadata.
 
     Args:
-        injection_strength: λ of eq. 4. Higher lets the context speak louder, lower favours the
-            likeness; -2 … 2 is useful, any finite number is allowed.
-        active_fraction: T_a, share of the denoising in which both branches run, 0 … 1. 0 is plain sampling.
-        share_guidance: True reuses the concept branch's unconditional prediction (3 rows per active
-            step instead of 4).
-        mask_preset: how masks are computed.
-        blend: masks (eq. 5) or one of the ablations.
-        layers: all cross-attention layers, or only the last.
-        share_noise: True starts the auxiliary branch from the concept's own noise.
-        auxiliary_steps: how the auxiliary latent moves between model calls.
-        auxiliary_eta: η of the auxiliary branch's own steps, 0 … 1: 0 takes deterministic ones (DDIM), 1 draws new noise at
-            each (as the published code does by default, in both branches).
-        strength_schedule: what is added to λ by map size and time; the default adds nothing.
-        auxiliary_mask: where the auxiliary branch may speak, [B, H, W] or [H, W] over the whole image, values 0
-            (the concept alone) … 1; None is everywhere.
-        forced_auxiliary_weight: replaces W_a everywhere (0 … 1); None computes it. A switch for tests
-            and studies, not offered by the nodes.
+        auxiliary_mask: [B, H, W] or [H, W] over the whole image, values 0 (the concept alone) … 1; None is everywhere.
 
     Raises:
         UserInputError: a value is outside its range.
     """
 
-    injection_strength: float = 0.0
-    active_fraction: float = 0.2
-    share_guidance: bool = True
-    mask_preset: MaskPreset = MaskPreset.CALIBRATED
-    blend: Blend = Blend.MASKS
-    layers: Layers = Layers.ALL
-    share_noise: bool = False
-    auxiliary_steps: AuxiliarySteps = AuxiliarySteps.FINE
-    auxiliary_eta: float = 0.0
-    strength_schedule: StrengthSchedule = field(default_factory=StrengthSchedule)
-    auxiliary_mask: Tensor | None = field(default=None, compare=False)
-    forced_auxiliary_weight: float | None = None
+    injection_strength: float = field(
+        default=0.0,
+        metadata=setting(
+            "λ, the dial. -2 keeps to your subject (the scene has a fifth of the say), 2 lets the scene of the prompt "
+            "speak (two thirds).",
+            "0 is the middle of likeness and obedience (a third); to switch DCI off, set active_fraction to 0.",
+            offered=OFFERED_STRENGTHS,
+            step=STRENGTH_STEP,
+        ),
+    )
+    active_fraction: float = field(
+        default=0.2,
+        metadata=setting(
+            "T_a, share of the denoising, from its noisy start, in which the auxiliary branch runs. Higher changes more "
+            "and costs more: 0.2 of 20 steps are 4 steps with two branches.",
+            "0 is plain sampling, bit for bit; the paper uses 0.15 of 200 steps, its code 0.2 and 0.3.",
+            allowed=(0, 1),
+            step=0.01,
+        ),
+    )
+    share_guidance: bool = field(
+        default=True,
+        metadata=setting(
+            "On: the auxiliary branch uses the concept branch's unconditional prediction (3 rows per active step, the "
+            "published default). Off: it computes its own (4 rows)."
+        ),
+    )
+    mask_preset: MaskPreset = field(
+        default=MaskPreset.CALIBRATED,
+        metadata=setting(
+            "How token attention becomes masks. calibrated: λ means the same on every model and at every size. "
+            "reference: the published code's constants, which fit SD1.5 at 512 pixels (there both are the same). "
+            "resolution_normalized: these, independent of image size. paper: the formulas taken literally; masks stay "
+            "near one half."
+        ),
+    )
+    blend: Blend = field(
+        default=Blend.MASKS,
+        metadata=setting(
+            "masks: blend by token masks. sum, mean: the paper's ablation without masks, and its average."
+        ),
+    )
+    layers: Layers = field(
+        default=Layers.ALL,
+        metadata=setting("all: every cross-attention layer. last: only the last one, the paper's ablation."),
+    )
+    share_noise: bool = field(
+        default=False,
+        metadata=setting("Off: the auxiliary branch starts from its own noise. On: from the concept branch's."),
+    )
+    auxiliary_steps: AuxiliarySteps = field(
+        default=AuxiliarySteps.FINE,
+        metadata=setting(
+            "How the auxiliary branch gets from one model call to the next. fine: by steps as short as the published "
+            "code's 200, at no cost. single: by one step, as the published code does; with few steps and shared guidance "
+            "it leaves the range the model knows."
+        ),
+    )
+    auxiliary_eta: float = field(
+        default=0.0,
+        metadata=setting(
+            "New noise at each step of the auxiliary branch: 1 is as much as an ancestral sampler's (the published "
+            "code's default).",
+            "0 is without new noise.",
+            allowed=(0, 1),
+            step=0.05,
+        ),
+    )
+    strength_schedule: StrengthSchedule = field(
+        default_factory=StrengthSchedule,
+        metadata=setting(
+            "From DCI Strength Schedule: λ by map size and over time.", "Unconnected: the same λ everywhere."
+        ),
+    )
+    auxiliary_mask: Tensor | None = field(
+        default=None,
+        compare=False,
+        metadata=setting(
+            "Where the scene may speak: white is as ever, black is your subject's branch alone. Of any size; it is "
+            "stretched over the image.",
+            "Unconnected: everywhere.",
+        ),
+    )
+    forced_auxiliary_weight: float | None = field(
+        default=None,
+        metadata=setting(
+            "Replaces W_a everywhere. For tests and studies, not offered by the nodes.",
+            "None computes it.",
+            allowed=(0, 1),
+        ),
+    )
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.injection_strength):
-            raise UserInputError(
-                f"injection_strength must be a finite number, but got {self.injection_strength}. Try 0."
-            )
-        if not 0.0 <= self.active_fraction <= 1.0:
-            raise UserInputError(
-                f"active_fraction must be between 0 and 1, but got {self.active_fraction}. The paper uses 0.15."
-            )
-        if not 0.0 <= self.auxiliary_eta <= 1.0:
-            raise UserInputError(
-                f"auxiliary_eta must be between 0 and 1, but got {self.auxiliary_eta}. 0 is without new noise."
-            )
+        check_settings(self)
         if self.auxiliary_mask is not None:
             object.__setattr__(self, "auxiliary_mask", check_region(self.auxiliary_mask))
-        forced = self.forced_auxiliary_weight
-        if forced is not None and not 0.0 <= forced <= 1.0:
-            raise UserInputError(f"forced_auxiliary_weight must be between 0 and 1, but got {forced}.")
-        for name, kind in (
-            ("mask_preset", MaskPreset),
-            ("blend", Blend),
-            ("layers", Layers),
-            ("auxiliary_steps", AuxiliarySteps),
-        ):
-            value = getattr(self, name)
-            try:
-                object.__setattr__(self, name, kind(value))
-            except ValueError:
-                allowed = ", ".join(member.value for member in kind)
-                raise UserInputError(f"{name} must be one of {allowed}, but got {value!r}.") from None

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 
 from ..errors import UserInputError
+from ..setting import Setting, check_settings, setting
 
 MapSize = tuple[int, int]
+OFFERED_STRENGTHS = (-10.0, 10.0)
+"""Least and most λ that the nodes offer; about -2 … 2 is useful, and any finite number is allowed."""
+STRENGTH_STEP = 0.05
+MOST_STRENGTHS = 50
+"""How many values a list may hold."""
 
 
 class MapScale(str, Enum):
@@ -31,34 +38,45 @@ def map_scale(size: MapSize, latent_size: MapSize) -> MapScale:
     return list(MapScale)[min(max(halvings, 0), 3)]
 
 
+def _offset(where: str) -> Mapping[str, Setting]:
+    return setting(
+        f"{where} Higher lets the scene in there, lower keeps to your subject.",
+        "0 adds nothing to λ.",
+        offered=OFFERED_STRENGTHS,
+        step=STRENGTH_STEP,
+    )
+
+
 @dataclass(frozen=True)
 class StrengthSchedule:
-    """What is added to λ, by map size and by time; every field's neutral value is 0.
-
-    Args:
-        full_maps: added in layers whose map is as large as the latent.
-        half_maps: of half its edge.
-        quarter_maps: of a quarter.
-        eighth_maps: of an eighth and smaller.
-        at_start: added at the run's first timestep.
-        at_end: added where the active part ends; between the two, linear in the timestep.
+    """What is added to λ, by map size and by time; each field's metadata tells where.
 
     Raises:
         UserInputError: a value is not finite.
     """
 
-    full_maps: float = 0.0
-    half_maps: float = 0.0
-    quarter_maps: float = 0.0
-    eighth_maps: float = 0.0
-    at_start: float = 0.0
-    at_end: float = 0.0
+    full_maps: float = field(
+        default=0.0,
+        metadata=_offset("Maps as large as the latent (64 at 512 pixels in SD1.x): texture and style."),
+    )
+    half_maps: float = field(
+        default=0.0, metadata=_offset("Maps of half the latent's edge (32 at 512 pixels; 64 at 1024 in SDXL).")
+    )
+    quarter_maps: float = field(
+        default=0.0, metadata=_offset("Maps of a quarter (16 at 512 pixels; 32 at 1024 in SDXL).")
+    )
+    eighth_maps: float = field(
+        default=0.0,
+        metadata=_offset("Maps of an eighth and smaller (8 at 512 pixels; none in SDXL): objects and layout."),
+    )
+    at_start: float = field(default=0.0, metadata=_offset("At the run's first, noisiest timestep."))
+    at_end: float = field(
+        default=0.0,
+        metadata=_offset("Where the auxiliary branch ends; between start and end it changes evenly with the timestep."),
+    )
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if not math.isfinite(value):
-                raise UserInputError(f"{field.name} must be a finite number, but got {value}. 0 adds nothing to λ.")
+        check_settings(self)
 
     def strength(self, injection_strength: float, scale: MapScale, progress: float) -> float:
         """Return the λ of one layer at one model call.
@@ -83,3 +101,33 @@ def active_progress(timestep: float, first_timestep: float, last_timestep: float
     if first_timestep <= last_timestep:
         return 0.0
     return min(max((first_timestep - timestep) / (first_timestep - last_timestep), 0.0), 1.0)
+
+
+def parse_injection_strengths(text: str) -> tuple[float, ...]:
+    """Return the λ values of a list such as "-2, -1, 0, 1, 2", in the order given.
+
+    Args:
+        text: 1 to 50 numbers that the nodes offer, separated by commas, semicolons or white space.
+
+    Raises:
+        UserInputError: something else is in it.
+    """
+    words = text.replace(",", " ").replace(";", " ").replace("\N{MINUS SIGN}", "-").split()
+    least, most = OFFERED_STRENGTHS
+    hint = f'Write numbers between {least:g} and {most:g} with commas between them, for example "-2, -1, 0, 1, 2".'
+    if not 1 <= len(words) <= MOST_STRENGTHS:
+        raise UserInputError(
+            f"injection_strengths holds {len(words)} values; 1 to {MOST_STRENGTHS} are possible. {hint}"
+        )
+    return tuple(_strength(word, hint) for word in words)
+
+
+def _strength(word: str, hint: str) -> float:
+    least, most = OFFERED_STRENGTHS
+    try:
+        value = float(word)
+    except ValueError:
+        value = math.nan
+    if not least <= value <= most:
+        raise UserInputError(f"injection_strengths holds {word!r}, which cannot be used. {hint}")
+    return value

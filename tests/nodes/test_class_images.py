@@ -15,7 +15,8 @@ from comfyui_dci.nodes.class_images import ClassImages
 from comfyui_dci.nodes.host.training import class_images, progress
 from comfyui_dci.nodes.ico_trainer import ICOTrainer
 from node_runs import defaults, run
-from tiny import tiny
+
+from workbench.tiny import tiny
 
 SMALL = {"class_noun": "cat", "steps": 2, "resolution": 64, "prompts": ""}
 

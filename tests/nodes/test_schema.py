@@ -13,30 +13,14 @@ import pytest
 from comfyui_dci.dci_core.sampling.settings import DCISettings
 from comfyui_dci.nodes.extension import NODES
 
+from workbench.public_names import GOLDEN, golden_text, public_names
+
 ROOT = Path(__file__).resolve().parents[2]
-GOLDEN = ROOT / "tests" / "golden" / "nodes.json"
 
 
 def described() -> dict[str, Any]:
     """Return what a shared workflow file relies on, by node id."""
-    nodes = {}
-    for node in NODES:
-        schema = node.define_schema()
-        inputs = {}
-        for entry in schema.inputs:
-            facts = {"type": entry.io_type, "optional": entry.optional}
-            for name in ("default", "min", "max", "options"):
-                value = getattr(entry, name, None)
-                host_list = name == "options" and entry.id in ("sampler_name", "scheduler", "name", "folder")
-                if value is not None and not host_list:
-                    facts[name] = value
-            inputs[entry.id] = facts
-        nodes[schema.node_id] = {
-            "display_name": schema.display_name,
-            "inputs": inputs,
-            "outputs": [[output.io_type, output.display_name] for output in schema.outputs],
-        }
-    return nodes
+    return public_names([node.define_schema() for node in NODES])
 
 
 def test_the_public_interface_is_as_recorded() -> None:
@@ -46,6 +30,11 @@ def test_the_public_interface_is_as_recorded() -> None:
         assert list(now[name]["inputs"]) == list(node["inputs"]), (
             "workflow files hold values in the order of the inputs"
         )
+
+
+def test_the_golden_is_what_the_command_writes() -> None:
+    schemas = [node.define_schema() for node in NODES]
+    assert GOLDEN.read_text(encoding="utf-8") == golden_text(schemas), "run python -m workbench.public_names"
 
 
 def test_the_fixed_node_ids_are_there() -> None:

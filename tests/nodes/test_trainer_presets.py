@@ -16,7 +16,8 @@ from comfyui_dci.nodes import ico_trainer
 from comfyui_dci.nodes.host.training import progress
 from comfyui_dci.nodes.ico_trainer import ICOTrainer
 from node_runs import defaults, run
-from tiny import tiny
+
+from workbench.tiny import tiny
 
 OLD_GRAPH: dict[str, Any] = {  # workflows/api/train.json as it was before presets
     "class_noun": "cat",
@@ -43,7 +44,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the node hands to the trainer, which does not run."""
     given: dict[str, Any] = {"told": []}
 
-    def watch(model: Any, clip: Any, vae: Any, inputs: Any, settings: Any, on_step: Any, **rest: Any) -> Any:
+    def watch(base: Any, inputs: Any, settings: Any, **rest: Any) -> Any:
         given.update(inputs=inputs, settings=settings, plan=rest["storage"].plan)
         raise KeyboardInterrupt
 
@@ -145,7 +146,7 @@ def test_the_preset_is_the_last_input_and_says_what_each_is_for() -> None:
 
 def test_the_help_page_names_every_input() -> None:
     page = (Path(__file__).resolve().parents[2] / "web" / "docs" / "ICOTrainer.md").read_text(encoding="utf-8")
-    assert [entry.id for entry in ICOTrainer.define_schema().inputs if f"**{entry.id}**" not in page] == []
+    assert [entry.id for entry in ICOTrainer.define_schema().inputs if f"`{entry.id}`" not in page] == []
 
 
 def test_the_node_says_at_its_end_how_the_run_went(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,43 +1,11 @@
-"""λ values are read as written or refused; every image of a sweep is in the picture, pixel for pixel."""
+"""Every image of a sweep is in the picture, pixel for pixel."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.dci_core.pictures.drawing import BACKGROUND
-from comfyui_dci.dci_core.pictures.sweep import draw_sweep, parse_injection_strengths, strength_label
-
-
-@pytest.mark.parametrize(
-    ("text", "values"),
-    [
-        ("-2, -1, 0, 1, 2", (-2, -1, 0, 1, 2)),
-        ("1.5", (1.5,)),
-        (" 2;0.25\n-1e-1,, 2 ", (2, 0.25, -0.1, 2)),
-        ("\N{MINUS SIGN}1 10 -10", (-1, 10, -10)),
-    ],
-)
-def test_values_are_taken_in_the_order_given(text: str, values: tuple[float, ...]) -> None:
-    assert parse_injection_strengths(text) == values
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "holds 0 values"),
-        (" , ", "holds 0 values"),
-        ("1 " * 51, "holds 51 values; 1 to 50"),
-        ("1, two", "holds 'two'"),
-        ("nan", "holds 'nan'"),
-        ("-inf", "holds '-inf'"),
-        ("0, 10.5", "holds '10.5'.*between -10 and 10"),
-    ],
-)
-def test_anything_else_is_refused_with_an_example(text: str, message: str) -> None:
-    with pytest.raises(UserInputError, match=message) as refusal:
-        parse_injection_strengths(text)
-    assert '"-2, -1, 0, 1, 2"' in str(refusal.value)
+from comfyui_dci.dci_core.pictures.sweep import draw_sweep, strength_label
 
 
 def test_labels_are_short() -> None:

@@ -64,10 +64,22 @@ def test_the_ends_of_every_range_are_allowed(
 @pytest.mark.parametrize(
     "wrong, message",
     [
-        ({"injection_strength": float("nan")}, "injection_strength must be a finite number, but got nan. Try 0."),
-        ({"injection_strength": float("inf")}, "injection_strength must be a finite number, but got inf. Try 0."),
-        ({"active_fraction": -0.01}, "active_fraction must be between 0 and 1, but got -0.01. The paper uses 0.15."),
-        ({"active_fraction": 15}, "active_fraction must be between 0 and 1, but got 15. The paper uses 0.15."),
+        (
+            {"injection_strength": float("nan")},
+            "injection_strength must be a finite number, but got nan. 0 is the middle of",
+        ),
+        (
+            {"injection_strength": float("inf")},
+            "injection_strength must be a finite number, but got inf. 0 is the middle of",
+        ),
+        (
+            {"active_fraction": -0.01},
+            "active_fraction must be between 0 and 1, but got -0.01. 0 is plain sampling, bit for bit; the paper uses 0.15",
+        ),
+        (
+            {"active_fraction": 15},
+            "active_fraction must be between 0 and 1, but got 15. 0 is plain sampling, bit for bit; the paper uses 0.15",
+        ),
         ({"active_fraction": float("nan")}, "active_fraction must be between 0 and 1, but got nan"),
         ({"forced_auxiliary_weight": 1.01}, "forced_auxiliary_weight must be between 0 and 1, but got 1.01"),
         ({"forced_auxiliary_weight": -0.5}, "forced_auxiliary_weight must be between 0 and 1, but got -0.5"),

@@ -1,4 +1,4 @@
-"""λ per map size and over time: sums by hand, and nothing added is exactly nothing."""
+"""λ per map size and over time: sums by hand, and nothing added is exactly nothing. Lists of λ are read as written."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ import math
 
 import pytest
 from comfyui_dci.dci_core.errors import UserInputError
-from comfyui_dci.dci_core.sampling.strength import MapScale, StrengthSchedule, active_progress, map_scale
+from comfyui_dci.dci_core.sampling.strength import (
+    MapScale,
+    StrengthSchedule,
+    active_progress,
+    map_scale,
+    parse_injection_strengths,
+)
 
 FULL, HALF, QUARTER, EIGHTH = MapScale
 
@@ -59,3 +65,34 @@ def test_progress_is_linear_in_the_timestep() -> None:
 def test_values_that_are_not_finite_are_named(field: str, value: float) -> None:
     with pytest.raises(UserInputError, match=f"{field} must be a finite number, but got {value}"):
         StrengthSchedule(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("-2, -1, 0, 1, 2", (-2, -1, 0, 1, 2)),
+        ("1.5", (1.5,)),
+        (" 2;0.25\n-1e-1,, 2 ", (2, 0.25, -0.1, 2)),
+        ("\N{MINUS SIGN}1 10 -10", (-1, 10, -10)),
+    ],
+)
+def test_values_are_taken_in_the_order_given(text: str, values: tuple[float, ...]) -> None:
+    assert parse_injection_strengths(text) == values
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds 0 values"),
+        (" , ", "holds 0 values"),
+        ("1 " * 51, "holds 51 values; 1 to 50"),
+        ("1, two", "holds 'two'"),
+        ("nan", "holds 'nan'"),
+        ("-inf", "holds '-inf'"),
+        ("0, 10.5", "holds '10.5'.*between -10 and 10"),
+    ],
+)
+def test_anything_else_is_refused_with_an_example(text: str, message: str) -> None:
+    with pytest.raises(UserInputError, match=message) as refusal:
+        parse_injection_strengths(text)
+    assert '"-2, -1, 0, 1, 2"' in str(refusal.value)

@@ -1,0 +1,149 @@
+"""ICO Trainer: every input arrives where it is used, and what cannot be used is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from comfyui_dci.dci_core.concept.scheme import ICOScheme
+from comfyui_dci.dci_core.errors import UserInputError
+from comfyui_dci.dci_core.training.run import CheckpointPlan
+from comfyui_dci.dci_core.training.settings import TrainingSettings
+from comfyui_dci.nodes import ico_trainer
+from comfyui_dci.nodes.host.training.preview import PreviewPlan
+from comfyui_dci.nodes.ico_trainer import ICOTrainer
+from node_runs import run, trained
+
+from workbench.tiny import tiny
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"class_noun": " "}, "class noun"),
+        ({"class_noun": "V* cat"}, "class noun"),
+        ({"placeholder": "my cat"}, "placeholder"),
+        ({"placeholder": "Cat"}, "placeholder"),
+        ({"learning_rate": 2.0}, "learning_rate must be between 0 and 1, but got 2.0"),
+        ({"regularization_captions": "a cat"}, "captions but no regularization images"),
+        ({"captions": "outdoors\nindoors"}, "3 reference images and 2 captions"),
+        ({"captions": "V* cat outdoors"}, 'names the subject.*such as "outdoors"'),
+    ],
+)
+def test_the_trainer_refuses_unusable_input(inputs: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserInputError, match=message):
+        trained(**inputs)
+
+
+def test_every_input_of_the_trainer_arrives_where_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    changed: dict[str, Any] = {
+        "batch_size": 3,
+        "learning_rate": 1e-3,
+        "context_learning_rate": 1e-2,
+        "flip": False,
+        "seed": 6,
+        "mode": "key_value",
+        "token_learning_rate": 1e-4,
+        "rank": 2,
+        "optimizer": "adamw_8bit",
+        "schedule": "cosine",
+        "warmup_steps": 1,
+        "accumulation_steps": 2,
+        "max_gradient_norm": 1.0,
+        "min_snr_gamma": 5.0,
+        "noise_offset": 0.1,
+        "ema_decay": 0.9,
+        "prior_loss_weight": 0.5,
+        "precision": "bf16",
+        "gradient_checkpointing": True,
+        "evaluate_every": 7,
+        "stop_after": 1,
+    }
+    given: dict[str, Any] = {}
+
+    def watch(base: Any, inputs: Any, settings: Any, **rest: Any) -> Any:
+        given.update(inputs=inputs, settings=settings, **rest)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ico_trainer, "train_concept", watch)
+    with pytest.raises(KeyboardInterrupt):
+        trained(
+            contexts_before=4,
+            contexts_after=2,
+            concept_vectors=1,
+            class_noun="cat",
+            placeholder="my*",
+            keep_contexts=True,
+            checkpoint_every=9,
+            checkpoints_kept=3,
+            checkpoint_steps="5, 7",
+            reuse=False,
+            preview_every=4,
+            preview_prompt="my* cat",
+            crop="buckets",
+            captions="outdoors",
+            masks=[torch.full((2, 64, 80), 0.5), torch.ones(1, 96, 64)],
+            **changed,
+        )
+    settings, inputs = given["settings"], given["inputs"]
+    assert settings == TrainingSettings(ICOScheme(4, 2, 1), 2, **changed)
+    same = {
+        name
+        for name in TrainingSettings.__dataclass_fields__
+        if getattr(TrainingSettings(), name) == getattr(settings, name)
+    }
+    assert same == set(), "every setting must differ from its default, or this test could not see it get lost"
+    assert given["storage"].plan == CheckpointPlan(9, 3, (5, 7)) and given["storage"].reuse is False
+    assert given["preview"] == PreviewPlan(4, "my* cat")
+    assert (inputs.placeholder, inputs.keep_contexts) == ("my*", True)
+    assert (inputs.crop, inputs.resolution, list(inputs.captions)) == ("buckets", 64, ["outdoors"] * 3)
+    assert [tuple(mask.shape) for mask in inputs.masks] == [(64, 80), (64, 80), (96, 64)]
+
+
+def test_captions_reach_the_training_and_none_are_nothing() -> None:
+    losses = []
+    for captions in ("", "\n", "in the sun", "in the sun\non grass\nindoors"):
+        torch.manual_seed(0)
+        losses.append(trained(captions=captions)[1][1]["loss"])
+    assert losses[0] == losses[1]
+    assert len({tuple(some) for some in losses}) == 3
+
+
+def test_a_folder_of_images_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import folder_paths
+    from comfyui_dci.nodes.image_folder import LoadImageFolder
+    from PIL import Image
+
+    monkeypatch.setattr(folder_paths, "input_directory", str(tmp_path / "input"))
+    (tmp_path / "input" / "tom").mkdir(parents=True)
+    for index, size in enumerate([(64, 64), (128, 64)]):
+        picture = Image.new("RGBA", size, (200, 40 * index, 10, 128))
+        picture.paste((20, 90, 160, 128), (8, 8, 40, 40))
+        picture.save(tmp_path / "input" / "tom" / f"{index}.png")
+    (tmp_path / "input" / "tom" / "1.txt").write_text("on grass,\nin the sun\n")
+    images, masks, captions = run(LoadImageFolder, folder="tom").result
+    assert [tuple(image.shape) for image in images] == [(1, 64, 64, 3), (1, 64, 128, 3)] and captions == [
+        "",
+        "on grass,\nin the sun",
+    ]
+    base = tiny("sdxl")
+    concept, *_ = run(
+        ICOTrainer,
+        model=base.model,
+        clip=base.clip,
+        vae=base.vae,
+        images=images,
+        masks=masks,
+        crop="buckets",
+        regularization_images=images,
+        regularization_captions=captions,
+        captions=captions,
+        steps=2,
+        resolution=64,
+        evaluate_every=1,
+        preview_every=1,
+    )
+    assert concept.info.settings["captions"] == 1 and len(concept.info.history["evaluations"]) == 2
+    assert concept.info.settings["masks"] == 2 and concept.info.settings["regularization_images"] == 2
