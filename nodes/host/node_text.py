@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from ...dci_core.log import LOG
+
+Tell = Callable[[str], None]
+"""Shows a text somewhere."""
+
 
 def send_text(text: str, node_id: str) -> None:
     """Show a text on a node of the graph; without a server nothing happens."""
@@ -10,3 +17,34 @@ def send_text(text: str, node_id: str) -> None:
     server = getattr(PromptServer, "instance", None)
     if server is not None:
         server.send_progress_text(text, node_id)
+
+
+def text_of_node(node_id: str | None) -> Tell | None:
+    """Return a function that shows a text on a node of the graph, or None without one."""
+    return None if node_id is None else lambda text: send_text(text, node_id)
+
+
+def text_of_each(tell: Tell | None) -> Callable[[str], Tell | None]:
+    """Return a function that gives each labelled run a line of its own in one node's text; a later run takes its place."""
+    lines: dict[str, str] = {}
+
+    def labelled(label: str) -> Tell | None:
+        def show_line(text: str) -> None:
+            lines[label] = f"{label}: {text}"
+            show("\n".join(lines.values()), tell)
+
+        return show_line if tell is not None else None
+
+    return labelled
+
+
+def announce(text: str, tell: Tell | None) -> None:
+    """Log a line and show it on the node."""
+    LOG.info("DCI: %s", text)
+    show(text, tell)
+
+
+def show(text: str, tell: Tell | None) -> None:
+    """Show a text on the node, where there is one."""
+    if tell is not None:
+        tell(text)

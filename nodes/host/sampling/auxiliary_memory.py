@@ -6,15 +6,12 @@ are its prediction and its record. What is kept lies on the CPU and is found by 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from .attention import LayerRecord, RecordKey
-
-Records = Mapping[RecordKey, LayerRecord]
+from .attention import LayerRecord, Records
 
 
 @dataclass(frozen=True)
@@ -37,8 +34,8 @@ class AuxiliaryPass:
     def to(self, device: torch.device) -> AuxiliaryPass:
         """Return the same pass on another device."""
         records = {key: _record_on(record, device) for key, record in self.records.items()}
-        latents = {"model_input": self.model_input.to(device), "denoised": self.denoised.to(device)}
-        return replace(self, **latents, records=records)
+        model_input, denoised = self.model_input.to(device), self.denoised.to(device)
+        return replace(self, model_input=model_input, denoised=denoised, records=records)
 
 
 class AuxiliaryMemory:
@@ -65,7 +62,7 @@ class AuxiliaryMemory:
         """Return the pass with exactly this input, or None; records stay on the CPU until their layer needs them."""
         for kept in self._passes:
             if kept.sigma == sigma and torch.equal(kept.model_input, model_input.cpu()):
-                return replace(kept, denoised=kept.denoised.to(model_input.device))
+                return replace(kept, model_input=model_input, denoised=kept.denoised.to(model_input.device))
         return None
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from ....dci_core.errors import UserInputError
 from ....dci_core.prompt.auxiliary_noun import NounChoice
 from ....dci_core.prompt.pairs import AUTO, PromptPair, choose_auxiliary_nouns, pair_prompts, pair_prompts_of_several
-from ....dci_core.prompt.tokens import TokenSet, auxiliary_token_set, concept_token_set, united
+from ....dci_core.prompt.tokens import Token, TokenSet, auxiliary_token_set, concept_token_set, united
 from ....dci_core.prompt.words import merge_concept_phrase, placeholder_pattern, replace_placeholder
 from ..tokenizer import (
     AuxiliaryNounId,
@@ -32,6 +32,8 @@ from ..tokenizer import (
 from .auxiliary_noun import choose_noun
 
 CARRIED_KEY = "dci"
+TokenRows = Mapping[str, list[Token]]
+"""A prompt's real tokens by text encoder."""
 
 
 @dataclass(frozen=True)
@@ -128,48 +130,52 @@ def build_conditioning(
     nouns = choose_auxiliary_nouns(auxiliary_noun, words, choose if entire_prompt else None)
     pair = _prompt_pair(read, words, nouns, entire_prompt)
     concept_ids, concept_rows = real_tokens(clip, pair.concept)
+    concept_sets = _concept_sets(clip, concept_rows, spoken, prompt)
+    reader = clip_with_nouns_for(clip, list(zip(spoken, nouns))) if entire_prompt else clip
+    auxiliary_ids, auxiliary_rows = real_tokens(reader, pair.auxiliary_template)
+    if entire_prompt:
+        _check_noun_is_read(auxiliary_rows, auxiliary_noun, pair.auxiliary)
+    auxiliary_sets = {name: auxiliary_token_set(rows, _is_auxiliary_noun) for name, rows in auxiliary_rows.items()}
+    conditioning = clip.encode_from_tokens_scheduled(concept_ids)
+    auxiliary = reader.encode_from_tokens_scheduled(auxiliary_ids)
+    carried = []
+    for (cond, options), (other, other_options) in zip(conditioning, auxiliary, strict=True):
+        pooled = other_options.get("pooled_output")
+        text = AuxiliaryText(cond, other, pooled, _agreed(concept_sets), _agreed(auxiliary_sets))
+        carried.append([cond, {**options, CARRIED_KEY: text}])
+    return BuiltConditioning(carried, pair.concept, pair.auxiliary, tuple(choices), read != prompt)
+
+
+def _concept_sets(clip: Any, rows: TokenRows, spoken: list[KnownConcept], prompt: str) -> dict[str, TokenSet]:
+    """Return T(P) by text encoder."""
     for known in spoken:
-        if not all(any(map(is_vector_of(known), (t for _, t in rows))) for rows in concept_rows.values()):
+        if not all(any(map(is_vector_of(known), (t for _, t in row))) for row in rows.values()):
             name, noun = known.info.placeholder, known.info.class_noun
             raise UserInputError(
                 f"{name} stands in the prompt {prompt!r}, but not as a word of its own: the tokenizer took it for part "
                 f'of something else. Write it between spaces, for example "a {name} {noun} on grass".'
             )
-    concept_sets = {
+    return {
         encoder: united(
             [
-                concept_token_set(rows, is_vector_of(known), noun_ids(clip, f"clip_{encoder}", known.info.class_noun))
+                concept_token_set(row, is_vector_of(known), noun_ids(clip, f"clip_{encoder}", known.info.class_noun))
                 for known in spoken
             ]
         )
-        for encoder, rows in concept_rows.items()
+        for encoder, row in rows.items()
     }
-    reader = clip_with_nouns_for(clip, list(zip(spoken, nouns))) if entire_prompt else clip
-    auxiliary_ids, auxiliary_rows = real_tokens(reader, pair.auxiliary_template)
-    if entire_prompt and not any(isinstance(t, AuxiliaryNounId) for _, t in next(iter(auxiliary_rows.values()))):
+
+
+def _is_auxiliary_noun(token: Any) -> bool:
+    return isinstance(token, AuxiliaryNounId)
+
+
+def _check_noun_is_read(rows: TokenRows, auxiliary_noun: str, auxiliary_prompt: str) -> None:
+    if not any(_is_auxiliary_noun(token) for _, token in next(iter(rows.values()))):
         raise UserInputError(
-            f"The auxiliary noun {auxiliary_noun!r} does not occur in the auxiliary prompt {pair.auxiliary!r}: "
+            f"The auxiliary noun {auxiliary_noun!r} does not occur in the auxiliary prompt {auxiliary_prompt!r}: "
             'the tokenizer knows no word for it. Write a common noun in plain letters, for example "dog".'
         )
-    auxiliary_sets = {
-        name: auxiliary_token_set(rows, lambda token: isinstance(token, AuxiliaryNounId))
-        for name, rows in auxiliary_rows.items()
-    }
-    conditioning = clip.encode_from_tokens_scheduled(concept_ids)
-    auxiliary = reader.encode_from_tokens_scheduled(auxiliary_ids)
-    carried = [
-        [
-            cond,
-            {
-                **options,
-                CARRIED_KEY: AuxiliaryText(
-                    cond, other, other_options.get("pooled_output"), _agreed(concept_sets), _agreed(auxiliary_sets)
-                ),
-            },
-        ]
-        for (cond, options), (other, other_options) in zip(conditioning, auxiliary, strict=True)
-    ]
-    return BuiltConditioning(carried, pair.concept, pair.auxiliary, tuple(choices), read != prompt)
 
 
 def _spoken_concepts(clip: Any, prompt: str) -> list[KnownConcept]:

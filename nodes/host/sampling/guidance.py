@@ -32,8 +32,8 @@ class SharedPredictions:
         sigma: noise level of the call.
         x: the concept's latent there, [B, D, h, w].
 
-    ``guided`` is the concept's guided image, known when the call is finished. ``were_used`` tells whether any of them has answered a question (at a guidance scale of 1 none does), ``asked_model`` whether
-    the model had to be run for one.
+    ``guided`` is the concept's guided image, known when the call is finished. ``were_used`` tells whether any of them has
+    answered a question (at a guidance scale of 1 none does), ``asked_model`` whether the model had to be run for one.
     """
 
     def __init__(self, sigma: float, x: Tensor) -> None:

@@ -3,16 +3,37 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass
 from typing import Any
 
 import comfy.controlnet
 
 from ....dci_core.prompt.tokens import TokenSet
 from ....dci_core.sampling.region import Area
-from .attention import BranchRows
 from .conditioning import CARRIED_KEY, AuxiliaryText
+from .layer_call import BranchRows
 
+AUXILIARY = "dci_auxiliary"
+"""Name of the auxiliary twins among a guider's conditions."""
 Rows = dict[Any, BranchRows]
+
+
+@dataclass(frozen=True)
+class PairedRows:
+    """The rows of both branches, by the host's id of their condition.
+
+    Args:
+        concept: those to blend.
+        auxiliary: those to record.
+    """
+
+    concept: Rows
+    auxiliary: Rows
+
+    def token_sets(self) -> tuple[tuple[TokenSet, TokenSet], ...]:
+        """Return T(P) and T(P_a) of each blended condition."""
+        twins = {rows.pair: rows.tokens for rows in self.auxiliary.values()}
+        return tuple((rows.tokens, twins[rows.pair]) for rows in self.concept.values())
 
 
 class OwnControls:
@@ -56,7 +77,7 @@ def auxiliary_twin(cond: dict[str, Any], controls: OwnControls) -> dict[str, Any
     return {**twin, "control": controls.copy(cond["control"])} if "control" in cond else twin
 
 
-def pair_rows(positive: list[dict[str, Any]], auxiliary: list[dict[str, Any]], count: int) -> tuple[Rows, Rows]:
+def pair_rows(positive: list[dict[str, Any]], auxiliary: list[dict[str, Any]], count: int) -> PairedRows:
     """Pair the conditions of both branches after the host has prepared them, and give them ids nobody else has.
 
     The host makes copies of conditions with areas for the other lists, with the same id but other text:
@@ -66,9 +87,6 @@ def pair_rows(positive: list[dict[str, Any]], auxiliary: list[dict[str, Any]], c
         positive: the guider's positive conditions; those that carry a text get a new id.
         auxiliary: their twins; likewise.
         count: how many of each there were before the host added copies.
-
-    Returns:
-        The rows to blend and the rows to record, by id.
     """
     concept_rows: Rows = {}
     auxiliary_rows: Rows = {}
@@ -85,7 +103,7 @@ def pair_rows(positive: list[dict[str, Any]], auxiliary: list[dict[str, Any]], c
         pair = len(concept_rows)
         concept_rows[cond["uuid"]] = _rows(pair, carried.concept_tokens, cond)
         auxiliary_rows[twin["uuid"]] = _rows(pair, carried.auxiliary_tokens, twin)
-    return concept_rows, auxiliary_rows
+    return PairedRows(concept_rows, auxiliary_rows)
 
 
 def _text(cond: dict[str, Any]) -> Any:

@@ -9,7 +9,7 @@ runs with the record blended in. The sampler is the host's and sees nothing of i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,12 +20,13 @@ from ....dci_core.errors import UserInputError
 from ....dci_core.sampling.masks import BlendMasks
 from ....dci_core.sampling.settings import DCISettings
 from ..families import family_of
-from .attention import PATCH_KEY, DualBranchAttention, Layer, cross_attention_layers
+from ..node_text import Tell, announce
+from .attention import PATCH_KEY
 from .auxiliary_memory import AuxiliaryMemory
 from .conditioning import CARRIED_KEY
-from .pairing import OwnControls, auxiliary_twin
-from .report import Tell, tell_inactive, tell_run, tell_switched_off
-from .run import AUXILIARY, Run
+from .layers import cross_attention_layers
+from .report import tell_inactive, tell_switched_off
+from .session import RunPlan, Session, open_session
 
 
 def apply_dci(
@@ -49,7 +50,8 @@ def apply_dci(
     family = family_of(model)
     layers = cross_attention_layers(model.get_model_object("diffusion_model"))
     masks = BlendMasks()
-    patch = _DCIPatch(settings, masks, layers, family.native_latent, memory or AuxiliaryMemory(is_open=False), tell)
+    memory = memory or AuxiliaryMemory(is_open=False)
+    patch = _DCIPatch(RunPlan(settings, layers, family.native_latent, masks, memory), tell)
     patched = model.clone()
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, PATCH_KEY, patch.outer_sample)
     patched.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, PATCH_KEY, _sampler_sample)
@@ -57,24 +59,17 @@ def apply_dci(
     return patched, masks
 
 
+@dataclass(frozen=True)
 class _DCIPatch:
-    """What stays on the patched model between runs: settings and the masks of the latest run."""
+    """What stays on the patched model between runs.
 
-    def __init__(
-        self,
-        settings: DCISettings,
-        masks: BlendMasks,
-        layers: dict[Layer, int],
-        native_latent: int,
-        memory: AuxiliaryMemory,
-        tell: Tell | None,
-    ) -> None:
-        self.settings = settings
-        self.masks = masks
-        self.layers = layers
-        self.native_latent = native_latent
-        self.memory = memory
-        self.tell = tell
+    Args:
+        plan: of the runs.
+        tell: is given a line about each.
+    """
+
+    plan: RunPlan
+    tell: Tell | None
 
     def outer_sample(
         self,
@@ -88,30 +83,26 @@ class _DCIPatch:
     ) -> Tensor:
         """Open a run when there is something to do; its state lives in the guider's options of this run only."""
         guider = executor.class_obj
-        self.masks.clear()
-        if self.settings.active_fraction <= 0.0:
+        self.plan.masks.clear()
+        if self.plan.settings.active_fraction <= 0.0:
             tell_switched_off(self.tell)
             return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
         reason = self._why_inactive(guider, noise)
         if reason is not None:
             tell_inactive(reason, self.tell)
             return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
-        positive = guider.conds["positive"]
-        controls = OwnControls()
-        guider.conds[AUXILIARY] = [auxiliary_twin(cond, controls) for cond in positive]
-        attention = DualBranchAttention(self.layers, self.settings, self.masks, self.native_latent)
-        run = Run(self.settings, attention, guider, len(positive), controls, self.memory)
-        guider.model_options[PATCH_KEY] = run
+        session = open_session(self.plan, guider)
+        guider.model_options[PATCH_KEY] = session
         try:
             output = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
-            tell_run(run.report().text(), self.tell)
-            self.memory.close()
+            for run in session.runs:
+                announce(run.report().text(), self.tell)
+            self.plan.memory.close()
             return output
         finally:
             guider.model_options.pop(PATCH_KEY, None)
-            guider.conds.pop(AUXILIARY, None)
-            attention.forget()
-            self.masks.drop_call()
+            session.end()
+            self.plan.masks.drop_call()
 
     def _why_inactive(self, guider: Any, noise: Tensor) -> str | None:
         if not any(CARRIED_KEY in cond for cond in guider.conds.get("positive", [])):
@@ -136,20 +127,17 @@ def _sampler_sample(
     *args: Any,
     **kwargs: Any,
 ) -> Tensor:
-    run = guider.model_options.get(PATCH_KEY)
-    if run is not None:
-        run.start(executor.class_obj, sigmas, extra_args.get("seed") or 0, noise, latent_image, denoise_mask)
+    session: Session | None = guider.model_options.get(PATCH_KEY)
+    if session is not None:
+        seed = extra_args.get("seed") or 0
+        session.start(executor.class_obj, sigmas, seed, noise, latent_image, denoise_mask)
     return executor(guider, sigmas, extra_args, callback, noise, latent_image, denoise_mask, *args, **kwargs)
 
 
 def _predict_noise(
-    executor: Callable[..., Tensor],
-    x: Tensor,
-    timestep: Tensor,
-    model_options: dict[str, Any] | None = None,
-    seed: Any = None,
+    executor: Any, x: Tensor, timestep: Tensor, model_options: dict[str, Any] | None = None, seed: Any = None
 ) -> Tensor:
-    run = executor.class_obj.model_options.get(PATCH_KEY)  # type: ignore[attr-defined]
-    if run is None:
+    session: Session | None = executor.class_obj.model_options.get(PATCH_KEY)
+    if session is None:
         return executor(x, timestep, model_options or {}, seed)
-    return run.predict(executor, x, timestep, model_options or {}, seed)
+    return session.predict(executor, x, timestep, model_options or {}, seed)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ....dci_core.log import LOG
 from ....dci_core.prompt.tokens import TokenSet
 from ....dci_core.sampling.settings import AuxiliarySteps, Blend, DCISettings, MaskPreset
-from ..node_text import send_text
+from ..node_text import Tell, announce, show
 
-Tell = Callable[[str], None]
 LEAST_DEVIATION, MOST_DEVIATION = 0.55, 1.3
 """Two independent noises that come together pass through a deviation of √½; the published code's 200 steps go down to 0.62."""
 
@@ -85,49 +84,16 @@ class RunReport:
             )
 
 
-def tell_run(text: str, tell: Tell | None) -> None:
-    """Log a report and show it on the node."""
-    LOG.info("DCI: %s", text)
-    _show(text, tell)
-
-
 def tell_switched_off(tell: Tell | None) -> None:
     """Say that the user has switched DCI off."""
-    text = "switched off, active_fraction is 0"
-    LOG.info("DCI: %s", text)
-    _show(text, tell)
+    announce("switched off, active_fraction is 0", tell)
 
 
 def tell_inactive(reason: str, tell: Tell | None) -> None:
     """Warn that a run was plain sampling although DCI is switched on."""
     text = f"inactive, this is plain sampling: {reason}"
     LOG.warning("DCI is %s", text)
-    _show(text, tell)
-
-
-def text_of_node(node_id: str | None) -> Tell | None:
-    """Return a function that shows a text on a node of the graph, or None without one."""
-    return None if node_id is None else lambda text: send_text(text, node_id)
-
-
-def text_of_each(tell: Tell | None) -> Callable[[str], Tell | None]:
-    """Return a function that gives each labelled run a line of its own in one node's text; a later run takes its place."""
-    lines: dict[str, str] = {}
-
-    def labelled(label: str) -> Tell | None:
-        def show(text: str) -> None:
-            lines[label] = f"{label}: {text}"
-            assert tell is not None
-            tell("\n".join(lines.values()))
-
-        return show if tell is not None else None
-
-    return labelled
-
-
-def _show(text: str, tell: Tell | None) -> None:
-    if tell is not None:
-        tell(text)
+    show(text, tell)
 
 
 def _share(tokens: TokenSet) -> str:

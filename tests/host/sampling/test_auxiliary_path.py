@@ -11,9 +11,9 @@ from comfyui_dci.dci_core.concept.concept import Concept, ConceptInfo
 from comfyui_dci.dci_core.sampling.settings import DCISettings
 from comfyui_dci.nodes.host.concepts.applying import apply_concept
 from comfyui_dci.nodes.host.demo_model import load_demo_model
-from comfyui_dci.nodes.host.sampling import patch as sampling
-from comfyui_dci.nodes.host.sampling import run as run_module
-from comfyui_dci.nodes.host.sampling.report import LEAST_DEVIATION, MOST_DEVIATION
+from comfyui_dci.nodes.host.sampling.patch import apply_dci
+from comfyui_dci.nodes.host.sampling.report import LEAST_DEVIATION, MOST_DEVIATION, RunReport
+from comfyui_dci.nodes.host.sampling.run import Run
 from comfyui_dci.nodes.host.weights import base_hash, key_value_weights
 from scenes import encode, ksample, positive
 
@@ -46,19 +46,19 @@ def deviations(
     monkeypatch: pytest.MonkeyPatch, cfg: float, steps: int, sampler: str, **settings: Any
 ) -> tuple[list[float], str]:
     """Return the auxiliary latent's deviation at each active call, and what the run said."""
-    runs: list[Any] = []
+    reports: list[RunReport] = []
     said: list[str] = []
+    report = Run.report
 
-    class Watched(run_module.Run):
-        def __init__(self, *args: Any) -> None:
-            super().__init__(*args)
-            runs.append(self)
+    def kept(run: Run) -> RunReport:
+        reports.append(report(run))
+        return reports[-1]
 
-    monkeypatch.setattr(sampling, "Run", Watched)
+    monkeypatch.setattr(Run, "report", kept)
     model, conditioning, negative = demo()
-    patched, _ = sampling.apply_dci(model, DCISettings(**settings), tell=said.append)
+    patched, _ = apply_dci(model, DCISettings(**settings), tell=said.append)
     ksample(patched, conditioning, negative, sampler, steps=steps, cfg=cfg, size=16, batch=2)
-    return list(runs[0].report().deviations), said[-1]
+    return list(reports[0].deviations), said[-1]
 
 
 def test_it_stays_within_0_8_and_1_3_at_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -223,7 +223,7 @@ def test_the_last_layer_alone_is_the_last_of_the_forward_pass() -> None:
     watched = s.model.clone()
     watched.set_model_attn2_output_patch(note)
     ksample(watched, s.positive, s.negative, steps=1)
-    from comfyui_dci.nodes.host.sampling.attention import cross_attention_layers
+    from comfyui_dci.nodes.host.sampling.layers import cross_attention_layers
 
     assert order[:16] == list(cross_attention_layers(s.model.model.diffusion_model))
 

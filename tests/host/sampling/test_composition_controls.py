@@ -11,17 +11,19 @@ import nodes as host_nodes
 import pytest
 import torch
 from auxiliary_path import auxiliary_latents
-from comfyui_dci.nodes.host.sampling.run import AUXILIARY
+from comfyui_dci.nodes.host.sampling.pairing import AUXILIARY
 from conditions import tiny_controlnet, with_control
 from rows_seen import assert_only_the_positive_is_blended, rows_seen
 from scenes import dci, ksample, relative_difference, scene
-from tiny import DEVICE, SD1_LAYOUT, fill
+
+from workbench.layouts import TINY_SD1
+from workbench.tiny import DEVICE, fill_tiny
 
 
 def t2i_adapter(model: Any) -> Any:
-    channels = [SD1_LAYOUT["model_channels"] * multiple for multiple in SD1_LAYOUT["channel_mult"]]
+    channels = [TINY_SD1["model_channels"] * multiple for multiple in TINY_SD1["channel_mult"]]
     net = adapters.Adapter(channels=channels, nums_rb=2, cin=64 * 3, ksize=1, sk=True, use_conv=False, xl=False)
-    fill(net, 6)
+    fill_tiny(net, 6)
     return comfy.controlnet.T2IAdapter(net, net.input_channels, 8, "nearest-exact", device=DEVICE)
 
 
@@ -65,11 +67,11 @@ def test_an_adapter_in_a_stack_is_copied_and_the_users_are_left_clean(adapter_la
 
 
 def gligen_model() -> Any:
-    width, keys = SD1_LAYOUT["model_channels"], SD1_LAYOUT["context_dim"]
+    width, keys = TINY_SD1["model_channels"], TINY_SD1["context_dim"]
     wide = [width] * 4 + [2 * width] * 2 + [2 * width] + [2 * width] * 3 + [width] * 6
     modules = [comfy.gligen.GatedSelfAttentionDense(size, keys, 4, size // 4) for size in wide]
     model = comfy.gligen.Gligen(modules, comfy.gligen.PositionNet(keys, keys), keys)
-    fill(model, 8)
+    fill_tiny(model, 8)
     for module in modules:
         module.alpha_attn.data.fill_(0.7)
     return model

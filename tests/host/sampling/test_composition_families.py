@@ -12,7 +12,8 @@ from comfyui_dci.dci_core.sampling.settings import DCISettings
 from comfyui_dci.nodes.host.concepts.applying import apply_concept
 from comfyui_dci.nodes.host.sampling.patch import apply_dci
 from scenes import dci, ksample, relative_difference, scene
-from tiny import tiny
+
+from workbench.tiny import tiny
 
 LAYERS = {
     "sd1": 16,

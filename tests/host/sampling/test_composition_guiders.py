@@ -9,7 +9,7 @@ import comfy_extras.nodes_custom_sampler as custom
 import pytest
 import torch
 from comfyui_dci.dci_core.sampling.branches import auxiliary_noise
-from comfyui_dci.nodes.host.sampling import run
+from comfyui_dci.nodes.host.sampling import auxiliary_branch
 from comfyui_dci.nodes.host.sampling.conditioning import CARRIED_KEY
 from rows_seen import assert_only_the_positive_is_blended, rows_seen
 from sampled import GivenNoise, guider_of, sample_guider, watching_latents
@@ -41,13 +41,13 @@ def test_the_auxiliary_branch_is_the_guiders_own_run_of_the_auxiliary_prompt(
 ) -> None:
     s = scene()
     ours: list[torch.Tensor] = []
-    guide = run.guide
+    guide = auxiliary_branch.guide
 
     def watch(guider: Any, conds: Any, x: torch.Tensor, *args: Any) -> torch.Tensor:
         ours.append(x.clone())
         return guide(guider, conds, x, *args)
 
-    monkeypatch.setattr(run, "guide", watch)
+    monkeypatch.setattr(auxiliary_branch, "guide", watch)
     sample(kind, dci(s.model, share_guidance=False, active_fraction=0.9))
     carried = s.positive[0][1][CARRIED_KEY]
     noise = auxiliary_noise(comfy.sample.prepare_noise(torch.zeros(1, 4, 8, 8), 3), 3)

@@ -15,7 +15,7 @@ import pytest
 import torch
 from comfy.ldm.modules.attention import BasicTransformerBlock, optimized_attention
 from comfyui_dci.dci_core.errors import UserInputError
-from comfyui_dci.nodes.host.sampling.attention import cross_attention_layers
+from comfyui_dci.nodes.host.sampling.layers import cross_attention_layers
 from comfyui_dci.nodes.host.sampling.other_parties import name_parties
 from scenes import dci, encode, ksample, relative_difference, scene
 

@@ -9,24 +9,24 @@ import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfyui_dci.dci_core.sampling.dial import even_weight, mean_even_weight
 from comfyui_dci.dci_core.sampling.settings import DCISettings
-from comfyui_dci.nodes.host.sampling.attention import cross_attention_layers
+from comfyui_dci.nodes.host.sampling.layers import cross_attention_layers
 from comfyui_dci.nodes.host.sampling.patch import apply_dci
 from scenes import ksample, scene
-from tiny import COMMON, SD1_LAYOUT, SDXL_LAYOUT
+
+from workbench.layouts import TINY_SD1, TINY_SDXL
 
 XL = {"model_channels": 320, "context_dim": 2048, "adm_in_channels": 2816, "num_head_channels": 64}
 REAL = {
     "sd15": (
-        SD1_LAYOUT | {"model_channels": 320, "channel_mult": [1, 2, 4, 4], "context_dim": 768, "num_heads": 8},
+        TINY_SD1 | {"model_channels": 320, "channel_mult": [1, 2, 4, 4], "context_dim": 768, "num_heads": 8},
         (5, 5, 5, 1),
     ),
     "sd2": (
-        SD1_LAYOUT
-        | {"model_channels": 320, "channel_mult": [1, 2, 4, 4], "context_dim": 1024, "num_head_channels": 64},
+        TINY_SD1 | {"model_channels": 320, "channel_mult": [1, 2, 4, 4], "context_dim": 1024, "num_head_channels": 64},
         (5, 5, 5, 1),
     ),
     "sdxl": (
-        SDXL_LAYOUT
+        TINY_SDXL
         | XL
         | {
             "transformer_depth": [0, 0, 2, 2, 10, 10],
@@ -36,7 +36,7 @@ REAL = {
         (0, 10, 60),
     ),
     "ssd1b": (
-        SDXL_LAYOUT
+        TINY_SDXL
         | XL
         | {
             "transformer_depth": [0, 0, 2, 2, 4, 4],
@@ -52,7 +52,7 @@ REAL = {
 def test_the_layers_of_real_models_by_halvings(family: str) -> None:
     config, counts = REAL[family]
     with torch.device("meta"):
-        network = UNetModel(**{**COMMON, **config}, dtype=torch.float32, device="meta")
+        network = UNetModel(**config, dtype=torch.float32, device="meta")
     layers = Counter(cross_attention_layers(network).values())
     assert layers == {halvings: count for halvings, count in enumerate(counts) if count}
     assert mean_even_weight(layers, 0.0) == pytest.approx(0.3044, abs=1e-4)

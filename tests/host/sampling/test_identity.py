@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import comfy.ldm.modules.attention as host_attention
 import comfy.model_patcher
 import comfy.samplers
@@ -11,13 +14,15 @@ import torch
 from comfyui_dci.dci_core.sampling.branches import auxiliary_noise
 from comfyui_dci.dci_core.sampling.dbim import attention_scores, auxiliary_weight, blend_outputs, saliency
 from comfyui_dci.dci_core.sampling.settings import MaskPreset
-from comfyui_dci.nodes.host.sampling import patch as sampling
-from comfyui_dci.nodes.host.sampling import run as run_module
-from comfyui_dci.nodes.host.sampling.attention import cross_attention_layers
+from comfyui_dci.nodes.host.sampling.auxiliary_branch import AuxiliaryBranch
 from comfyui_dci.nodes.host.sampling.conditioning import CARRIED_KEY, AuxiliaryText
+from comfyui_dci.nodes.host.sampling.layer_call import Attention
+from comfyui_dci.nodes.host.sampling.layers import Layer, cross_attention_layers
 from sampled import sample_guider
-from scenes import dci, ksample, relative_difference, scene
-from tiny import DEVICE
+from scenes import Scene, dci, ksample, relative_difference, scene
+from torch import Tensor
+
+from workbench.tiny import DEVICE
 
 SAMPLERS = ["euler", "dpmpp_2m", "dpmpp_2m_sde", "euler_cfg_pp", "dpm_adaptive", "heun", "euler_ancestral", "uni_pc"]
 
@@ -91,7 +96,7 @@ def test_fine_steps_are_the_papers_branches_with_the_predictions_held_between_ca
 
 
 @pytest.mark.parametrize("settings", [{"share_guidance": False}, {"cfg": 1.0}, {"steps": 200, "last_step": 12}])
-def test_fine_and_single_steps_are_one_where_there_is_nothing_between(settings: dict) -> None:
+def test_fine_and_single_steps_are_one_where_there_is_nothing_between(settings: dict[str, Any]) -> None:
     s = scene()
     settings = dict(settings)
     run = {name: settings.pop(name) for name in ("cfg", "steps", "last_step") if name in settings}
@@ -158,15 +163,15 @@ def test_a_stochastic_step_is_a_deterministic_one_to_less_noise_and_noise_of_its
     monkeypatch: pytest.MonkeyPatch, eta: float
 ) -> None:
     moves = []
+    move = AuxiliaryBranch.move
 
-    class Watched(run_module.Run):
-        def _move_to(self, sigma: float, *rest: object) -> None:
-            before = self.x, self.denoised, self.sigma
-            super()._move_to(sigma, *rest)
-            if sigma != before[2]:
-                moves.append((*before, sigma, self.x, self.concept_noise, self.seed))
+    def watched(branch: AuxiliaryBranch, sigma: float, *rest: Any) -> None:
+        before = branch.x, branch.denoised, branch.sigma
+        move(branch, sigma, *rest)
+        if sigma != before[2]:
+            moves.append((*before, sigma, branch.x, branch.start.noise, branch.start.seed))
 
-    monkeypatch.setattr(sampling, "Run", Watched)
+    monkeypatch.setattr(AuxiliaryBranch, "move", watched)
     s = scene()
     ksample(dci(s.model, auxiliary_eta=eta, share_guidance=False, active_fraction=0.9), s.positive, s.negative, steps=5)
     assert len(moves) >= 3
@@ -195,17 +200,16 @@ def test_calibrated_is_reference_on_sd15s_layers_at_512_to_the_bit() -> None:
     """SD1.5's own layer list on a map of 64 x 64: the same picture; on a quarter of it another."""
     s = scene()
     for size, same in ((64, True), (16, False)):
-        run = {"steps": 2, "size": size}
         presets = [dci(s.model, mask_preset=preset) for preset in ("calibrated", "reference")]
-        pictures = [ksample(model, s.positive, s.negative, **run) for model in presets]
+        pictures = [ksample(model, s.positive, s.negative, steps=1, size=size) for model in presets]
         assert torch.equal(*pictures) is same
 
 
 @torch.inference_mode()
 def _two_branch_euler(
-    s, strength: float, share_guidance: bool, steps: int, batch: int, fine: bool = False
-) -> torch.Tensor:  # noqa: ANN001
-    """Both branches side by side, each with its own latent and Euler step: written from METHOD.md, one row at a time.
+    s: Scene, strength: float, share_guidance: bool, steps: int, batch: int, fine: bool = False
+) -> Tensor:
+    """Both branches side by side, each with its own latent and Euler step: written from METHOD section 3, one row at a time.
 
     ``fine`` takes x_a to x_c' + Δ + (1 + s(ρ - 1))^K (x_a - x_c - Δ), Δ = D_a - D_c: K equal steps with D_a, D_c, D_u held.
     """
@@ -217,10 +221,10 @@ def _two_branch_euler(
         s.positive[0][1][CARRIED_KEY].auxiliary_tokens,
     )
     layers = cross_attention_layers(guider.inner_model.diffusion_model)
-    record: dict = {}
+    record: dict[Layer, tuple[Tensor, Tensor]] = {}
 
-    def capture(key):  # noqa: ANN001, ANN202
-        def attend(q, k, v, extra):  # noqa: ANN001, ANN202
+    def capture(key: Layer) -> Attention:
+        def attend(q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any]) -> Tensor:
             out = host_attention.optimized_attention(q, k, v, extra["n_heads"], transformer_options=extra)
             scores = attention_scores(q, k, extra["n_heads"])
             record[key] = (out, saliency(scores, auxiliary_set, MaskPreset.REFERENCE))
@@ -228,8 +232,8 @@ def _two_branch_euler(
 
         return attend
 
-    def inject(key):  # noqa: ANN001, ANN202
-        def attend(q, k, v, extra):  # noqa: ANN001, ANN202
+    def inject(key: Layer) -> Attention:
+        def attend(q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any]) -> Tensor:
             out = host_attention.optimized_attention(q, k, v, extra["n_heads"], transformer_options=extra)
             scores = attention_scores(q, k, extra["n_heads"])
             s_c = saliency(scores, concept_set, MaskPreset.REFERENCE)
@@ -237,8 +241,8 @@ def _two_branch_euler(
 
         return attend
 
-    def epsilon(x, sigma, cond, hook=None):  # noqa: ANN001, ANN202
-        options: dict = {"transformer_options": {}}
+    def epsilon(x: Tensor, sigma: Tensor, cond: Any, hook: Callable[[Layer], Attention] | None = None) -> Tensor:
+        options: dict[str, Any] = {"transformer_options": {}}
         for layer in layers if hook else ():
             options = comfy.model_patcher.set_model_options_patch_replace(options, hook(layer), "attn2", *layer)
         (denoised,) = comfy.samplers.calc_cond_batch(guider.inner_model, [cond], x, sigma.expand(batch), options)
@@ -269,7 +273,7 @@ def _two_branch_euler(
     return guider.inner_model.process_latent_out(x_c).cpu()
 
 
-def _loaded_guider(s):  # noqa: ANN001, ANN202
+def _loaded_guider(s: Scene) -> Any:
     carried = s.positive[0][1][CARRIED_KEY]
     guider = comfy.samplers.CFGGuider(s.model)
     auxiliary = [[carried.cross_attn, {"pooled_output": carried.pooled_output}]]

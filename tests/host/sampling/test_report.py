@@ -35,7 +35,7 @@ def test_a_run_names_layers_tokens_steps_and_weight(caplog: pytest.LogCaptureFix
 def test_the_weight_is_the_mean_of_what_was_used() -> None:
     assert "mean auxiliary weight 0.25;" in told(forced_auxiliary_weight=0.25)[0] + ";"
     lines = [told(injection_strength=strength)[0] for strength in (-5.0, 0.0, 5.0)]
-    weights = [float(re.search(r"weight ([\d.e-]+)", line).group(1)) for line in lines]  # type: ignore[union-attr]
+    weights = [float(re.findall(r"weight ([\d.e-]+)", line)[0]) for line in lines]
     assert weights == sorted(weights) and weights[0] < weights[2]
 
 
@@ -47,7 +47,7 @@ def test_samplers_that_call_more_than_once_a_step_are_counted_both_ways() -> Non
 def test_a_full_run_of_ddim_uniform_has_the_published_codes_seven_active_calls() -> None:
     s, lines = scene("mini"), []
     patched, _ = apply_dci(s.model, DCISettings(active_fraction=0.15), tell=lines.append)
-    ksample(patched, s.positive, s.negative, "euler", "ddim_uniform", steps=50)
+    ksample(patched, s.positive, s.negative, scheduler="ddim_uniform", steps=50)
     assert "7 of 50 steps active (7 of 50 model calls)" in lines[0]
 
 

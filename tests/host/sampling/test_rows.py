@@ -13,7 +13,7 @@ import node_helpers
 import pytest
 import torch
 from comfyui_dci.nodes.host.sampling.attention import PATCH_KEY
-from comfyui_dci.nodes.host.sampling.run import AUXILIARY
+from comfyui_dci.nodes.host.sampling.pairing import AUXILIARY
 from rows_seen import ROUNDING, rows_seen, rows_split
 from scenes import dci, encode, ksample, positive, relative_difference, scene
 

@@ -1,0 +1,133 @@
+"""What lasts from where a guider begins to sample until it has its latent; the sampler's run starts in between."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import comfy.samplers
+from torch import Tensor
+
+from ....dci_core.sampling.branches import sigma_at_end
+from ....dci_core.sampling.masks import BlendMasks
+from ....dci_core.sampling.region import region_at
+from ....dci_core.sampling.settings import DCISettings
+from .attention import DualBranchAttention
+from .auxiliary_branch import AuxiliaryBranch
+from .auxiliary_memory import AuxiliaryMemory
+from .guidance import Conds
+from .layers import Layer
+from .pairing import AUXILIARY, OwnControls, auxiliary_twin, pair_rows
+from .run import Run
+from .start import RunStart
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What all runs with one patched model have in common.
+
+    Args:
+        settings: of every run.
+        layers: cross-attention layers of the model, in forward order, with the halvings of each.
+        native_latent: edge of the family's native latent.
+        masks: of the latest run.
+        memory: of auxiliary passes.
+    """
+
+    settings: DCISettings
+    layers: Mapping[Layer, int]
+    native_latent: int
+    masks: BlendMasks
+    memory: AuxiliaryMemory
+
+
+@dataclass(frozen=True)
+class Session:
+    """A guider at work, with the auxiliary twins beside its positive conditions.
+
+    Args:
+        plan: of its runs.
+        guider: the host's.
+        positives: how many positive conditions there are before the host prepares them.
+        controls: the auxiliary branch's own copies of adapters.
+        runs: those that have started; one, unless another node starts the sampler again.
+    """
+
+    plan: RunPlan
+    guider: Any
+    positives: int
+    controls: OwnControls
+    runs: list[Run] = field(default_factory=list)
+
+    def start(
+        self, sampler: Any, sigmas: Tensor, seed: int, noise: Tensor, latent_image: Tensor, mask: Tensor | None
+    ) -> None:
+        """Start a run.
+
+        Args:
+            sampler: the host's.
+            sigmas: noise levels of its schedule.
+            seed: of the run.
+            noise: the concept branch's, [B, D, h, w].
+            latent_image: what the noise is added to.
+            mask: inpainting mask, or None.
+        """
+        plan, guider = self.plan, self.guider
+        model_sampling = guider.inner_model.model_sampling
+        active_fraction = plan.settings.active_fraction
+        start = RunStart(
+            noise=noise,
+            latent_image=latent_image,
+            mask=mask,
+            sigmas=sigmas,
+            seed=seed,
+            has_full_noise=comfy.samplers.Sampler.max_denoise(sampler, guider, sigmas),
+            sigma_end=sigma_at_end(sigmas[:3].tolist(), active_fraction, model_sampling.percent_to_sigma),
+            model_sampling=model_sampling,
+        )
+        plan.masks.latent_size = start.latent_size
+        rows = pair_rows(guider.conds["positive"], guider.conds[AUXILIARY], self.positives)
+        region = self._region(start)
+        attention = DualBranchAttention(plan.layers, plan.native_latent, plan.settings, rows, region, plan.masks)
+        conds = self._auxiliary_conds()
+        make_branch = partial(AuxiliaryBranch, plan.settings, start, guider, conds, attention, plan.memory)
+        self.runs.append(Run(plan.settings, start, attention, make_branch))
+
+    def predict(self, executor: Any, x: Tensor, timestep: Tensor, model_options: dict[str, Any], seed: Any) -> Tensor:
+        """Answer one model call: plain as long as no sampler has started."""
+        if not self.runs:
+            return executor(x, timestep, model_options, seed)
+        return self.runs[-1].predict(executor, x, timestep, model_options, seed)
+
+    def end(self) -> None:
+        """Take the twins away and drop what the runs hold."""
+        self.guider.conds.pop(AUXILIARY, None)
+        for run in self.runs:
+            run.forget()
+
+    def _region(self, start: RunStart) -> Tensor | None:
+        mask = self.plan.settings.auxiliary_mask
+        if mask is None:
+            return None
+        return region_at(mask, start.latent_size, len(start.noise)).to(start.noise.device)
+
+    def _auxiliary_conds(self) -> dict[str, Conds]:
+        """Return the guider's conditions for the auxiliary branch; with shared guidance no other than its positive is run."""
+        conds = dict(self.guider.conds)
+        if not self.plan.settings.share_guidance:
+            conds = {name: cond and self.controls.given_to(cond) for name, cond in conds.items()}
+        return {**conds, "positive": self.guider.conds[AUXILIARY]}
+
+
+def open_session(plan: RunPlan, guider: Any) -> Session:
+    """Put the auxiliary twins beside a guider's positive conditions.
+
+    Raises:
+        UserInputError: a condition's own text was changed after it was encoded.
+    """
+    positive = guider.conds["positive"]
+    controls = OwnControls()
+    guider.conds[AUXILIARY] = [auxiliary_twin(cond, controls) for cond in positive]
+    return Session(plan, guider, len(positive), controls)
