@@ -66,7 +66,7 @@ class Concept:
     """A concept in memory.
 
     Args:
-        key_value_deltas: what is added to each cross-attention K and V weight, by module name as the host
+        deltas: what is added to each cross-attention K and V weight, by module name as the host
             knows it ("diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k"), [out, in]; none after a
             textual inversion, those of Q and output projections too in mode cross_attention.
         tokens: [T] per text encoder ("clip_l", "clip_g", "clip_h"), [S, D].
@@ -74,7 +74,7 @@ class Concept:
         info: metadata.
     """
 
-    key_value_deltas: Mapping[str, Tensor]
+    deltas: Mapping[str, Tensor]
     tokens: Mapping[str, Tensor]
     info: ConceptInfo
     contexts: Mapping[str, Tensor] | None = None
@@ -104,7 +104,7 @@ def key_value_hash(weights: Iterable[tuple[str, Tensor]]) -> str:
 def check_concept_fits(
     concept: Concept,
     family: str,
-    key_value_shapes: Mapping[str, tuple[int, ...]],
+    shapes: Mapping[str, tuple[int, ...]],
     token_widths: Mapping[str, int],
     base_hash: str,
 ) -> str | None:
@@ -113,7 +113,7 @@ def check_concept_fits(
     Args:
         concept: the concept.
         family: of the model.
-        key_value_shapes: shape of each cross-attention weight of the model, by module name; those of projections
+        shapes: of each cross-attention weight of the model, by module name; those of projections
             that the concept does not change do not matter.
         token_widths: embedding width per text encoder of the CLIP.
         base_hash: of the model's K and V.
@@ -130,18 +130,18 @@ def check_concept_fits(
             f"The concept was trained on a {info.family} model, this is a {family} model. "
             f"Load a {info.family} checkpoint, or train the concept again on this one."
         )
-    changed = {_projection(name) for name in concept.key_value_deltas}
-    expected = {name for name in key_value_shapes if _projection(name) in changed}
-    if set(concept.key_value_deltas) != expected:
-        stranger = sorted(set(concept.key_value_deltas) ^ expected)[0]
+    changed = {_projection(name) for name in concept.deltas}
+    expected = {name for name in shapes if _projection(name) in changed}
+    if set(concept.deltas) != expected:
+        stranger = sorted(set(concept.deltas) ^ expected)[0]
         raise UserInputError(
-            f"The concept changes {len(concept.key_value_deltas)} cross-attention weights, this model has "
+            f"The concept changes {len(concept.deltas)} cross-attention weights, this model has "
             f"{len(expected)} (first difference: {stranger}). Use the checkpoint it was trained on, or train again."
         )
-    for name, delta in concept.key_value_deltas.items():
-        if tuple(delta.shape) != tuple(key_value_shapes[name]):
+    for name, delta in concept.deltas.items():
+        if tuple(delta.shape) != tuple(shapes[name]):
             raise UserInputError(
-                f"The concept's {name} has shape {tuple(delta.shape)}, the model's has {tuple(key_value_shapes[name])}. "
+                f"The concept's {name} has shape {tuple(delta.shape)}, the model's has {tuple(shapes[name])}. "
                 "Use the checkpoint it was trained on, or train again."
             )
     for name, vectors in concept.tokens.items():

@@ -52,7 +52,7 @@ def save_concept(concept: Concept, path: Path, precision: str = "float16", rank:
         raise UserInputError(f"precision must be one of {', '.join(PRECISIONS)}, but got {precision!r}.")
     if path.suffix != ".safetensors":
         raise UserInputError(f"A concept file ends in .safetensors, but got {path.name!r}.")
-    deltas = {name: delta.detach().cpu().float() for name, delta in concept.key_value_deltas.items()}
+    deltas = {name: delta.detach().cpu().float() for name, delta in concept.deltas.items()}
     for name, delta in deltas.items():
         _check_finite(name, delta)
     given = _factors(deltas, rank) if rank else {name + _DIFFERENCE: delta for name, delta in deltas.items()}

@@ -7,22 +7,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..families import FAMILIES
+
 if TYPE_CHECKING:
     from .concept import ConceptInfo
-
-_ARCHITECTURES = {
-    "sd1": "stable-diffusion-v1",
-    "sd2": "stable-diffusion-v2",
-    "sdxl": "stable-diffusion-xl-v1-base",
-}
 
 
 def modelspec_of(info: ConceptInfo) -> dict[str, str]:
     """Return the fields for a concept: architecture, title, trigger phrase, size, prediction, picture."""
+    family = FAMILIES.get(info.family)
+    architecture = info.family if family is None else family.architecture
     kind = "textual-inversion" if info.settings.get("mode") == "textual_inversion" else "lora"
     fields = {
         "sai_model_spec": "1.0.1",
-        "architecture": f"{_ARCHITECTURES.get(info.family, info.family)}/{kind}",
+        "architecture": f"{architecture}/{kind}",
         "implementation": "https://github.com/comfyanonymous/ComfyUI",
         "title": f"{info.placeholder} {info.class_noun}",
         "trigger_phrase": f"{info.placeholder} {info.class_noun}",

@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from ..errors import UserInputError
+from ..setting import check_settings, setting
 
 MOST_VECTORS = 16
 
 
 @dataclass(frozen=True)
 class ICOScheme:
-    """How many vectors are learned: (M, L, S) of the paper.
+    """How many vectors are learned: (M, L, S) of the paper. More contexts improve the whole trade-off curve.
 
-    Args:
-        prefix: M, image contexts before the concept, 0 … 16.
-        suffix: L, image contexts after the noun, 0 … 16. M + L improves the whole trade-off curve.
-        concept_vectors: S, vectors of V*, 1 … 16. More raise fidelity and lower editability.
-
-    (1, 1, 3) is meant for use with DCI, (4, 2, 2) for use alone.
+    Raises:
+        UserInputError: a number is outside its range.
     """
 
-    prefix: int = 1
-    suffix: int = 1
-    concept_vectors: int = 3
+    prefix: int = field(
+        default=1,
+        metadata=setting(
+            "M, image-specific vectors in front of V*: they take up what is peculiar to each photograph.",
+            allowed=(0, MOST_VECTORS),
+        ),
+    )
+    suffix: int = field(
+        default=1,
+        metadata=setting("L, image-specific vectors behind the noun.", allowed=(0, MOST_VECTORS)),
+    )
+    concept_vectors: int = field(
+        default=3,
+        metadata=setting(
+            "S, vectors that V* stands for. More raise likeness and lower obedience.", allowed=(1, MOST_VECTORS)
+        ),
+    )
 
     def __post_init__(self) -> None:
-        for name, least in (("prefix", 0), ("suffix", 0), ("concept_vectors", 1)):
-            value = getattr(self, name)
-            if not least <= value <= MOST_VECTORS:
-                raise UserInputError(
-                    f"The scheme's {name} must be between {least} and {MOST_VECTORS}, but got {value}."
-                )
+        check_settings(self, "The scheme's ")
 
     @property
     def contexts(self) -> int:

@@ -16,6 +16,26 @@ class TextConditioning:
     context: Tensor
     pooled: Tensor | None = None
 
+    def rows(self, indices: Tensor) -> TextConditioning:
+        """Return the prompts of these indices, [count]."""
+        indices = indices.to(self.context.device)
+        return TextConditioning(self.context[indices], None if self.pooled is None else self.pooled[indices])
+
+    def joined(self, others: TextConditioning) -> TextConditioning:
+        """Return these prompts and others behind them; pooled vectors only where both have them."""
+        context = torch.cat([self.context, others.context.to(self.context)])
+        if self.pooled is None or others.pooled is None:
+            return TextConditioning(context)
+        return TextConditioning(context, torch.cat([self.pooled, others.pooled.to(self.pooled)]))
+
+
+@dataclass(frozen=True)
+class MaskedLatents:
+    """One image as it is drawn: latents [D, h, w], and where it counts, [1, h, w]; None is everywhere."""
+
+    latents: Tensor
+    mask: Tensor | None = None
+
 
 @dataclass(frozen=True)
 class ImageSet:
@@ -32,6 +52,14 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.latents)
+
+    def draw(self, indices: Tensor, generator: torch.Generator) -> list[MaskedLatents]:
+        """Return the images of these indices, [count], each mirrored or not."""
+        variants = torch.randint(self.latents[0].shape[0], (len(indices),), generator=generator)
+        return [
+            MaskedLatents(self.latents[index][variant], None if self.masks is None else self.masks[index][variant])
+            for index, variant in zip(indices.tolist(), variants.tolist())
+        ]
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from enum import Enum
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
-class Prediction(str, Enum):
-    """What a model's output means: the noise ε, or the velocity v = √ᾱ·ε - √(1-ᾱ)·x₀."""
-
-    EPSILON = "epsilon"
-    V = "v"
+from ..prediction import Prediction
 
 
 def noised_latents(latents: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:

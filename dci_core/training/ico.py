@@ -40,6 +40,11 @@ class PromptWords:
     padding: Tensor
     length: int = 77
 
+    def to(self, device: torch.device) -> PromptWords:
+        """Return the same words on a device."""
+        start, noun, end, padding = (part.to(device) for part in (self.start, self.noun, self.end, self.padding))
+        return PromptWords(start, noun, end, padding, self.length)
+
 
 def end_position(words: PromptWords, scheme: ICOScheme, caption_tokens: int = 0) -> int:
     """Return the position of EOS in a training prompt whose caption has so many tokens.

@@ -62,14 +62,11 @@ class TrainingPreset:
     """Numbers that go together.
 
     Args:
-        scheme: M, L, S.
-        steps: optimiser steps.
-        batch_size: reference images per step.
+        scheme, steps, batch_size: fields of ``TrainingSettings``.
         key_value_rate: of K and V where the text is 768 wide; elsewhere times √(768 / width).
         token_rate: of [T], in standard deviations of the word embeddings.
         context_rate: of [I], likewise.
-        checkpoint_every: steps between checkpoints.
-        checkpoints_kept: newest checkpoints that are kept.
+        checkpoint_every, checkpoints_kept: fields of ``CheckpointPlan``.
         purpose: what it is for, one line.
     """
 
@@ -82,6 +79,19 @@ class TrainingPreset:
     checkpoint_every: int
     checkpoints_kept: int
     purpose: str
+
+    @property
+    def inputs(self) -> dict[str, int]:
+        """Its numbers that depend on no model, by the ids of the node's inputs."""
+        return {
+            "contexts_before": self.scheme.prefix,
+            "contexts_after": self.scheme.suffix,
+            "concept_vectors": self.scheme.concept_vectors,
+            "steps": self.steps,
+            "batch_size": self.batch_size,
+            "checkpoint_every": self.checkpoint_every,
+            "checkpoints_kept": self.checkpoints_kept,
+        }
 
 
 _AUTHORS_RATES = {
@@ -220,22 +230,18 @@ def run_values(preset: PresetName, scale: ModelScale, given: Mapping[str, Any] |
     token_rate = own.get("token_learning_rate")
     if token_rate is None and "learning_rate" not in own:
         token_rate = vector_rate(chosen.token_rate)
-    scheme = chosen.scheme
+    counts = {name: own.get(name, value) for name, value in chosen.inputs.items()}
     return RunValues(
-        scheme=ICOScheme(
-            own.get("contexts_before", scheme.prefix),
-            own.get("contexts_after", scheme.suffix),
-            own.get("concept_vectors", scheme.concept_vectors),
-        ),
-        steps=own.get("steps", chosen.steps),
-        batch_size=own.get("batch_size", chosen.batch_size),
+        scheme=ICOScheme(counts["contexts_before"], counts["contexts_after"], counts["concept_vectors"]),
+        steps=counts["steps"],
+        batch_size=counts["batch_size"],
         learning_rate=own["learning_rate"] if "learning_rate" in own else key_value_rate(chosen, scale.text_width),
         token_learning_rate=token_rate,
         context_learning_rate=(
             own["context_learning_rate"] if "context_learning_rate" in own else vector_rate(chosen.context_rate)
         ),
-        checkpoint_every=own.get("checkpoint_every", chosen.checkpoint_every),
-        checkpoints_kept=own.get("checkpoints_kept", chosen.checkpoints_kept),
+        checkpoint_every=counts["checkpoint_every"],
+        checkpoints_kept=counts["checkpoints_kept"],
         own=tuple(name for name in (*PRESET_INPUTS, "token_learning_rate") if name in own),
     )
 

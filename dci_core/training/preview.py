@@ -35,8 +35,8 @@ def preview_latents(
     """
     like = training.references.latents[0]  # [F, D, h, w]
     noise = torch.randn(1, like.shape[1], height, width, generator=torch.Generator().manual_seed(seed))
-    times = torch.linspace(training.sigmas.shape[0] - 1, 0, steps).round().long()
-    sigmas = torch.cat([training.sigmas[times].float(), torch.zeros(1)]).tolist()
+    times = torch.linspace(training.model.sigmas.shape[0] - 1, 0, steps).round().long()
+    sigmas = torch.cat([training.model.sigmas[times].float(), torch.zeros(1)]).tolist()
     with training.result(), torch.no_grad():
         text = _both_prompts(training, words)
         x = noise.to(like) * sigmas[0]
@@ -49,12 +49,12 @@ def preview_latents(
 def _both_prompts(training: ConceptTraining, words: dict[str, tuple[Tensor, ...]]) -> TextConditioning:
     """Encode the prompt and the empty one, which differ in where they end."""
     concept = {
-        name: assemble_free_prompt(training.words[name], _joined(parts, training.tokens[name]))
+        name: assemble_free_prompt(training.prompts.words[name], _joined(parts, training.prompts.tokens[name]))
         for name, parts in words.items()
     }
-    empty = {name: assemble_free_prompt(some, some.noun[:0]) for name, some in training.words.items()}
+    empty = {name: assemble_free_prompt(some, some.noun[:0]) for name, some in training.prompts.words.items()}
     texts = [
-        training.encoder({n: p for n, (p, _) in prompts.items()}, [next(iter(prompts.values()))[1]])
+        training.model.encoder({n: p for n, (p, _) in prompts.items()}, [next(iter(prompts.values()))[1]])
         for prompts in (concept, empty)
     ]
     pooled = [text.pooled for text in texts if text.pooled is not None]
@@ -69,6 +69,6 @@ def _denoised(
     training: ConceptTraining, x: Tensor, time: Tensor, sigma: float, text: TextConditioning, guidance: float
 ) -> Tensor:
     noisy = (x / (1.0 + sigma**2) ** 0.5).expand(2, -1, -1, -1)
-    predicted = training.denoiser(noisy, time.expand(2).to(x.device), text)
-    with_prompt, without = denoised_latents(training.prediction, predicted.to(x), x, sigma).chunk(2)
+    predicted = training.model.denoiser(noisy, time.expand(2).to(x.device), text)
+    with_prompt, without = denoised_latents(training.model.prediction, predicted.to(x), x, sigma).chunk(2)
     return without + guidance * (with_prompt - without)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from safetensors import SafetensorError
 
 from ..concept.concept import Concept
 from ..errors import DivergenceError, UserInputError
 from ..log import LOG
+from ..setting import check_settings, setting
 from .concept_training import ConceptTraining
 from .folder import TrainingFolder
 from .state import restore_state, state_of
@@ -19,24 +20,33 @@ from .state import restore_state, state_of
 class CheckpointPlan:
     """When checkpoints are written; none of it changes what is learned.
 
-    Args:
-        every: steps between checkpoints; 0 writes none on the way.
-        keep: newest checkpoints that are kept, 1 … 1000.
-        steps: further steps after which the concept is written and always kept.
-
     Raises:
         UserInputError: a value is outside its range.
     """
 
-    every: int = 0
-    keep: int = 2
-    steps: tuple[int, ...] = ()
+    every: int = field(
+        default=0,
+        metadata=setting(
+            "Steps between checkpoints in models/dci_concepts/training. Each is a concept, and an interrupted run goes on "
+            "from the newest. Early ones obey prompts (for use without DCI), late ones are faithful (for DCI).",
+            "0 writes one only when the run is cancelled.",
+            allowed=(0, 100_000),
+            name="checkpoint_every",
+        ),
+    )
+    keep: int = field(
+        default=2,
+        metadata=setting("How many of the newest checkpoints are kept.", allowed=(1, 1000), name="checkpoints_kept"),
+    )
+    steps: tuple[int, ...] = field(
+        default=(),
+        metadata=setting(
+            'Further steps whose concept is always kept, such as "50, 200, 350".', name="checkpoint_steps"
+        ),
+    )
 
     def __post_init__(self) -> None:
-        if not 0 <= self.every <= 100_000:
-            raise UserInputError(f"checkpoint_every must be between 0 and 100000, but got {self.every}. 0 writes none.")
-        if not 1 <= self.keep <= 1000:
-            raise UserInputError(f"checkpoints_kept must be between 1 and 1000, but got {self.keep}.")
+        check_settings(self)
         if any(step < 1 for step in self.steps):
             raise UserInputError(f"checkpoint_steps must be steps from 1 on, but got {list(self.steps)}.")
 

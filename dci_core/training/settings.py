@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from enum import Enum
 
 from ..concept.scheme import ICOScheme
 from ..errors import UserInputError
+from ..seeds import LARGEST_SEED
+from ..setting import check_settings, setting
 from .ico import TEMPLATE_WORDS
 from .presets import SD1_SCALE, PresetName, run_values
 
 _USUAL = run_values(PresetName.WITH_DCI, SD1_SCALE)
 _USUAL_RATES = (
-    f" {_USUAL.learning_rate:g} (context {_USUAL.context_learning_rate:g}) suits SD1.x; -1 on the node is the preset's."
+    f"{_USUAL.learning_rate:g} (context {_USUAL.context_learning_rate:g}) suits SD1.x; -1 on the node is the preset's."
 )
 
 
@@ -58,7 +59,7 @@ class Schedule(str, Enum):
 
 
 class OptimizerKind(str, Enum):
-    """AdamW, or bitsandbytes' AdamW with 8-bit state (a quarter of the optimiser's memory)."""
+    """AdamW, or bitsandbytes' AdamW with 8-bit state."""
 
     ADAMW = "adamw"
     ADAMW_8BIT = "adamw_8bit"
@@ -73,96 +74,160 @@ class Precision(str, Enum):
     FP32 = "fp32"
 
 
-_RANGES: dict[str, tuple[float, float, str]] = {
-    "steps": (1, 100_000, ""),
-    "batch_size": (1, 64, ""),
-    "learning_rate": (0.0, 1.0, _USUAL_RATES),
-    "context_learning_rate": (0.0, 1.0, _USUAL_RATES),
-    "token_learning_rate": (0.0, 1.0, " None uses learning_rate."),
-    "warmup_steps": (0, 100_000, " 0 is none."),
-    "accumulation_steps": (1, 256, " 1 is none."),
-    "max_gradient_norm": (0.0, 1e6, " 0 never clips, 1 is usual."),
-    "min_snr_gamma": (0.0, 100.0, " 0 weighs all timesteps alike, 5 is usual."),
-    "noise_offset": (0.0, 1.0, " 0 is none, 0.05 is usual."),
-    "ema_decay": (0.0, 0.99999, " 0 is none, 0.99 is usual for short runs."),
-    "prior_loss_weight": (0.0, 100.0, " 1 weighs class images as references."),
-    "rank": (0, 1024, " 0 trains whole weights, 8 to 32 is usual."),
-    "evaluate_every": (0, 100_000, " 0 never evaluates."),
-    "stop_after": (0, 1000, " 0 never stops early."),
-}
-
-
 @dataclass(frozen=True)
 class TrainingSettings:
     """How a concept is trained. Everything here shapes the result and is part of the run's key.
 
-    The defaults are those of the preset ``with_dci`` for SD1.x, the authors' numbers; ``training_presets`` derives other models' rates.
-
-    Args:
-        scheme: M, L and S; only S matters in modes without learned contexts.
-        steps: optimiser steps, 1 … 100 000.
-        batch_size: reference images per step, 1 … 64; with regularisation as many class images are added.
-        learning_rate: final rate of K and V; nothing multiplies it.
-        context_learning_rate: final rate of [I].
-        flip: mirror each image with probability ½; whoever makes the ``ImageSet`` adds the mirrored latents.
-        seed: of everything random.
-        token_learning_rate: final rate of [T]; None is ``learning_rate``.
-        mode: what is trained, on which prompts.
-        rank: of the change of each weight; 0 trains whole weights.
-        optimizer: AdamW in 32 or 8 bits.
-        schedule: of all learning rates after the warm-up.
-        warmup_steps: over which the rates rise linearly; 0 is none.
-        accumulation_steps: batches whose gradients are averaged for one step; 1 is none.
-        max_gradient_norm: gradients are scaled down to this norm over all trained tensors; 0 never clips.
-        min_snr_gamma: γ of min-SNR weighting (arXiv 2303.09556); 0 weighs all timesteps alike.
-        noise_offset: share of noise that is one number per image and channel; 0 is none.
-        ema_decay: of the moving average that becomes the concept; 0 is none, the concept is the last step's.
-        prior_loss_weight: of class images, references having 1.
-        precision: of the frozen network's computation.
-        gradient_checkpointing: recompute activations in the backward pass: less memory, about half as fast again.
-        evaluate_every: steps between evaluations on fixed noise; 0 never evaluates.
-        stop_after: evaluations without improvement after which the run ends; 0 never ends it early.
+    What each field does is told in its metadata. The defaults are those of the preset ``with_dci`` for SD1.x, the authors'
+    numbers; ``presets`` derives other models' rates. For ``flip``, whoever makes the ``ImageSet`` adds the mirrored
+    latents. ``min_snr_gamma`` is γ of arXiv 2303.09556.
 
     Raises:
         UserInputError: a value is outside its range, or two do not go together.
     """
 
-    scheme: ICOScheme = field(default_factory=ICOScheme)
-    steps: int = _USUAL.steps
-    batch_size: int = _USUAL.batch_size
-    learning_rate: float = _USUAL.learning_rate
-    context_learning_rate: float = _USUAL.context_learning_rate
-    flip: bool = True
-    seed: int = 0
-    token_learning_rate: float | None = None
-    mode: TrainingMode = TrainingMode.ICO
-    rank: int = 0
-    optimizer: OptimizerKind = OptimizerKind.ADAMW
-    schedule: Schedule = Schedule.CONSTANT
-    warmup_steps: int = 0
-    accumulation_steps: int = 1
-    max_gradient_norm: float = 0.0
-    min_snr_gamma: float = 0.0
-    noise_offset: float = 0.0
-    ema_decay: float = 0.0
-    prior_loss_weight: float = 1.0
-    precision: Precision = Precision.AUTO
-    gradient_checkpointing: bool = False
-    evaluate_every: int = 0
-    stop_after: int = 0
+    scheme: ICOScheme = field(
+        default_factory=ICOScheme, metadata=setting("M, L and S; only S matters in modes without learned contexts.")
+    )
+    steps: int = field(
+        default=_USUAL.steps,
+        metadata=setting(
+            "Optimiser steps. More raise likeness and cost obedience: with DCI, which gives it back, take the "
+            "end of the run; without, an early checkpoint.",
+            allowed=(1, 100_000),
+        ),
+    )
+    batch_size: int = field(
+        default=_USUAL.batch_size,
+        metadata=setting(
+            "Reference images per step; as many regularization images are added where given.", allowed=(1, 64)
+        ),
+    )
+    learning_rate: float = field(
+        default=_USUAL.learning_rate,
+        metadata=setting("Final rate of K, V and V*; nothing multiplies it.", _USUAL_RATES, allowed=(0, 1), step=1e-6),
+    )
+    context_learning_rate: float = field(
+        default=_USUAL.context_learning_rate,
+        metadata=setting("Final rate of the image-specific vectors.", _USUAL_RATES, allowed=(0, 1), step=1e-6),
+    )
+    flip: bool = field(
+        default=True, metadata=setting("Mirror images at random. Off for subjects with writing or a fixed side.")
+    )
+    seed: int = field(default=0, metadata=setting("Same seed, same concept.", offered=(0, LARGEST_SEED)))
+    token_learning_rate: float | None = field(
+        default=None, metadata=setting("Final rate of V* alone.", "None uses learning_rate.", allowed=(0, 1), step=1e-6)
+    )
+    mode: TrainingMode = field(
+        default=TrainingMode.ICO,
+        metadata=setting(
+            'ico: the paper\'s training. custom_diffusion: K, V and V* on "photo of a V* noun". '
+            "textual_inversion: V* alone. key_value: K and V alone. cross_attention: as ico, with Q and output "
+            "weights too."
+        ),
+    )
+    rank: int = field(
+        default=0,
+        metadata=setting(
+            "Rank of the changes, for SDXL on small cards; low-rank ones want a learning rate about ten times as high.",
+            "0 trains whole weights, 8 to 32 is usual.",
+            allowed=(0, 1024),
+        ),
+    )
+    optimizer: OptimizerKind = field(
+        default=OptimizerKind.ADAMW,
+        metadata=setting("adamw_8bit needs bitsandbytes and takes a quarter of the optimizer's memory."),
+    )
+    schedule: Schedule = field(
+        default=Schedule.CONSTANT,
+        metadata=setting("How the learning rates go on after the warm-up: constant, or down to 0."),
+    )
+    warmup_steps: int = field(
+        default=0,
+        metadata=setting("Steps over which the learning rates rise from 0.", "0 is none.", allowed=(0, 100_000)),
+    )
+    accumulation_steps: int = field(
+        default=1,
+        metadata=setting(
+            "Batches whose gradients are averaged for one step: a larger batch in the same memory.",
+            "1 is none.",
+            allowed=(1, 256),
+        ),
+    )
+    max_gradient_norm: float = field(
+        default=0.0,
+        metadata=setting(
+            "Gradients are scaled down to this norm over all trained tensors. Calms a run that jumps.",
+            "0 never clips, 1 is usual.",
+            allowed=(0, 1e6),
+            step=0.1,
+        ),
+    )
+    min_snr_gamma: float = field(
+        default=0.0,
+        metadata=setting(
+            "Weighs low noise less (γ of min-SNR).",
+            "0 weighs all timesteps alike, 5 is usual.",
+            allowed=(0, 100),
+            step=0.5,
+        ),
+    )
+    noise_offset: float = field(
+        default=0.0,
+        metadata=setting(
+            "Share of noise that is one number per image and channel: teaches very dark and very bright images.",
+            "0 is none, 0.05 is usual.",
+            allowed=(0, 1),
+            step=0.01,
+        ),
+    )
+    ema_decay: float = field(
+        default=0.0,
+        metadata=setting(
+            "The concept becomes a moving average of the steps.",
+            "0 is none, 0.99 is usual for short runs.",
+            allowed=(0, 0.99999),
+            step=0.001,
+        ),
+    )
+    prior_loss_weight: float = field(
+        default=1.0,
+        metadata=setting(
+            "Weight of regularization images.", "1 weighs them as reference images.", allowed=(0, 100), step=0.1
+        ),
+    )
+    precision: Precision = field(
+        default=Precision.AUTO,
+        metadata=setting(
+            "Of the frozen network; what is trained is float32 always. auto: bf16 where the device is good at "
+            "it, else fp32."
+        ),
+    )
+    gradient_checkpointing: bool = field(
+        default=False,
+        metadata=setting(
+            "Much less memory for steps about 1.4 times as long; the result is the same, and an interrupted "
+            "run goes on with it."
+        ),
+    )
+    evaluate_every: int = field(
+        default=0,
+        metadata=setting(
+            "Steps between evaluations of the loss on fixed noise, the number that tells when to stop; the best step "
+            "is marked in the concept.",
+            "0 never evaluates.",
+            allowed=(0, 100_000),
+        ),
+    )
+    stop_after: int = field(
+        default=0,
+        metadata=setting(
+            "Stop after this many evaluations without improvement.", "0 never stops early.", allowed=(0, 1000)
+        ),
+    )
 
     def __post_init__(self) -> None:
-        for name, (least, most, hint) in _RANGES.items():
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and least <= value <= most):
-                raise UserInputError(f"{name} must be between {least:g} and {most:g}, but got {value}.{hint}")
-        for name, kind in (
-            ("mode", TrainingMode),
-            ("optimizer", OptimizerKind),
-            ("schedule", Schedule),
-            ("precision", Precision),
-        ):
-            self._make_member(name, kind)
+        check_settings(self)
         if self.warmup_steps >= self.steps > 1:
             raise UserInputError(
                 f"warmup_steps must be less than steps ({self.steps}), but got {self.warmup_steps}. A tenth is usual."
@@ -179,10 +244,3 @@ class TrainingSettings:
         return (
             self.scheme if self.mode.learns_contexts else ICOScheme(len(TEMPLATE_WORDS), 0, self.scheme.concept_vectors)
         )
-
-    def _make_member(self, name: str, kind: type[Enum]) -> None:
-        try:
-            object.__setattr__(self, name, kind(getattr(self, name)))
-        except ValueError:
-            allowed = ", ".join(str(member.value) for member in kind)
-            raise UserInputError(f"{name} must be one of {allowed}, but got {getattr(self, name)!r}.") from None

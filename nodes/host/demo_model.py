@@ -25,7 +25,7 @@ from PIL import Image
 from safetensors import SafetensorError
 
 from ...dci_core.errors import UserInputError
-from ...dci_core.training.clip_text import complete_vocabulary
+from ...dci_core.vocabulary import complete_vocabulary
 
 RELEASE = Path(__file__).resolve().parents[2] / "demo_world" / "release"
 MODEL_FILE = RELEASE / "dci-demo.safetensors"

@@ -79,7 +79,7 @@ def _adding_nouns(kind: type) -> type:
     return kind if issubclass(kind, _AddsNouns) else type(kind.__name__, (_AddsNouns, kind), {})
 
 
-def encoders_of(clip: Any) -> dict[str, Any]:
+def tokenizers_of(clip: Any) -> dict[str, Any]:
     """Return the CLIP's tokenizers by text encoder name."""
     return {name: getattr(clip.tokenizer, name) for name in TEXT_ENCODERS if hasattr(clip.tokenizer, name)}
 
@@ -125,7 +125,7 @@ def clip_with_nouns_for(clip: Any, nouns: Sequence[tuple[KnownConcept, str]]) ->
     others = tuple(k for k in known_concepts(clip) if all(k is not known for known in replaced))
     ids = {
         known.info.placeholder: {
-            name: [AuxiliaryNounId(i) for i in noun_ids(clip, name, noun)] for name in encoders_of(clip)
+            name: [AuxiliaryNounId(i) for i in noun_ids(clip, name, noun)] for name in tokenizers_of(clip)
         }
         for known, noun in nouns
     }
@@ -134,7 +134,7 @@ def clip_with_nouns_for(clip: Any, nouns: Sequence[tuple[KnownConcept, str]]) ->
 
 def noun_ids(clip: Any, encoder: str, noun: str) -> list[int]:
     """Return a noun's vocabulary ids, without start and end."""
-    return list(_plain_tokenizer(encoders_of(clip)[encoder])(noun)["input_ids"][1:-1])
+    return list(_plain_tokenizer(tokenizers_of(clip)[encoder])(noun)["input_ids"][1:-1])
 
 
 def real_tokens(clip: Any, text: str) -> tuple[dict[str, Any], dict[str, list[Token]]]:
@@ -161,11 +161,12 @@ def _clip_knowing(
     clone = clip.clone()
     clone.tokenizer = copy.copy(clip.tokenizer)
     clone.tokenizer.dci_concepts = concepts
-    for name, encoder in encoders_of(clip).items():
+    for name, encoder in tokenizers_of(clip).items():
         replacements: dict[str, Sequence[Any]] = {k.info.placeholder: list(k.vectors[name]) for k in concepts}
         replacements |= {placeholder: ids[name] for placeholder, ids in (nouns or {}).items()}
         own = copy.copy(encoder)
-        own.__class__ = _adding_nouns(type(encoder))
+        kind: Any = type(encoder)  # to mypy a type[Any] is not hashable
+        own.__class__ = _adding_nouns(kind)
         own.dci_concepts = concepts
         own.tokenizer = _WordTokenizer(_plain_tokenizer(encoder), replacements)
         setattr(clone.tokenizer, name, own)

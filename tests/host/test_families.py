@@ -12,16 +12,19 @@ import comfy_extras.nodes_model_advanced as model_nodes
 import pytest
 import torch
 from comfyui_dci.dci_core.errors import UserInputError
+from comfyui_dci.dci_core.prediction import Prediction
 from comfyui_dci.dci_core.sampling.settings import DCISettings
-from comfyui_dci.dci_core.training.diffusion import Prediction
 from comfyui_dci.dci_core.training.settings import TrainingSettings
 from comfyui_dci.nodes.host.concepts.applying import apply_concept
 from comfyui_dci.nodes.host.families import family_of
+from comfyui_dci.nodes.host.model import HostModel
 from comfyui_dci.nodes.host.sampling.patch import apply_dci
-from comfyui_dci.nodes.host.training.inputs import TrainingInputs, check_trainable, prediction_of
+from comfyui_dci.nodes.host.training.inputs import TrainingInputs
 from comfyui_dci.nodes.host.training.trainer import Storage, train_concept
 from scenes import scene
-from tiny import COMMON, SD1_LAYOUT, tiny_clip, tiny_model
+
+from workbench.layouts import TINY
+from workbench.tiny import tiny_clip, tiny_model
 
 
 def without_network(config_class: type, **unet_config: Any) -> Any:
@@ -44,12 +47,12 @@ def without_network(config_class: type, **unet_config: Any) -> Any:
 )
 def test_each_family_has_its_name_and_native_size(config: str, name: str, size: int) -> None:
     family = family_of(without_network(getattr(supported, config), num_heads=8))
-    assert (family.name, family.native_size_px, family.native_latent) == (name, size, size // 8)
+    assert (family.name, family.native_resolution, family.native_latent) == (name, size, size // 8)
 
 
 def test_the_native_size_of_sd2_depends_on_what_it_predicts() -> None:
-    assert family_of(tiny_model("sd2", v_prediction=True)).native_size_px == 768
-    assert family_of(tiny_model("sd2", v_prediction=False)).native_size_px == 512
+    assert family_of(tiny_model("sd2", v_prediction=True)).native_resolution == 768
+    assert family_of(tiny_model("sd2", v_prediction=False)).native_resolution == 512
 
 
 @pytest.mark.parametrize("config", ["SD3", "Flux", "SDXLRefiner"])
@@ -63,13 +66,13 @@ def test_models_without_text_cross_attention_are_refused_by_name(config: str) ->
 
 
 def test_an_inpainting_model_is_sampled_but_not_trained() -> None:
-    config = supported.SD15({**COMMON, **SD1_LAYOUT, "in_channels": 9})
+    config = supported.SD15(TINY["inpaint"])
     config.set_inference_dtype(torch.float32, None)
     model = comfy.model_base.BaseModel(config, device=torch.device("cpu"))
     patcher = comfy.model_patcher.ModelPatcher(model, torch.device("cpu"), torch.device("cpu"))
     apply_dci(patcher, DCISettings())
     with pytest.raises(UserInputError, match="9 channels.*Train on the plain text-to-image model"):
-        check_trainable(patcher, tiny_clip("sd1"))
+        HostModel(patcher, tiny_clip("sd1"), None).check_trainable()
 
 
 def test_quantised_weights_are_told_in_plain_words() -> None:
@@ -90,16 +93,16 @@ def test_quantised_weights_are_told_in_plain_words() -> None:
 
 def test_the_prediction_follows_model_sampling_nodes() -> None:
     model = tiny_model("sd1")
-    assert prediction_of(model) is Prediction.EPSILON
-    assert prediction_of(tiny_model("sd2", v_prediction=True)) is Prediction.V
+    assert HostModel(model, None, None).prediction is Prediction.EPSILON
+    assert HostModel(tiny_model("sd2", v_prediction=True), None, None).prediction is Prediction.V
     (patched,) = model_nodes.ModelSamplingDiscrete().patch(model, "v_prediction", True)
-    assert prediction_of(patched) is Prediction.V
+    assert HostModel(patched, None, None).prediction is Prediction.V
     (distilled,) = model_nodes.ModelSamplingDiscrete().patch(model, "lcm", False)
     with pytest.raises(UserInputError, match="samples on 50 of its 1000 timesteps"):
-        prediction_of(distilled)
+        _ = HostModel(distilled, None, None).prediction
     (continuous,) = model_nodes.ModelSamplingContinuousEDM().patch(model, "edm", 120.0, 0.002)
     with pytest.raises(UserInputError, match="ε- and v-prediction with discrete timesteps"):
-        prediction_of(continuous)
+        _ = HostModel(continuous, None, None).prediction
 
 
 @pytest.mark.parametrize("config", ["SD3", "Flux"])
@@ -107,5 +110,5 @@ def test_training_them_is_refused_before_anything_is_read_encoded_or_written(con
     model = without_network(getattr(supported, config), in_channels=16)
     inputs = TrainingInputs([torch.rand(64, 64, 3)], "cat")
     with pytest.raises(UserInputError, match="Connect an SD1.x, SD2.x or SDXL model"):
-        train_concept(model, None, None, inputs, TrainingSettings(), lambda step, loss: None, storage=Storage(tmp_path))
+        train_concept(HostModel(model, None, None), inputs, TrainingSettings(), Storage(tmp_path))
     assert list(tmp_path.iterdir()) == []

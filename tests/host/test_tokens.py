@@ -14,7 +14,8 @@ from comfyui_dci.nodes.host.concepts.applying import apply_concept
 from comfyui_dci.nodes.host.sampling.conditioning import CARRIED_KEY, build_conditioning
 from comfyui_dci.nodes.host.tokenizer import known_concepts, real_tokens
 from scenes import Scene, encode, random_concept, scene
-from tiny import tiny
+
+from workbench.tiny import tiny
 
 
 def words_at(clip: Any, text: str, positions: tuple[int, ...]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 from ....dci_core.concept.concept import Concept, ConceptInfo, check_concept_fits
 from ....dci_core.log import LOG
 from ..families import family_of
-from ..tokenizer import clip_with_concept, encoders_of
+from ..tokenizer import clip_with_concept, tokenizers_of
 from ..weights import base_hash, cross_attention_shapes
 
 
@@ -26,7 +26,7 @@ def apply_concept(
     Raises:
         UserInputError: the concept does not fit the model or the CLIP.
     """
-    widths = {name: encoder.embedding_size for name, encoder in encoders_of(clip).items()}
+    widths = {name: encoder.embedding_size for name, encoder in tokenizers_of(clip).items()}
     widths = {name: _embedding_width(clip, name, width) for name, width in widths.items()}
     shapes = cross_attention_shapes(model)
     warning = check_concept_fits(concept, family_of(model).name, shapes, widths, base_hash(model))
@@ -34,7 +34,7 @@ def apply_concept(
         LOG.warning("%s", warning)
     patched = model.clone()
     if strength != 0.0:
-        patches = {f"{name}.weight": ("diff", (delta,)) for name, delta in concept.key_value_deltas.items()}
+        patches = {f"{name}.weight": ("diff", (delta,)) for name, delta in concept.deltas.items()}
         added = patched.add_patches(patches, strength)
         if len(added) != len(patches):
             raise RuntimeError(f"The host took {len(added)} of {len(patches)} weight changes. Please report this.")

@@ -35,6 +35,11 @@ def class_image_root() -> Path:
     return Path(folder_paths.get_folder_paths(FOLDER)[0]) / "class_images"
 
 
+def folder_name(class_noun: str, key: str) -> str:
+    """Return the name of a run's folder: the class noun in letters any system allows, and the start of the key."""
+    return f"{re.sub(r'[^a-z0-9]+', '-', class_noun.lower()).strip('-')[:40] or 'concept'}-{key[:12]}"
+
+
 def list_concepts() -> list[str]:
     """Return the names of all concept files, with subfolders and ending."""
     return list(folder_paths.get_filename_list(FOLDER))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,14 @@ import torch
 from ....dci_core.errors import UserInputError
 from ....dci_core.fingerprint import run_key
 from ....dci_core.images.folder import FolderImage, read_image, write_image
+from ....dci_core.images.resolution import RESOLUTION, check_resolution
 from ....dci_core.log import LOG
-from ....dci_core.seeds import following_seed
+from ....dci_core.seeds import LARGEST_SEED, following_seed
+from ....dci_core.setting import check_settings, setting
+from ..concepts.store import folder_name
+from ..model import HostModel
 from .description import model_facts
-from .inputs import check_class_caption, check_trainable, check_vae
-from .trainer import folder_name
+from .inputs import check_class_caption
 
 SAMPLER, SCHEDULER = "euler", "normal"
 MOST_CLASS_IMAGES = 1000
@@ -42,39 +45,43 @@ DEFAULT_PROMPTS = (
 
 @dataclass(frozen=True)
 class ClassImagePlan:
-    """Which class images are wanted.
-
-    Args:
-        class_noun: the plain word for what the subject is, checked.
-        prompts: taken in turn, ``CLASS_NOUN`` standing for the noun; empty is "photo of a <noun>". They become the captions.
-        count: 1 … 1000.
-        seed: of the first image's noise; each following image has the next one.
-        steps: of the sampler, 1 … 1000.
-        guidance: scale of classifier-free guidance; 1 is none.
-        negative: the negative prompt.
-        size_px: edge, a multiple of 8; 0 is the family's native size.
+    """Which class images are wanted; the class noun is checked already.
 
     Raises:
         UserInputError: a value is outside its range.
     """
 
-    class_noun: str
-    prompts: Sequence[str] = ()
-    count: int = DEFAULT_COUNT
-    seed: int = 0
-    steps: int = 25
-    guidance: float = 7.0
-    negative: str = ""
-    size_px: int = 0
+    class_noun: str = field(metadata=setting("The same as in ICO Trainer."))
+    prompts: Sequence[str] = field(
+        default=(),
+        metadata=setting(
+            f"One per line, taken in turn; they become the captions. {CLASS_NOUN} stands for the class noun. Different "
+            "scenes keep more of the model.",
+            f'Empty: "photo of a {CLASS_NOUN}".',
+        ),
+    )
+    count: int = field(
+        default=DEFAULT_COUNT,
+        metadata=setting(
+            "How many; the node says how long they take. A larger count later keeps those that are there.",
+            "100 are measured to do.",
+            allowed=(1, MOST_CLASS_IMAGES),
+        ),
+    )
+    seed: int = field(
+        default=0,
+        metadata=setting("Of the first picture; each following one has the next seed.", offered=(0, LARGEST_SEED)),
+    )
+    steps: int = field(default=25, metadata=setting(f"Of the sampler ({SAMPLER}, {SCHEDULER}).", allowed=(1, 1000)))
+    guidance: float = field(
+        default=7.0, metadata=setting("Scale of guidance.", "1 is none.", offered=(0, 100), step=0.1, name="cfg")
+    )
+    negative: str = field(default="", metadata=setting("What the pictures should not show.", name="negative_prompt"))
+    resolution: int = field(default=0, metadata=RESOLUTION)
 
     def __post_init__(self) -> None:
-        for name, most in (("count", MOST_CLASS_IMAGES), ("steps", 1000)):
-            if not 1 <= getattr(self, name) <= most:
-                raise UserInputError(f"{name} must be between 1 and {most}, but got {getattr(self, name)}.")
-        if self.size_px % 8 or not (self.size_px == 0 or 64 <= self.size_px <= 2048):
-            raise UserInputError(
-                f"resolution must be 0 or a multiple of 8 between 64 and 2048, but got {self.size_px}. 0 is the model's own."
-            )
+        check_settings(self)
+        check_resolution(self.resolution)
 
     def prompt(self, number: int) -> str:
         """Return the prompt of an image, counted from 0."""
@@ -92,16 +99,16 @@ def prompts_of(text: str) -> tuple[str, ...]:
 
 
 def class_images(
-    model: Any, clip: Any, vae: Any, plan: ClassImagePlan, root: Path, on_image: Callable[[int, int], None]
+    base: HostModel, plan: ClassImagePlan, root: Path, on_image: Callable[[int, int], None]
 ) -> list[FolderImage]:
     """Return class images with their captions, drawing those that are not there yet.
 
     Each picture is kept by everything that shapes it, so more of them, or other prompts beside the old ones, draw only what
     is new; a damaged picture is drawn again, and what is drawn when the run is cancelled stays. What is returned is what
-    the files hold. Model, CLIP and VAE are not changed.
+    the files hold. The model is not changed.
 
     Args:
-        model, clip, vae: the base model's, LoRAs on it included.
+        base: the base model, LoRAs on it included.
         plan: what is wanted.
         root: below it each model gets a folder, which Load Image Folder could read too.
         on_image: called after each image with the number of those that are ready and how many of them were drawn now; all
@@ -110,12 +117,12 @@ def class_images(
     Raises:
         UserInputError: the model cannot be trained or a prompt is too long for a caption, so class images would be of no use.
     """
-    family = check_trainable(model, clip)
-    check_vae(vae)
+    base.check_trainable()
+    base.check_vae()
     for number in range(min(plan.count, len(plan.prompts) or 1)):
-        check_class_caption(clip, plan.prompt(number))
-    size_px = plan.size_px or family.native_size_px
-    facts = [model_facts(model, clip, vae), plan.steps, plan.guidance, plan.negative, size_px]
+        check_class_caption(base, plan.prompt(number))
+    resolution = base.family.resolution(plan.resolution)
+    facts = [model_facts(base), plan.steps, plan.guidance, plan.negative, resolution]
     folder = root / folder_name(plan.class_noun, run_key({"class images": facts}))
     LOG.info("Class images are kept in %s.", folder)
     images: dict[int, FolderImage] = {}
@@ -124,13 +131,14 @@ def class_images(
         if image is not None:
             images[number] = image
             on_image(len(images), 0)
+    edge = resolution // base.family.pixels_per_latent
     missing = [number for number in range(plan.count) if number not in images]
-    encoded = functools.cache(functools.partial(_encoded, clip))
+    encoded = functools.cache(functools.partial(_encoded, base.clip))
     for drawn, number in enumerate(missing, 1):
         prompt, file = plan.prompt(number), folder / _file_name(plan, number)
-        latent = {"samples": torch.zeros(1, 4, size_px // 8, size_px // 8)}
+        latent = {"samples": torch.zeros(1, base.family.latent_channels, edge, edge)}
         (sampled,) = host_nodes.common_ksampler(
-            model,
+            base.model,
             plan.seed_of(number),
             plan.steps,
             plan.guidance,
@@ -140,7 +148,7 @@ def class_images(
             encoded(plan.negative),
             latent,
         )
-        write_image(vae.decode(sampled["samples"])[0], prompt, file)
+        write_image(base.vae.decode(sampled["samples"])[0], prompt, file)
         images[number] = read_image(file)
         on_image(len(images), drawn)
     return [images[number] for number in range(plan.count)]

@@ -16,53 +16,39 @@ from ....dci_core.training.report import relative_change
 from ....dci_core.training.run import best_evaluation
 from ....dci_core.training.settings import TrainingSettings
 from ....dci_core.version import VERSION
-from ..families import family_of
+from ..model import HostModel
 from ..weights import base_hash, patched_hash
-from .inputs import TrainingInputs, prediction_of
+from .inputs import TrainingInputs
 
 SHAPES_NOTHING = ("gradient_checkpointing",)
 """Settings with which a run goes on to the same bits, so that it may be resumed with another value."""
-_UNUSED_CLIP_WEIGHTS = tuple(f"{name}.transformer.text_projection.weight" for name in ("clip_l", "clip_h"))
-"""Only SDXL's clip_g is asked for a pooled vector; checkpoints may lack the others, and the host then leaves them
-uninitialised, different in every process."""
 
 
 class ConceptMaker:
     """Make the concept of a run's steps so far.
 
     Args:
-        model: the host MODEL that is trained on.
+        base: what is trained on.
         inputs, settings: of the run.
-        placeholder: how prompts will call the concept.
-        keep_contexts: keep [I] in it.
         key: of the run, or "".
     """
 
-    def __init__(
-        self,
-        model: Any,
-        inputs: TrainingInputs,
-        settings: TrainingSettings,
-        placeholder: str,
-        keep_contexts: bool,
-        key: str,
-    ) -> None:
-        self._keep_contexts = keep_contexts and settings.mode.learns_contexts and settings.scheme.contexts > 0
+    def __init__(self, base: HostModel, inputs: TrainingInputs, settings: TrainingSettings, key: str) -> None:
+        self._keep_contexts = inputs.keep_contexts and settings.mode.learns_contexts and settings.scheme.contexts > 0
         self._fixed: dict[str, Any] = {
-            "family": family_of(model).name,
+            "family": base.family.name,
             "class_noun": inputs.class_noun,
-            "placeholder": placeholder,
+            "placeholder": inputs.placeholder,
             "prefix": settings.scheme.prefix if settings.mode.learns_contexts else 0,
             "suffix": settings.scheme.suffix if settings.mode.learns_contexts else 0,
             "concept_vectors": settings.scheme.concept_vectors,
             "seed": settings.seed,
-            "base_hash": base_hash(model),
-            "settings": described(settings, inputs)
-            | {"resolution": inputs.resolution_px or family_of(model).native_size_px},
+            "base_hash": base_hash(base.model),
+            "settings": described(settings, inputs) | {"resolution": base.family.resolution(inputs.resolution)},
             "package_version": VERSION,
             "training_key": key,
             "dataset_hash": dataset_hash(inputs),
-            "prediction": prediction_of(model).value,
+            "prediction": base.prediction.value,
             "thumbnail": thumbnail_of(inputs.images[0]),
             "versions": {"torch": torch.__version__, "comfyui": _host_version()},
         }
@@ -75,9 +61,9 @@ class ConceptMaker:
             history |= {"evaluations": [dict(entry) for entry in training.evaluations], "best_step": int(best["step"])}
         history |= {name: dict(part) for name, part in (("start", training.start), ("end", training.end)) if part}
         with training.result():
-            contexts = _copies(training.contexts) if self._keep_contexts else None
-            deltas, tokens = training.key_value_deltas(), _copies(training.tokens)
-        change = relative_change(deltas, training.denoiser.key_value_norms)
+            contexts = _copies(training.prompts.contexts) if self._keep_contexts else None
+            deltas, tokens = training.deltas(), _copies(training.prompts.tokens)
+        change = relative_change(deltas, training.model.denoiser.key_value_norms)
         if change is not None:
             history["key_value_change"] = change
         info = ConceptInfo(steps=training.steps_done, history=history, **self._fixed)
@@ -97,40 +83,38 @@ def described(settings: TrainingSettings, inputs: TrainingInputs) -> dict[str, A
     }
 
 
-def key_of(
-    model: Any,
-    clip: Any,
-    vae: Any,
-    inputs: TrainingInputs,
-    settings: TrainingSettings,
-    placeholder: str,
-    keep_contexts: bool,
-) -> str:
+def key_of(base: HostModel, inputs: TrainingInputs, settings: TrainingSettings) -> str:
     """Return the key of a run: everything that shapes its result, down to the weights and the LoRAs on them."""
     shaping = {name: value for name, value in asdict(settings).items() if name not in SHAPES_NOTHING}
     image_captions = {"image captions": list(inputs.captions)} if any(inputs.captions) else {}
     return run_key(
         {
             "version": VERSION,
-            **model_facts(model, clip, vae),
+            **model_facts(base),
             "dataset": dataset_hash(inputs),
-            "settings": shaping | {"placeholder": placeholder, "keep_contexts": keep_contexts},
+            "settings": shaping | {"placeholder": inputs.placeholder, "keep_contexts": inputs.keep_contexts},
             "class_noun": inputs.class_noun,
             "captions": list(inputs.regularization_captions),
-            "resolution": [inputs.resolution_px, inputs.crop.value],
+            "resolution": [inputs.resolution, inputs.crop.value],
             **image_captions,
         }
     )
 
 
-def model_facts(model: Any, clip: Any, vae: Any) -> dict[str, Any]:
-    """Return what tells a checkpoint from others, as JSON values: its weights with the patches on them, and how it predicts."""
+def model_facts(base: HostModel) -> dict[str, Any]:
+    """Return what tells a checkpoint from others, as JSON values: its weights with the patches on them, and how it predicts.
+
+    Only the text encoder that is asked for a pooled vector needs its projection; checkpoints may lack the others, and the
+    host then leaves them uninitialised, different in every process.
+    """
+    idle = [name for name in base.family.text_encoders if name != base.family.pooled_from]
+    unused = tuple(f"{name}.transformer.text_projection.weight" for name in idle)
     return {
-        "model": patched_hash(model),
-        "clip": [patched_hash(clip.patcher, _UNUSED_CLIP_WEIGHTS), clip.layer_idx],
-        "vae": tensors_hash(vae.first_stage_model.state_dict().items()),
-        "prediction": prediction_of(model).value,
-        "sigmas": tensors_hash([("sigmas", model.get_model_object("model_sampling").sigmas)]),
+        "model": patched_hash(base.model),
+        "clip": [patched_hash(base.clip.patcher, unused), base.clip.layer_idx],
+        "vae": tensors_hash(base.vae.first_stage_model.state_dict().items()),
+        "prediction": base.prediction.value,
+        "sigmas": tensors_hash([("sigmas", base.sigmas)]),
     }
 
 

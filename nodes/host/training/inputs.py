@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
 
-import comfy.model_sampling
 import torch
 from torch import Tensor
 
-from ....dci_core.concept.scheme import ICOScheme
 from ....dci_core.errors import UserInputError
 from ....dci_core.images.crop import BUCKET_STEP_PX, is_one_colour
-from ....dci_core.training.diffusion import Prediction
+from ....dci_core.images.resolution import RESOLUTION, check_resolution
+from ....dci_core.prompt.words import check_caption
+from ....dci_core.setting import setting
 from ....dci_core.training.ico import PromptWords, end_position
 from ....dci_core.training.optimization import check_optimizer
 from ....dci_core.training.settings import TrainingSettings
-from ..families import Family, family_of
-from ..tokenizer import encoders_of, noun_ids, real_tokens
+from ..model import HostModel
+from ..tokenizer import noun_ids, real_tokens
 
 MOST_IMAGES = 200
 
@@ -33,158 +32,158 @@ class Crop(str, Enum):
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """What the user gives a training run.
+    """What the user gives a training run; what is wrong with it by itself is found when it is made.
+
+    What each field is for is told in its metadata; here is what they hold.
 
     Args:
-        images: reference images, each [height, width, 3], values 0 … 1.
-        class_noun: the descriptor, checked.
-        regularization_images: class images, or empty.
+        images, regularization_images: each [height, width, 3], values 0 … 1.
+        class_noun, placeholder: checked.
         regularization_captions: one per class image.
-        resolution_px: edge of the training images, a multiple of 8; 0 is the family's native size.
-        masks: where each reference image counts, [height, width] as the image, values 0 … 1; empty is everywhere.
-        crop: centre squares, or the nearest aspect-ratio bucket of the same area.
-        captions: what is around the subject in each reference image, without V*; its words, taken as they stand, are added
-            to the image's prompt. "" adds nothing; empty is none.
-    """
-
-    images: Sequence[Tensor]
-    class_noun: str
-    regularization_images: Sequence[Tensor] = ()
-    regularization_captions: Sequence[str] = ()
-    resolution_px: int = 0
-    masks: Sequence[Tensor] = ()
-    crop: Crop = Crop.CENTER
-    captions: Sequence[str] = ()
-
-
-def check_trainable(model: Any, clip: Any) -> Family:
-    """Return the model's family.
+        masks: each [height, width] as its image, values 0 … 1; empty is everywhere.
+        captions: words that are added, as they stand, to the prompt of each image; "" adds nothing, empty is none.
 
     Raises:
-        UserInputError: the model cannot be trained, or the CLIP does not belong to it.
+        UserInputError: a value, or the number of images, masks or captions, cannot be used.
     """
-    family = family_of(model)
-    if clip is None:
-        raise UserInputError(
-            "There is no CLIP: the checkpoint holds no text encoder. Load one with a CLIP loader and connect that."
+
+    images: Sequence[Tensor] = field(
+        metadata=setting(
+            "Reference images, 4 to 8 are usual: a batch, or a list of any sizes. Their centre square is used."
         )
-    config = model.model.model_config.unet_config
-    if config["in_channels"] != 4 or (family.name == "sd2" and config.get("adm_in_channels")):
-        raise UserInputError(
-            f"This {family.name} model takes extra inputs ({config['in_channels']} channels: inpainting, unCLIP or edit "
-            "model). Train on the plain text-to-image model of the family; the concept can be applied to this one."
-        )
-    prediction_of(model)
-    found = tuple(encoders_of(clip))
-    if set(found) != set(family.text_encoders):
-        raise UserInputError(
-            f"A {family.name} model needs the text encoders {list(family.text_encoders)}, this CLIP has {list(found)}. "
-            "Connect the CLIP of the same checkpoint."
-        )
-    return family
+    )
+    class_noun: str = field(
+        metadata=setting('The plain word for what your subject is, such as "cat" or "tortoise plushy".')
+    )
+    regularization_images: Sequence[Tensor] = field(
+        default=(),
+        metadata=setting(
+            "Other pictures of the class, so that the model does not forget it: DCI's auxiliary noun needs a model that "
+            "still knows its class. DCI Class Images draws them."
+        ),
+    )
+    regularization_captions: Sequence[str] = field(
+        default=(),
+        metadata=setting(
+            "A caption per regularization image, one per line, or one for all.", 'Empty: "photo of a <class noun>".'
+        ),
+    )
+    resolution: int = field(default=0, metadata=RESOLUTION)
+    masks: Sequence[Tensor] = field(
+        default=(),
+        metadata=setting(
+            "A mask per reference image, white where it counts: the rest is not learned. Invert the mask of Load Image; "
+            "that of Load Image Folder fits as it is."
+        ),
+    )
+    crop: Crop = field(
+        default=Crop.CENTER,
+        metadata=setting(
+            "center: centre squares. buckets: whole images, in the nearest of several proportions with the same area."
+        ),
+    )
+    captions: Sequence[str] = field(
+        default=(),
+        metadata=setting(
+            'What is around the subject in each reference image, such as "on a wooden table", so that it is not learned '
+            "as part of it: one per line, or one for all. Without V* and noun.",
+            "Empty: none.",
+        ),
+    )
+    placeholder: str = field(
+        default="V*",
+        metadata=setting(
+            "How prompts will call the subject. Changing it trains anew; Apply Concept can rename instead."
+        ),
+    )
+    keep_contexts: bool = field(
+        default=False,
+        metadata=setting("Keep the image-specific vectors in the concept, for inspection. Changing it trains anew."),
+    )
 
-
-def prediction_of(model: Any) -> Prediction:
-    """Return what the network predicts, also after a ModelSampling node changed it.
-
-    Raises:
-        UserInputError: something other than ε or v.
-    """
-    sampling = model.get_model_object("model_sampling")
-    if not isinstance(sampling, comfy.model_sampling.ModelSamplingDiscrete) or isinstance(
-        sampling, (comfy.model_sampling.EDM, comfy.model_sampling.X0)
-    ):
-        raise UserInputError(
-            f"This model samples as {type(sampling).__mro__[1].__name__}. Training knows ε- and v-prediction with discrete "
-            "timesteps; take model-sampling nodes out or use another checkpoint."
-        )
-    if len(sampling.sigmas) != sampling.num_timesteps:
-        raise UserInputError(
-            f"This model samples on {len(sampling.sigmas)} of its {sampling.num_timesteps} timesteps (distilled, such as LCM). Train "
-            "on the model from before that node; the concept can be applied to this one."
-        )
-    return Prediction.V if isinstance(sampling, comfy.model_sampling.V_PREDICTION) else Prediction.EPSILON
-
-
-def check_vae(vae: Any) -> None:
-    """Refuse a VAE that is none, as loaders return for checkpoints without one, or whose latents are another kind's.
-
-    Raises:
-        UserInputError: as above.
-    """
-    if vae is None or vae.first_stage_model is None:
-        raise UserInputError("There is no VAE: the checkpoint holds none. Load one with Load VAE and connect that.")
-    if vae.latent_channels != 4:
-        raise UserInputError(
-            f"This VAE makes latents of {vae.latent_channels} channels, the model takes 4. Connect the VAE of the same family."
-        )
-
-
-def check_run(model: Any, clip: Any, inputs: TrainingInputs, settings: TrainingSettings) -> Family:
-    """Return the model's family; everything that can be wrong without looking into images is found here, at no cost.
-
-    Raises:
-        UserInputError: images, captions, model or CLIP cannot be used, or the optimizer is not installed.
-    """
-    family = check_trainable(model, clip)
-    _check_inputs(clip, family, inputs, settings.prompt_scheme)
-    check_optimizer(settings.optimizer)
-    return family
-
-
-def check_class_caption(clip: Any, caption: str) -> None:
-    """Refuse a regularization caption that does not fit into one prompt.
-
-    Raises:
-        UserInputError: as above.
-    """
-    tokens, _ = real_tokens(clip, caption)
-    if any(len(rows) > 1 for rows in tokens.values()):
-        raise UserInputError(f"The regularization caption {caption!r} is longer than 75 tokens. Shorten it.")
-
-
-def _check_inputs(clip: Any, family: Family, inputs: TrainingInputs, scheme: ICOScheme) -> None:
-    if not 1 <= len(inputs.images) <= MOST_IMAGES:
-        raise UserInputError(
-            f"There are {len(inputs.images)} reference images; 1 to {MOST_IMAGES} can be used, 4 to 8 are usual."
-        )
-    for number, image in enumerate(inputs.images, 1):
-        if image.ndim == 3 and is_one_colour(image):
+    def __post_init__(self) -> None:
+        for caption in self.captions:
+            check_caption(caption, self.placeholder, self.class_noun)
+        self._check_images()
+        check_resolution(self.resolution)
+        if self.crop is Crop.BUCKETS and self.resolution % BUCKET_STEP_PX:
+            raise UserInputError(f"With buckets the resolution must be a multiple of 64, but got {self.resolution}.")
+        self._check_masks()
+        if len(self.captions) not in (0, len(self.images)):
             raise UserInputError(
-                f"Reference image {number} is one even colour, so there is nothing to learn from it. Look at what is connected, or "
-                "leave it out."
+                f"There are {len(self.images)} reference images and {len(self.captions)} captions. Write one caption per "
+                "image, one per line, a single caption for all, or none."
             )
-    pairs = len(inputs.regularization_images), len(inputs.regularization_captions)
-    if pairs[0] != pairs[1]:
-        raise UserInputError(
-            f"There are {pairs[0]} regularization images and {pairs[1]} captions. Write one caption per image, one per line, "
-            "or a single caption for all."
-        )
-    if inputs.resolution_px % 8 or not (inputs.resolution_px == 0 or 64 <= inputs.resolution_px <= 2048):
-        raise UserInputError(
-            f"The resolution must be 0 (the model's own) or a multiple of 8 from 64 to 2048, but got {inputs.resolution_px}."
-        )
-    if inputs.crop is Crop.BUCKETS and inputs.resolution_px % BUCKET_STEP_PX:
-        raise UserInputError(f"With buckets the resolution must be a multiple of 64, but got {inputs.resolution_px}.")
-    _check_masks(inputs)
-    if len(inputs.captions) not in (0, len(inputs.images)):
-        raise UserInputError(
-            f"There are {len(inputs.images)} reference images and {len(inputs.captions)} captions. Write one caption per image, "
-            "one per line, a single caption for all, or none."
-        )
-    for name in family.text_encoders:
-        ids = noun_ids(clip, name, inputs.class_noun)
+
+    def _check_images(self) -> None:
+        if not 1 <= len(self.images) <= MOST_IMAGES:
+            raise UserInputError(
+                f"There are {len(self.images)} reference images; 1 to {MOST_IMAGES} can be used, 4 to 8 are usual."
+            )
+        for number, image in enumerate(self.images, 1):
+            if image.ndim == 3 and is_one_colour(image):
+                raise UserInputError(
+                    f"Reference image {number} is one even colour, so there is nothing to learn from it. Look at what is "
+                    "connected, or leave it out."
+                )
+        images, captions = len(self.regularization_images), len(self.regularization_captions)
+        if images != captions:
+            raise UserInputError(
+                f"There are {images} regularization images and {captions} captions. Write one caption per image, one per "
+                "line, or a single caption for all."
+            )
+
+    def _check_masks(self) -> None:
+        if self.masks and len(self.masks) != len(self.images):
+            raise UserInputError(
+                f"There are {len(self.images)} reference images and {len(self.masks)} masks. Give one mask per image, or none."
+            )
+        for number, (image, mask) in enumerate(zip(self.images, self.masks), 1):
+            if not mask.any():
+                raise UserInputError(
+                    f"Mask {number} is black everywhere, so nothing of its image would be learned. White is what counts. "
+                    "Load Image gives a black mask for a picture without transparency: leave masks out, or use Load Image "
+                    "Folder."
+                )
+            if mask.shape != image.shape[:2]:
+                raise UserInputError(
+                    f"Mask {number} is {tuple(mask.shape)}, its image is {tuple(image.shape[:2])} (height, width). Make "
+                    "them the same size."
+                )
+
+
+def check_run(base: HostModel, inputs: TrainingInputs, settings: TrainingSettings) -> None:
+    """Find everything that can be wrong with a run without looking into images, at no cost.
+
+    Raises:
+        UserInputError: the model cannot be trained, noun or captions do not fit it, or the optimizer is not installed.
+    """
+    base.check_trainable()
+    for name in base.family.text_encoders:
+        ids = noun_ids(base.clip, name, inputs.class_noun)
         if not ids:
             raise UserInputError(
                 f"The class noun {inputs.class_noun!r} has no token this model knows. Write a plain word."
             )
         empty = torch.empty(0)
-        length = encoders_of(clip)[name].max_length
-        end = end_position(PromptWords(empty, torch.empty(len(ids), 0), empty, empty, length), scheme)
+        length = base.tokenizers[name].max_length
+        end = end_position(PromptWords(empty, torch.empty(len(ids), 0), empty, empty, length), settings.prompt_scheme)
         for caption in inputs.captions:
-            _check_caption_length(caption, len(noun_ids(clip, name, caption)), length - 1 - end, length)
+            _check_caption_length(caption, len(noun_ids(base.clip, name, caption)), length - 1 - end, length)
     for caption in inputs.regularization_captions:
-        check_class_caption(clip, caption)
+        check_class_caption(base, caption)
+    check_optimizer(settings.optimizer)
+
+
+def check_class_caption(base: HostModel, caption: str) -> None:
+    """Refuse a regularization caption that does not fit into one prompt.
+
+    Raises:
+        UserInputError: as above.
+    """
+    tokens, _ = real_tokens(base.clip, caption)
+    if any(len(rows) > 1 for rows in tokens.values()):
+        raise UserInputError(f"The regularization caption {caption!r} is longer than 75 tokens. Shorten it.")
 
 
 def _check_caption_length(caption: str, tokens: int, room: int, length: int) -> None:
@@ -195,19 +194,37 @@ def _check_caption_length(caption: str, tokens: int, room: int, length: int) -> 
         )
 
 
-def _check_masks(inputs: TrainingInputs) -> None:
-    if inputs.masks and len(inputs.masks) != len(inputs.images):
+def images_from(batches: Sequence[Tensor] | None) -> list[Tensor]:
+    """Return the single images [height, width, channels] of a list of IMAGE batches."""
+    return [image for batch in batches or [] for image in batch]
+
+
+def masks_from(batches: Sequence[Tensor] | None) -> list[Tensor]:
+    """Return the single masks [height, width] of a list of MASK batches; none when all are white everywhere."""
+    masks = [mask for batch in batches or [] for mask in batch.reshape(-1, *batch.shape[-2:])]
+    return masks if any((mask != 1.0).any() for mask in masks) else []
+
+
+def one_caption_each(texts: Sequence[str] | None, images: int, class_noun: str) -> list[str]:
+    """Return a caption per class image: a text or a line each, the only line for all, "photo of a <noun>" without any.
+
+    Raises:
+        UserInputError: captions without images.
+    """
+    if not images and any(text.strip() for text in texts or []):
         raise UserInputError(
-            f"There are {len(inputs.images)} reference images and {len(inputs.masks)} masks. Give one mask per image, or none."
+            "There are regularization captions but no regularization images. Connect images or clear the text."
         )
-    for number, (image, mask) in enumerate(zip(inputs.images, inputs.masks), 1):
-        if not mask.any():
-            raise UserInputError(
-                f"Mask {number} is black everywhere, so nothing of its image would be learned. White is what counts. Load Image gives a "
-                "black mask for a picture without transparency: leave masks out, or use Load Image Folder."
-            )
-        if mask.shape != image.shape[:2]:
-            raise UserInputError(
-                f"Mask {number} is {tuple(mask.shape)}, its image is {tuple(image.shape[:2])} (height, width). Make them the "
-                "same size."
-            )
+    usual = f"photo of a {class_noun}"
+    return [caption or usual for caption in captions_from(texts, images)] or [usual] * images
+
+
+def captions_from(texts: Sequence[str] | None, images: int) -> list[str]:
+    """Return a caption per image, "" for an image without: a text or a line each, or the only line for all; [] without any."""
+    texts = list(texts or [])
+    if len(texts) == images:  # a list, as Load Image Folder gives it
+        captions = [" ".join(text.split()) for text in texts]
+    else:
+        lines = [line.strip() for text in texts for line in text.splitlines() if line.strip()]
+        captions = lines * images if len(lines) == 1 else lines
+    return captions if any(captions) else []

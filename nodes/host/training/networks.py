@@ -20,11 +20,11 @@ from torch.utils.checkpoint import checkpoint
 
 from ....dci_core.errors import UserInputError
 from ....dci_core.training.clip_text import ClipTextTransformer
-from ....dci_core.training.concept_training import detach_first_token
 from ....dci_core.training.data import TextConditioning
 from ....dci_core.training.frozen_layers import frozen_conv2d, gated_gelu
+from ....dci_core.training.model import detach_first_token
 from ....dci_core.training.settings import Precision, TrainingSettings
-from ..families import Family
+from ..model import HostModel
 from ..weights import UNET_PREFIX, cross_attention_weights, key_patches, patched_weight, patched_weights
 
 KEY_VALUE_NAMES = (".attn2.to_k", ".attn2.to_v")
@@ -36,35 +36,27 @@ class HostDenoiser:
     """A private, frozen copy of the host's UNet whose cross-attention projections can be trained.
 
     Args:
-        model: the host MODEL; its LoRAs are part of the copy.
+        base: whose network is copied; LoRAs on it are part of the copy.
         device: to train on.
         settings: mode, rank, precision, gradient checkpointing and seed are used.
     """
 
-    def __init__(self, model: Any, device: torch.device, settings: TrainingSettings) -> None:
-        self._model = model
+    def __init__(self, base: HostModel, device: torch.device, settings: TrainingSettings) -> None:
+        self._model = base.model
+        self._pixels_per_latent = base.family.pixels_per_latent
         self._rank = settings.rank
         self._compute_dtype = _compute_dtype(settings.precision, device)
-        config = dict(model.model.model_config.unet_config)
-        config |= {"dtype": self._compute_dtype, "operations": comfy.ops.manual_cast, "device": device}
-        self.unet = UNetModel(**config).eval()
-        with torch.no_grad():
-            state = self.unet.state_dict()
-            for name, weight in _unet_weights(model):
-                state.pop(name).copy_(weight)
-        if state:
-            raise UserInputError(f"The model lacks the weight {next(iter(state))}. Load a complete checkpoint.")
-        self.unet.requires_grad_(False)
-        self.key_values: dict[str, nn.Parameter] = {}
+        self.unet = _copy_of(base.model, self._compute_dtype, device)
+        self.projections: dict[str, nn.Parameter] = {}
         self.key_value_norms: dict[str, float] = {}
-        self._modules = cross_attention_weights(model, settings.mode.projections)
+        self._modules = cross_attention_weights(base.model, settings.mode.projections)
         generator = torch.Generator().manual_seed(settings.seed)
-        entries = key_patches(model, UNET_PREFIX)
+        entries = key_patches(base.model, UNET_PREFIX)
         for name in self._modules:
             module = self.unet.get_submodule(name.removeprefix(UNET_PREFIX))
             original = patched_weight(f"{name}.weight", entries[f"{name}.weight"])
             trained = _low_rank(module, settings.rank, generator) if settings.rank else _whole(module, original)
-            self.key_values |= {f"{name}{part}": parameter for part, parameter in trained.items()}
+            self.projections |= {f"{name}{part}": parameter for part, parameter in trained.items()}
             if name.endswith(KEY_VALUE_NAMES):
                 self.key_value_norms[name] = float(torch.linalg.vector_norm(original.float()))
                 module.register_forward_hook(lambda _module, _inputs, output: detach_first_token(output))
@@ -73,10 +65,11 @@ class HostDenoiser:
             _recompute_in_backward(self.unet)
 
     def __call__(self, noisy: Tensor, timesteps: Tensor, text: TextConditioning) -> Tensor:
-        """Predict from x_t; see ``dci_core.training.concept_training.Denoiser``."""
+        """Predict from x_t; see ``dci_core.training.model.Denoiser``."""
         y = None
         if text.pooled is not None:
-            size = {"width": noisy.shape[-1] * 8, "height": noisy.shape[-2] * 8, "device": noisy.device}
+            height, width = (edge * self._pixels_per_latent for edge in noisy.shape[-2:])
+            size = {"width": width, "height": height, "device": noisy.device}
             y = self._model.model.encode_adm(pooled_output=text.pooled, **size).to(noisy.device, self._compute_dtype)
         options = {"optimized_attention_override": lambda _chosen, *args, **kwargs: attention_pytorch(*args, **kwargs)}
         predicted = self.unet(
@@ -88,9 +81,9 @@ class HostDenoiser:
         )
         return predicted.float()
 
-    def key_value_deltas(self) -> dict[str, Tensor]:
-        """Return what training added to each weight; see ``dci_core.training.concept_training.Denoiser``."""
-        trained = {name: parameter.detach().cpu() for name, parameter in self.key_values.items()}
+    def deltas(self) -> dict[str, Tensor]:
+        """Return what training added to each weight; see ``dci_core.training.model.Denoiser``."""
+        trained = {name: parameter.detach().cpu() for name, parameter in self.projections.items()}
         if self._rank:
             return {name: trained[name + UP] @ trained[name + DOWN] for name in self._modules}
         entries = key_patches(self._model, UNET_PREFIX)
@@ -101,14 +94,19 @@ class HostDenoiser:
 
 
 class HostPromptEncoder:
-    """The family's text encoders, differentiable in their input embeddings."""
+    """A family's text encoders, differentiable in their input embeddings.
 
-    def __init__(self, encoders: Mapping[str, ClipTextTransformer], family: Family) -> None:
+    Args:
+        encoders: by name, in the order their outputs are concatenated.
+        pooled_from: the one that gives the pooled vector; None gives none.
+    """
+
+    def __init__(self, encoders: Mapping[str, ClipTextTransformer], pooled_from: str | None) -> None:
         self._encoders = encoders
-        self._pooled_from = "clip_g" if "clip_g" in family.text_encoders else None
+        self._pooled_from = pooled_from
 
     def __call__(self, prompts: Mapping[str, Tensor], end_positions: Sequence[int]) -> TextConditioning:
-        """Encode prompts; see ``dci_core.training.concept_training.PromptEncoder``."""
+        """Encode prompts; see ``dci_core.training.model.PromptEncoder``."""
         contexts, pooled = [], None
         for name, encoder in self._encoders.items():
             context, vector = encoder.encode(prompts[name], end_positions, with_pooled=name == self._pooled_from)
@@ -146,13 +144,31 @@ def without_vocabulary(encoder: ClipTextTransformer, device: torch.device, recom
     return replace(encoder, weights=weights, recompute=recompute)
 
 
-def _whole(module: nn.Module, original: Tensor) -> dict[str, nn.Parameter]:
+def _copy_of(model: Any, dtype: torch.dtype, device: torch.device) -> UNetModel:
+    """Return a frozen copy of a MODEL's UNet, with the LoRAs on it, that computes in ``dtype``.
+
+    Raises:
+        UserInputError: the model lacks a weight.
+    """
+    config = dict(model.model.model_config.unet_config)
+    config |= {"dtype": dtype, "operations": comfy.ops.manual_cast, "device": device}
+    unet = UNetModel(**config).eval()
+    with torch.no_grad():
+        state = unet.state_dict()
+        for name, weight in _unet_weights(model):
+            state.pop(name).copy_(weight)
+    if state:
+        raise UserInputError(f"The model lacks the weight {next(iter(state))}. Load a complete checkpoint.")
+    return unet.requires_grad_(False)
+
+
+def _whole(module: nn.Linear, original: Tensor) -> dict[str, nn.Parameter]:
     """Make the module's weight trainable in float32, free of the rounding to the network's precision."""
     module.weight = nn.Parameter(original.float().to(module.weight.device))
     return {"": module.weight}
 
 
-def _low_rank(module: nn.Module, rank: int, generator: torch.Generator) -> dict[str, nn.Parameter]:
+def _low_rank(module: nn.Linear, rank: int, generator: torch.Generator) -> dict[str, nn.Parameter]:
     """Add up·down to the module's frozen weight; up starts at 0, down uniform in ±1/√in."""
     out_features, in_features = module.weight.shape
     device, rank = module.weight.device, min(rank, out_features, in_features)
@@ -170,8 +186,10 @@ def _keep_less_for_backward(unet: nn.Module) -> None:
     """Let frozen convolutions and gated activations keep less for the backward pass, at the same results."""
     for module in unet.modules():
         if isinstance(module, nn.Conv2d) and module.groups == 1 and module.padding_mode == "zeros":
-            how = {"stride": module.stride, "padding": module.padding, "dilation": module.dilation}
-            module._conv_forward = functools.partial(frozen_conv2d, **how)
+            forward = functools.partial(
+                frozen_conv2d, stride=module.stride, padding=module.padding, dilation=module.dilation
+            )
+            module._conv_forward = forward  # type: ignore[method-assign]  # of this layer alone, which is the run's own
         elif isinstance(module, GEGLU):
             module.forward = functools.partial(_gated, module.proj)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import comfy.model_management
@@ -12,10 +12,12 @@ from torch import Tensor
 from ....dci_core.errors import UserInputError
 from ....dci_core.log import LOG
 from ....dci_core.prompt.words import add_class_noun, placeholder_pattern
+from ....dci_core.setting import check_settings, setting
 from ....dci_core.training.concept_training import ConceptTraining
 from ....dci_core.training.preview import preview_latents
-from ..families import family_of
-from ..tokenizer import encoders_of, noun_ids
+from ..model import HostModel
+from ..tokenizer import noun_ids
+from .inputs import TrainingInputs
 from .memory import is_out_of_memory
 from .networks import EMBEDDINGS
 
@@ -24,60 +26,61 @@ from .networks import EMBEDDINGS
 class PreviewPlan:
     """When and what is drawn.
 
-    Args:
-        every: steps between pictures; 0 draws none.
-        prompt: with V* in it, whose class noun is added where it is left out; "" is "photo of a V* <noun>".
-
     Raises:
-        UserInputError: ``every`` is outside 0 … 100 000.
+        UserInputError: a value is outside its range.
     """
 
-    every: int = 0
-    prompt: str = ""
+    every: int = field(
+        default=0,
+        metadata=setting(
+            "Steps between pictures of V* on the node, drawn by the model in training; each costs about as much as ten "
+            "steps.",
+            "0 draws none.",
+            allowed=(0, 100_000),
+            name="preview_every",
+        ),
+    )
+    prompt: str = field(
+        default="",
+        metadata=setting(
+            "What is drawn, with V* in it; a class noun that is left out is added.",
+            'Empty: "photo of a V* <class noun>".',
+            name="preview_prompt",
+        ),
+    )
 
     def __post_init__(self) -> None:
-        if not 0 <= self.every <= 100_000:
-            raise UserInputError(f"preview_every must be between 0 and 100000, but got {self.every}. 0 draws none.")
+        check_settings(self)
 
 
 class Previewer:
     """Draw what the concept gives so far. Make it inside the executor's inference mode, before training.
 
     Args:
-        model, clip, vae: the host's.
+        base: what is trained on.
         plan: when and what.
-        class_noun, placeholder: of the run.
+        inputs: of the run; noun, placeholder and resolution are used.
         concept_vectors: S of the run.
-        size_px: edge of the picture; 0 is the family's native size.
 
     Raises:
         UserInputError: the prompt has no placeholder, or is too long.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        clip: Any,
-        vae: Any,
-        plan: PreviewPlan,
-        class_noun: str,
-        placeholder: str,
-        concept_vectors: int,
-        size_px: int,
-    ) -> None:
-        self._model, self._vae = model, vae
+    def __init__(self, base: HostModel, plan: PreviewPlan, inputs: TrainingInputs, concept_vectors: int) -> None:
+        self._base = base
         self._every = plan.every
-        self._latent = (size_px or family_of(model).native_size_px) // 8
-        given = plan.prompt.strip() or f"photo of a {placeholder} {class_noun}"
-        prompt = add_class_noun(given, placeholder, class_noun)
+        self._edge = base.family.resolution(inputs.resolution) // base.family.pixels_per_latent
+        placeholder = inputs.placeholder
+        given = plan.prompt.strip() or f"photo of a {placeholder} {inputs.class_noun}"
+        prompt = add_class_noun(given, placeholder, inputs.class_noun)
         texts = placeholder_pattern([placeholder]).split(prompt)
         if len(texts) == 1:
             raise UserInputError(
                 f"The preview prompt {prompt!r} does not contain {placeholder}. Write {placeholder} into it."
             )
-        self._words = {name: tuple(_embeddings(clip, name, text) for text in texts) for name in encoders_of(clip)}
+        self._words = {name: tuple(_embeddings(base.clip, name, text) for text in texts) for name in base.tokenizers}
         for name, parts in self._words.items():
-            most = encoders_of(clip)[name].max_length - 2  # beside the start and the end
+            most = base.tokenizers[name].max_length - 2  # beside the start and the end
             tokens = sum(len(part) for part in parts) + (len(parts) - 1) * concept_vectors
             if tokens > most:
                 raise UserInputError(
@@ -92,11 +95,11 @@ class Previewer:
     def draw(self, training: ConceptTraining) -> Tensor | None:
         """Return a picture [height, width, 3], values 0 … 1; None when memory did not suffice, which is only logged."""
         try:
-            device = next(iter(training.tokens.values())).device
+            device = next(iter(training.prompts.tokens.values())).device
             words = {name: tuple(part.to(device) for part in parts) for name, parts in self._words.items()}
-            latents = preview_latents(training, words, self._latent, self._latent)
+            latents = preview_latents(training, words, self._edge, self._edge)
             with torch.inference_mode():
-                decoded = self._vae.decode(self._model.model.process_latent_out(latents.clone()))
+                decoded = self._base.vae.decode(self._base.model.model.process_latent_out(latents.clone()))
                 return decoded[0].float().cpu().clamp(0.0, 1.0)
         except Exception as error:
             if not is_out_of_memory(error):

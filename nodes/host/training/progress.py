@@ -12,12 +12,13 @@ from torch import Tensor
 
 from ....dci_core.log import LOG
 from ..node_text import send_text
+from .observer import TrainingObserver
 
 SECONDS_BETWEEN_TEXTS = 0.25
 LARGEST_PREVIEW_PX = 512
 
 
-class TrainingProgress:
+class TrainingProgress(TrainingObserver):
     """Progress bar, loss text on the node, and the host's cancel button.
 
     Args:

@@ -33,7 +33,7 @@ def small_concept() -> Concept:
 def model(**changes: Any) -> dict[str, Any]:
     """What ``small_concept`` fits, with changes."""
     shapes = {f"{LAYER}.to_k": (4, 6), f"{LAYER}.to_v": (4, 6)}
-    return {"family": "sd1", "key_value_shapes": shapes, "token_widths": {"clip_l": 6}, "base_hash": "abc"} | changes
+    return {"family": "sd1", "shapes": shapes, "token_widths": {"clip_l": 6}, "base_hash": "abc"} | changes
 
 
 def test_a_concept_fits_the_model_it_was_trained_on_without_a_word() -> None:
@@ -56,15 +56,15 @@ def test_another_base_of_the_same_family_is_warned_about() -> None:
             ["trained on a sd1 model, this is a sdxl model", "Load a sd1 checkpoint, or train the concept again"],
         ),
         (
-            {"key_value_shapes": {f"{LAYER}.to_k": (4, 6)}},
+            {"shapes": {f"{LAYER}.to_k": (4, 6)}},
             ["changes 2 cross-attention weights, this model has 1", f"{LAYER}.to_v", "Use the checkpoint"],
         ),
         (
-            {"key_value_shapes": {f"{LAYER}.to_k": (4, 6), f"{LAYER}.to_v": (4, 6), "other.to_k": (4, 6)}},
+            {"shapes": {f"{LAYER}.to_k": (4, 6), f"{LAYER}.to_v": (4, 6), "other.to_k": (4, 6)}},
             ["changes 2 cross-attention weights, this model has 3", "first difference: other.to_k"],
         ),
         (
-            {"key_value_shapes": {f"{LAYER}.to_k": (4, 6), f"{LAYER}.to_v": (4, 7)}},
+            {"shapes": {f"{LAYER}.to_k": (4, 6), f"{LAYER}.to_v": (4, 7)}},
             [f"{LAYER}.to_v has shape (4, 6), the model's has (4, 7)", "Use the checkpoint it was trained on"],
         ),
         (

@@ -40,7 +40,7 @@ def test_factors_are_as_near_as_the_singular_value_decomposition(shape: tuple[in
 
 
 def test_a_matrix_of_that_rank_is_kept_and_zero_stays_zero() -> None:
-    deltas = concept(3).key_value_deltas
+    deltas = concept(3).deltas
     for delta in deltas.values():
         up, down = low_rank_factors(delta, 3)
         torch.testing.assert_close(up @ down, delta, atol=1e-6, rtol=1e-5)
@@ -69,8 +69,8 @@ def test_a_low_rank_file_is_small_says_its_error_and_loads(tmp_path: Path) -> No
     error = save_concept(whole, tmp_path / "small.safetensors", "float32", rank=8)
     assert (tmp_path / "small.safetensors").stat().st_size < 0.4 * (tmp_path / "whole.safetensors").stat().st_size
     read = load_concept(tmp_path / "small.safetensors")
-    assert read.info == whole.info and set(read.key_value_deltas) == set(whole.key_value_deltas)
-    assert error == pytest.approx(relative_error(whole.key_value_deltas, read.key_value_deltas), rel=1e-6)
+    assert read.info == whole.info and set(read.deltas) == set(whole.deltas)
+    assert error == pytest.approx(relative_error(whole.deltas, read.deltas), rel=1e-6)
     assert 0.1 < error < 1.0
     assert set(load_file(tmp_path / "small.safetensors")) == {"clip_l"} | {
         f"{LAYER}.to_{kind}.lora_{part}.weight" for kind in "kv" for part in ("up", "down")

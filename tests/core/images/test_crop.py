@@ -28,11 +28,11 @@ def test_alpha_is_dropped() -> None:
     assert torch.equal(center_square(image, 8), image[..., :3])
 
 
-@pytest.mark.parametrize("size_px", [4, 8, 24, 51])
-def test_the_result_has_the_size_asked_for_and_keeps_a_plain_colour(size_px: int) -> None:
+@pytest.mark.parametrize("resolution", [4, 8, 24, 51])
+def test_the_result_has_the_size_asked_for_and_keeps_a_plain_colour(resolution: int) -> None:
     image = torch.tensor([0.1, 0.5, 0.9]).expand(12, 17, 3)
-    square = center_square(image, size_px)
-    torch.testing.assert_close(square, torch.tensor([0.1, 0.5, 0.9]).expand(size_px, size_px, 3))
+    square = center_square(image, resolution)
+    torch.testing.assert_close(square, torch.tensor([0.1, 0.5, 0.9]).expand(resolution, resolution, 3))
     assert square.is_contiguous()
 
 
@@ -106,7 +106,7 @@ def test_a_bucket_keeps_the_middle_of_the_longer_side() -> None:
 def test_a_mask_is_cropped_as_its_image_and_averaged() -> None:
     mask = torch.zeros(16, 32)
     mask[:8, 8:12] = 1.0  # half of the first latent of the centre square
-    small = latent_mask(mask, 16, 16)
+    small = latent_mask(mask, 16, 16, 8)
     assert small.shape == (1, 2, 2) and small.flatten().tolist() == [0.5, 0.0, 0.0, 0.0]
 
 
@@ -114,6 +114,6 @@ def test_a_mask_that_hides_everything_is_refused() -> None:
     mask = torch.zeros(16, 32)
     mask[:, :4] = 1.0  # lost by the crop
     with pytest.raises(UserInputError, match="black wherever its cropped image is"):
-        latent_mask(mask, 16, 16)
+        latent_mask(mask, 16, 16, 8)
     with pytest.raises(UserInputError, match="not finite"):
-        latent_mask(mask / 0.0, 16, 16)
+        latent_mask(mask / 0.0, 16, 16, 8)

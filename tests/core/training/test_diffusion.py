@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from comfyui_dci.dci_core.training.diffusion import Prediction, denoising_loss, noised_latents, training_target
+from comfyui_dci.dci_core.prediction import Prediction
+from comfyui_dci.dci_core.training.diffusion import denoising_loss, noised_latents, training_target
 
 
 def test_noising_and_targets_by_hand() -> None:

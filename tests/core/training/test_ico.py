@@ -213,3 +213,10 @@ def test_a_scheme_outside_its_ranges_is_refused(scheme: tuple[int, int, int], me
     with pytest.raises(UserInputError) as refusal:
         ICOScheme(*scheme)
     assert message in str(refusal.value)
+
+
+def test_words_on_another_device_are_the_same_words_of_the_same_length() -> None:
+    words = marked_words(noun_tokens=2, length=9)
+    moved = words.to(torch.device("meta"))
+    assert (moved.noun.device.type, moved.noun.shape, moved.length) == ("meta", words.noun.shape, 9)
+    assert {part.device.type for part in (moved.start, moved.end, moved.padding)} == {"meta"}

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from comfyui_dci.dci_core.errors import UserInputError
-from comfyui_dci.dci_core.training.diffusion import Prediction, denoising_loss, min_snr_weight
+from comfyui_dci.dci_core.prediction import Prediction
+from comfyui_dci.dci_core.training.data import MaskedLatents
+from comfyui_dci.dci_core.training.diffusion import denoising_loss, min_snr_weight
+from comfyui_dci.dci_core.training.loss import Batch, batch_loss
 from comfyui_dci.dci_core.training.optimization import (
     MovingAverage,
     gradient_norm,
@@ -19,7 +23,7 @@ from comfyui_dci.dci_core.training.optimization import (
     scale_gradients,
 )
 from comfyui_dci.dci_core.training.run import run_training
-from comfyui_dci.dci_core.training.settings import OptimizerKind, Schedule, TrainingMode, TrainingSettings
+from comfyui_dci.dci_core.training.settings import OptimizerKind, Schedule
 from torch import nn
 from toy_training import changed, copies, toy, toy_settings, trained
 
@@ -85,7 +89,7 @@ def test_clipping_reaches_the_run() -> None:
 def test_gradients_that_are_not_finite_stop_the_run_before_anything_changes(value: float) -> None:
     run = toy()
     before = copies(trained(run))
-    run.tokens["clip_l"].register_hook(lambda gradient: gradient * value)
+    run.prompts.tokens["clip_l"].register_hook(lambda gradient: gradient * value)
     with pytest.raises(UserInputError, match=r"training gradient became (nan|inf) at step 1 of 3.*max_gradient_norm"):
         run.step()
     assert changed(before, trained(run)) == set() and run.steps_done == 0
@@ -101,18 +105,18 @@ def test_accumulated_batches_are_averaged() -> None:
             variants=1,
             prediction=Prediction.V,
         )
-        run.sigmas = torch.full((1,), 1e9, dtype=torch.float64)
-        works = run.denoiser
+        run.model = replace(run.model, sigmas=torch.full((1,), 1e9, dtype=torch.float64))
+        works = run.model.denoiser
 
         class Blind:
             """Sees no noise, so that the two ways of drawing it give the same."""
 
-            key_values = works.key_values
+            projections = works.projections
 
             def __call__(self, noisy: Any, timesteps: Any, text: Any, works: Any = works) -> Any:
                 return works(torch.ones_like(noisy), timesteps, text)
 
-        run.denoiser = Blind()
+        run.model = replace(run.model, denoiser=Blind())
         losses.append(run.step())
         gradients.append(torch.cat([value.grad.flatten() for value in trained_of(run).values()]))
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
@@ -140,10 +144,10 @@ def test_the_moving_average_by_hand() -> None:
 def test_the_result_of_a_run_with_ema_is_the_average() -> None:
     run = toy(toy_settings(ema_decay=0.9))
     run_training(run, lambda step, loss: None)
-    last, deltas = copies(trained(run)), run.key_value_deltas()
+    last, deltas = copies(trained(run)), run.deltas()
     with run.result():
         assert changed(last, trained(run)) == set(last)
-        assert any(not torch.equal(deltas[name], delta) for name, delta in run.key_value_deltas().items())
+        assert any(not torch.equal(deltas[name], delta) for name, delta in run.deltas().items())
         averaged = copies(trained(run))
     assert changed(last, trained(run)) == set()
     without = toy(toy_settings())
@@ -180,7 +184,7 @@ def test_loss_weights_reach_the_run(setting: dict[str, float]) -> None:
     if "prior_loss_weight" in setting:
         only = toy(class_images=2)
         only.regularization.latents.zero_()  # type: ignore[union-attr]
-        assert changed(copies(only.contexts), only.contexts) == set()
+        assert changed(copies(only.prompts.contexts), only.prompts.contexts) == set()
         captions = [toy(toy_settings(**setting), class_images=2) for _ in range(2)]
         captions[1].regularization.text.context.mul_(3.0)  # type: ignore[union-attr]
         assert captions[0].step() == captions[1].step(), "with weight 0 class images must not matter"
@@ -189,9 +193,11 @@ def test_loss_weights_reach_the_run(setting: dict[str, float]) -> None:
 def test_noise_offset_is_one_number_per_image_and_channel_in_input_and_target() -> None:
     def seen(offset: float) -> torch.Tensor:
         run = toy(toy_settings(noise_offset=offset, learning_rate=0.0, context_learning_rate=0.0), images=1, variants=1)
-        run.sigmas = torch.full((1,), 1e9, dtype=torch.float64)  # the network sees the noise alone
+        run.model = replace(
+            run.model, sigmas=torch.full((1,), 1e9, dtype=torch.float64)
+        )  # the network sees the noise alone
         run.step()
-        return run.denoiser.seen[0][0]
+        return run.model.denoiser.seen[0][0]
 
     difference = (seen(0.5) - seen(0.0)) / 0.5
     assert difference.flatten(2).std(dim=2).max() < 1e-6 and difference.abs().min() > 1e-3
@@ -210,46 +216,45 @@ def test_noise_offset_is_one_number_per_image_and_channel_in_input_and_target() 
 )
 def test_each_mode_trains_its_own_tensors(mode: str, learned: set[str]) -> None:
     run = toy(toy_settings(mode=mode))
-    everything = {"key_values": run.denoiser.initial, "tokens": run.tokens, "contexts": run.contexts}
+    everything = {
+        "key_values": run.model.denoiser.initial,
+        "tokens": run.prompts.tokens,
+        "contexts": run.prompts.contexts,
+    }
     before = {part: copies(tensors) for part, tensors in everything.items()}
     run_training(run, lambda step, loss: None)
     after = {
-        "key_values": {"attn2.to_k": run.denoiser.to_k.weight, "attn2.to_v": run.denoiser.to_v.weight},
-        "tokens": run.tokens,
-        "contexts": run.contexts,
+        "key_values": {"attn2.to_k": run.model.denoiser.to_k.weight, "attn2.to_v": run.model.denoiser.to_v.weight},
+        "tokens": run.prompts.tokens,
+        "contexts": run.prompts.contexts,
     }
     assert {part for part, tensors in after.items() if changed(before[part], tensors)} == learned
     assert {name.split(".")[0] for name in run.parameters()} == learned
 
 
-@pytest.mark.parametrize("mode", list(TrainingMode))
-def test_modes_without_contexts_follow_the_template(mode: TrainingMode) -> None:
-    scheme = TrainingSettings(mode=mode).prompt_scheme
-    assert (scheme.prefix, scheme.suffix) == ((1, 1) if mode.learns_contexts else (3, 0))
-    assert scheme.concept_vectors == 3
-
-
 def test_images_of_several_sizes_are_one_batch() -> None:
     """The loss is the mean over images; with σ → ∞ and v the target is −x₀, so it follows from what the network said."""
     run = toy(toy_settings(batch_size=3), images=3, variants=1, prediction=Prediction.V)
-    run.sigmas = torch.full((1,), 1e9, dtype=torch.float64)
-    works, said = run.denoiser, []
+    run.model = replace(run.model, sigmas=torch.full((1,), 1e9, dtype=torch.float64))
+    works, said = run.model.denoiser, []
 
     class Watch:
-        key_values = works.key_values
+        projections = works.projections
 
         def __call__(self, noisy: Any, timesteps: Any, text: Any) -> Any:
             said.append((works(noisy, timesteps, text), text))
             return said[-1][0]
 
-    run.denoiser = Watch()
+    run.model = replace(run.model, denoiser=Watch())
     images = [
         run.references.latents[0][0],
         torch.full((2, 2, 4), 0.5, dtype=torch.float64),
         run.references.latents[2][0],
     ]
-    text = run._reference_text(torch.tensor([0, 1, 2]))
-    loss = run._loss([(image, None) for image in images], text, torch.Generator().manual_seed(1))
+    text = run.reference_text(torch.tensor([0, 1, 2]))
+    loss = batch_loss(
+        run.model, Batch([MaskedLatents(image) for image in images], text), torch.Generator().manual_seed(1)
+    )
     (square, square_text), (wide, wide_text) = said
     assert square.shape == (2, 2, 2, 2) and wide.shape == (1, 2, 2, 4)
     assert torch.equal(square_text.context, text.context[[0, 2]]) and torch.equal(wide_text.context, text.context[[1]])
@@ -277,26 +282,3 @@ def test_the_8_bit_optimizer_is_bitsandbytes_without_weight_decay(monkeypatch: p
     runs = [toy(toy_settings(optimizer=optimizer)) for optimizer in ("adamw", "adamw_8bit")]
     assert run_training(runs[0], lambda step, loss: None) == run_training(runs[1], lambda step, loss: None)
     assert made == [{"weight_decay": 0.0}]
-
-
-@pytest.mark.parametrize(
-    "values, message",
-    [
-        ({"token_learning_rate": 2.0}, "token_learning_rate must be between 0 and 1, but got 2.0"),
-        ({"steps": 500, "warmup_steps": 500}, r"warmup_steps must be less than steps \(500\), but got 500"),
-        ({"accumulation_steps": 0}, "accumulation_steps must be between 1 and 256, but got 0"),
-        ({"max_gradient_norm": -1.0}, "max_gradient_norm must be between 0"),
-        ({"min_snr_gamma": float("nan")}, "min_snr_gamma must be between 0 and 100, but got nan"),
-        ({"noise_offset": 1.5}, "noise_offset must be between 0 and 1"),
-        ({"ema_decay": 1.0}, "ema_decay must be between 0 and 0.99999, but got 1.0"),
-        ({"rank": -1}, "rank must be between 0 and 1024, but got -1"),
-        ({"mode": "lora"}, "mode must be one of ico, custom_diffusion, textual_inversion, key_value, cross_attention"),
-        ({"schedule": "polynomial"}, "schedule must be one of constant, cosine, linear, but got 'polynomial'"),
-        ({"optimizer": "sgd"}, "optimizer must be one of adamw, adamw_8bit"),
-        ({"precision": "fp8"}, "precision must be one of auto, bf16, fp16, fp32"),
-        ({"stop_after": 2}, "stop_after is 2, but evaluate_every is 0, so nothing would ever stop"),
-    ],
-)
-def test_settings_outside_their_range_are_refused(values: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserInputError, match=message):
-        TrainingSettings(**values)

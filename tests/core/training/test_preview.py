@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from comfyui_dci.dci_core.errors import UserInputError
-from comfyui_dci.dci_core.training.diffusion import Prediction, denoised_latents, noised_latents, training_target
+from comfyui_dci.dci_core.prediction import Prediction
+from comfyui_dci.dci_core.training.diffusion import denoised_latents, noised_latents, training_target
 from comfyui_dci.dci_core.training.ico import PromptWords, assemble_free_prompt
 from comfyui_dci.dci_core.training.preview import preview_latents
 from comfyui_dci.dci_core.training.run import run_training
@@ -18,7 +20,7 @@ def words(run: Any, before: int = 1, after: int = 1) -> Any:
     generator = torch.Generator().manual_seed(3)
     return {
         name: tuple(torch.randn(count, WIDTH, generator=generator, dtype=torch.float64) for count in (before, after))
-        for name in run.words
+        for name in run.prompts.words
     }
 
 
@@ -37,14 +39,14 @@ def test_a_network_that_knows_the_picture_draws_it(prediction: Prediction) -> No
     picture = torch.randn(1, 2, 3, 5, dtype=torch.float64)
 
     class Oracle:
-        key_values = run.denoiser.key_values
+        projections = run.model.denoiser.projections
 
         def __call__(self, noisy: Any, timesteps: Any, text: Any) -> torch.Tensor:
-            sigma = run.sigmas[timesteps]
+            sigma = run.model.sigmas[timesteps]
             noise = (noisy * (1 + sigma.view(-1, 1, 1, 1) ** 2).sqrt() - picture) / sigma.view(-1, 1, 1, 1)
             return training_target(prediction, picture.expand(2, -1, -1, -1), noise, sigma)
 
-    run.denoiser = Oracle()
+    run.model = replace(run.model, denoiser=Oracle())
     drawn = preview_latents(run, words(run), 3, 5, steps=4)
     torch.testing.assert_close(drawn, picture, atol=1e-4, rtol=1e-4)
 
@@ -53,18 +55,24 @@ def test_the_prompt_holds_the_concept_and_the_other_row_is_empty() -> None:
     run = toy(names=("clip_l", "clip_g"), pooled=True)
     given = words(run)
     preview_latents(run, given, 2, 2, steps=1)
-    (concept, (end,)), (empty, empty_end) = run.encoder.seen
-    some = run.words["clip_g"]
-    expected = [some.start, given["clip_g"][0][0], *run.tokens["clip_g"].detach(), given["clip_g"][1][0], some.end]
+    (concept, (end,)), (empty, empty_end) = run.model.encoder.seen
+    some = run.prompts.words["clip_g"]
+    expected = [
+        some.start,
+        given["clip_g"][0][0],
+        *run.prompts.tokens["clip_g"].detach(),
+        given["clip_g"][1][0],
+        some.end,
+    ]
     assert torch.equal(concept["clip_g"][0, : end + 1], torch.stack(expected)) and end == 5
     assert torch.equal(empty["clip_g"][0, :2], torch.stack([some.start, some.end])) and empty_end == [1]
     between = {name: (before[:0], after, before[:0]) for name, (before, after) in given.items()}
     preview_latents(run, between, 2, 2, steps=1)
-    twice, (end,) = run.encoder.seen[-2]
-    star = run.tokens["clip_g"].detach()
+    twice, (end,) = run.model.encoder.seen[-2]
+    star = run.prompts.tokens["clip_g"].detach()
     expected = [some.start, *star, *given["clip_g"][1], *star, some.end]
     assert torch.equal(twice["clip_g"][0, : end + 1], torch.stack(expected))
-    assert run.denoiser.seen[0][2].context.shape[0] == 2
+    assert run.model.denoiser.seen[0][2].context.shape[0] == 2
 
 
 def test_guidance_moves_away_from_the_empty_prompt() -> None:

@@ -19,7 +19,8 @@ from comfyui_dci.nodes.host.concepts.applying import apply_concept
 from comfyui_dci.nodes.host.weights import base_hash, key_value_weights
 from patcher_state import assert_unchanged, patcher_state
 from scenes import encode, ksample, random_concept, relative_difference, scene
-from tiny import tiny, tiny_model
+
+from workbench.tiny import tiny, tiny_model
 
 
 def test_applying_and_dropping_leaves_the_weights_bit_identical() -> None:
@@ -44,7 +45,7 @@ def test_strength_scales_the_weights_and_nothing_else() -> None:
     pos, neg = encode(clip, "a V* cat"), encode(clip, "")
     assert torch.equal(ksample(none, pos, neg), ksample(s.base.model, pos, neg))
     assert torch.equal(encode(clip, "a V* cat")[0][0], encode(s.clip, "a V* cat")[0][0])
-    scaled = Concept({k: 0.5 * v for k, v in s.concept.key_value_deltas.items()}, s.concept.tokens, s.concept.info)
+    scaled = Concept({k: 0.5 * v for k, v in s.concept.deltas.items()}, s.concept.tokens, s.concept.info)
     with torch.inference_mode():
         by_hand, _ = apply_concept(s.base.model, s.base.clip, scaled)
     assert relative_difference(ksample(half, pos, neg), ksample(by_hand, pos, neg)) < 1e-5

@@ -12,11 +12,11 @@ import torch
 from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.dci_core.training.run import run_training
 from comfyui_dci.nodes.host.input_folder import find_input_folder, fingerprint, list_input_folders
-from comfyui_dci.nodes.host.training.inputs import Crop, TrainingInputs
-from comfyui_dci.nodes.host.training.trainer import masks_from, one_caption_each
+from comfyui_dci.nodes.host.training.inputs import Crop, TrainingInputs, masks_from, one_caption_each
 from PIL import Image
-from tiny import tiny
 from training_runs import inputs, outside_inference, pictures, prepared, train
+
+from workbench.tiny import tiny
 
 
 def mixed_sizes() -> TrainingInputs:
@@ -58,7 +58,9 @@ def test_what_a_mask_hides_is_not_learned() -> None:
     masked = replace(inputs(), masks=[mask] * 3)
     with_mask, without = prepared(base, masked), prepared(base)
     for training in (with_mask, without):
-        training.sigmas = torch.full((1,), 1e4)  # noise alone is seen, so that hidden latents cannot matter by sight
+        training.model = replace(
+            training.model, sigmas=torch.full((1,), 1e4)
+        )  # noise alone is seen, so that hidden latents cannot matter by sight
 
     def gradient(training: Any, spoiled: bool) -> torch.Tensor:
         latents = training.references.latents
@@ -66,9 +68,9 @@ def test_what_a_mask_hides_is_not_learned() -> None:
         kept = latents.clone()
         if spoiled:
             latents[..., hidden] += 100.0 if training is with_mask else 1.0
-        training.prediction = training.prediction.V  # its target is −x₀ here
+        training.model = replace(training.model, prediction=training.model.prediction.V)  # its target is −x₀ here
         state = training.generator.get_state()
-        loss = outside_inference(lambda: training._draw_loss())
+        loss = outside_inference(lambda: training.draw_loss())
         training.generator.set_state(state)
         training.decks["references"].cards = []
         latents.copy_(kept)
@@ -105,7 +107,7 @@ def test_masks_and_buckets_are_told_in_the_concept() -> None:
         ),
         ({"masks": [(torch.arange(72) < 4).float().expand(64, 72)] * 3}, "black wherever its cropped image is"),
         (
-            {"crop": Crop.BUCKETS, "resolution_px": 72},
+            {"crop": Crop.BUCKETS, "resolution": 72},
             "With buckets the resolution must be a multiple of 64, but got 72",
         ),
     ],

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import comfy.model_management
 import pytest
 import torch
 from comfyui_dci.dci_core.errors import UserInputError
+from comfyui_dci.nodes.host.model import HostModel
 from comfyui_dci.nodes.host.training import networks
 from comfyui_dci.nodes.host.training import preview as preview_module
 from comfyui_dci.nodes.host.training.preview import PreviewPlan
 from comfyui_dci.nodes.host.training.trainer import train_concept
 from patcher_state import assert_unchanged, patcher_state
-from tiny import Tiny, tiny
-from training_runs import inputs, settings, train
+from training_runs import Watch, inputs, settings, train
+
+from workbench.tiny import Tiny, tiny
 
 
 def watched(base: Tiny, plan: PreviewPlan, **changes: Any) -> tuple[Any, dict[int, torch.Tensor]]:
-    pictures: dict[int, torch.Tensor] = {}
+    watch, given = Watch(), replace(inputs(), keep_contexts=True)
     with torch.inference_mode():
-        concept, _ = train_concept(
-            base.model,
-            base.clip,
-            base.vae,
-            inputs(),
-            settings(**changes),
-            lambda step, loss: None,
-            keep_contexts=True,
-            preview=plan,
-            on_preview=pictures.__setitem__,
-        )
-    return concept, pictures
+        concept, _ = train_concept(HostModel(*base), given, settings(**changes), preview=plan, observer=watch)
+    return concept, watch.pictures
 
 
 @pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
@@ -45,7 +38,7 @@ def test_previews_come_every_so_often_and_change_nothing(family: str) -> None:
     for picture in pictures.values():
         assert picture.shape == (64, 64, 3) and 0.0 <= picture.min() < picture.max() <= 1.0
     assert not torch.equal(pictures[2], pictures[4])
-    assert all(torch.equal(alone.key_value_deltas[name], delta) for name, delta in short.key_value_deltas.items())
+    assert all(torch.equal(alone.deltas[name], delta) for name, delta in short.deltas.items())
     assert all(torch.equal(alone.tokens[name], vectors) for name, vectors in short.tokens.items())
     assert_unchanged(base.model, before)
 

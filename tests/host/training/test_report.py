@@ -11,28 +11,21 @@ from comfyui_dci.dci_core.concept.file import load_concept
 from comfyui_dci.dci_core.training.report import end_report
 from comfyui_dci.dci_core.training.run import CheckpointPlan
 from comfyui_dci.nodes.host.concepts.applying import apply_concept
+from comfyui_dci.nodes.host.model import HostModel
 from comfyui_dci.nodes.host.training.model_scale import scale_of
 from comfyui_dci.nodes.host.training.trainer import Storage, train_concept
 from comfyui_dci.nodes.host.weights import key_value_weights
 from scenes import random_concept
-from tiny import Tiny, tiny
-from training_runs import inputs, prepared, settings
+from training_runs import Watch, inputs, prepared, settings
+
+from workbench.tiny import Tiny, tiny
 
 
 def train(base: Tiny, root: Path | None = None, **changes: Any) -> tuple[Any, list[str]]:
-    told: list[str] = []
+    watch, storage = Watch(), Storage(root, CheckpointPlan(every=2))
     with torch.inference_mode():
-        concept, _ = train_concept(
-            base.model,
-            base.clip,
-            base.vae,
-            inputs(),
-            settings(**changes),
-            lambda step, loss: None,
-            storage=Storage(root, CheckpointPlan(every=2)),
-            tell=told.append,
-        )
-    return concept, told
+        concept, _ = train_concept(HostModel(*base), inputs(), settings(**changes), storage, observer=watch)
+    return concept, watch.told
 
 
 def test_a_run_tells_keeps_and_repeats_what_it_says_of_itself(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -41,7 +34,7 @@ def test_a_run_tells_keeps_and_repeats_what_it_says_of_itself(tmp_path: Path, ca
         concept, told = train(base, tmp_path, evaluate_every=2)
     history = concept.info.history
     before = torch.cat([weight.flatten() for weight in key_value_weights(base.model).values()])
-    moved = torch.cat([delta.flatten() for delta in concept.key_value_deltas.values()])
+    moved = torch.cat([delta.flatten() for delta in concept.deltas.values()])
     assert history["key_value_change"] == pytest.approx((moved.norm() / before.norm()).item(), rel=1e-5)
     assert set(history["start"]) == set(history["end"]) == {"loss", "loss_without_contexts"}
     assert [set(entry) for entry in history["evaluations"]] == [{"step", "loss", "loss_without_contexts"}] * 2
@@ -73,7 +66,7 @@ def test_the_change_counts_keys_and_values_only_whatever_is_trained(changes: dic
     base = tiny("mini")
     training = prepared(base, **changes)
     weights = key_value_weights(base.model)
-    norms = training.denoiser.key_value_norms
+    norms = training.model.denoiser.key_value_norms
     assert set(norms) == set(weights)
     assert all(norm == pytest.approx(weights[name].norm().item(), rel=1e-5) for name, norm in norms.items())
     assert training.key_value_change() == 0.0
@@ -84,8 +77,8 @@ def test_the_change_counts_the_loras_on_the_model() -> None:
     lora, plain = random_concept(base), key_value_weights(base.model)
     with torch.inference_mode():
         model, _ = apply_concept(base.model, base.clip, lora, 3.0)
-    norms = prepared(Tiny(model, base.clip, base.vae)).denoiser.key_value_norms
-    expected = {name: (weight + 3.0 * lora.key_value_deltas[name]).norm().item() for name, weight in plain.items()}
+    norms = prepared(Tiny(model, base.clip, base.vae)).model.denoiser.key_value_norms
+    expected = {name: (weight + 3.0 * lora.deltas[name]).norm().item() for name, weight in plain.items()}
     assert norms == pytest.approx(expected, rel=1e-5)
     assert norms != pytest.approx({name: weight.norm().item() for name, weight in plain.items()}, rel=1e-3)
 
@@ -101,6 +94,6 @@ def test_the_scale_is_the_width_of_the_text_and_the_smallest_spread_of_words(
     with torch.no_grad():
         tables[-1].mul_(0.25)
     with torch.inference_mode():
-        scale = scale_of(base.model, base.clip)
+        scale = scale_of(HostModel(*base))
     assert scale.text_width == width
     assert scale.embedding_std == pytest.approx(tables[-1].std().item(), rel=1e-5)

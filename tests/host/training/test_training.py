@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any
 
 import comfy.model_management
 import comfy.sd
@@ -14,15 +12,16 @@ from comfyui_dci.dci_core.concept.scheme import ICOScheme
 from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.dci_core.training.data import TextConditioning
 from comfyui_dci.dci_core.training.run import run_training
+from comfyui_dci.nodes.host.model import HostModel
 from comfyui_dci.nodes.host.training import networks
-from comfyui_dci.nodes.host.training.inputs import TrainingInputs, check_vae
 from comfyui_dci.nodes.host.training.networks import HostDenoiser
-from comfyui_dci.nodes.host.training.trainer import captions_from, one_caption_each, train_concept
+from comfyui_dci.nodes.host.training.trainer import train_concept
 from comfyui_dci.nodes.host.weights import key_value_weights
 from patcher_state import assert_unchanged, patcher_state
 from scenes import encode, random_concept, scene
-from tiny import DEVICE, Tiny, tiny, tiny_model
-from training_runs import inputs, outside_inference, pictures, prepared, settings, train
+from training_runs import Watch, inputs, outside_inference, prepared, settings, train
+
+from workbench.tiny import DEVICE, Tiny, tiny, tiny_model
 
 FAMILIES = ["sd1", "sd2", "sdxl"]
 
@@ -36,7 +35,7 @@ def test_the_private_network_predicts_what_the_host_predicts(family: str) -> Non
         cond, pooled = cond.clone().to(DEVICE), None
         if family == "sdxl":
             pooled = options["pooled_output"].clone().to(DEVICE).expand(2, -1)
-        denoiser = HostDenoiser(s.base.model, DEVICE, settings(precision="fp32"))
+        denoiser = HostDenoiser(HostModel(*s.base), DEVICE, settings(precision="fp32"))
         ours = denoiser(x, timesteps, TextConditioning(cond.expand(2, -1, -1), pooled))
     unet = s.base.model.model.diffusion_model
     y = (
@@ -59,8 +58,10 @@ def test_training_prompts_are_encoded_as_the_host_encodes_them(family: str, clip
         base.clip.clip_layer(clip_skip)
     training = prepared(base, scheme=ICOScheme(1, 1, 3))
     with torch.inference_mode(False), torch.no_grad():
-        ours = training._reference_text(torch.tensor([1]))
-        vectors = {name: (training.contexts[name][1], training.tokens[name]) for name in training.words}
+        ours = training.reference_text(torch.tensor([1]))
+        vectors = {
+            name: (training.prompts.contexts[name][1], training.prompts.tokens[name]) for name in training.prompts.words
+        }
     with torch.inference_mode():
         tokens = base.clip.tokenize("a dog dog dog cat .")
         for name, rows in tokens.items():
@@ -85,8 +86,8 @@ def test_captions_of_any_length_are_encoded_and_pooled_as_the_host_does_each(fam
     base = tiny(family)
     training = prepared(base, replace(inputs(), captions=CAPTIONS), mode=mode)
     with torch.inference_mode(False), torch.no_grad():
-        ours = training._reference_text(torch.tensor([2, 0, 1]))
-        contexts, learned = training.contexts, training.tokens
+        ours = training.reference_text(torch.tensor([2, 0, 1]))
+        contexts, learned = training.prompts.contexts, training.prompts.tokens
     before = training.settings.prompt_scheme.prefix
     for row, image in enumerate([2, 0, 1]):
         with torch.inference_mode():
@@ -109,7 +110,7 @@ def test_empty_captions_change_no_bit_and_others_do(family: str) -> None:
     empty, same = train(tiny(family), replace(inputs(), captions=["", "", ""]), evaluate_every=2)
     told, others = train(tiny(family), replace(inputs(), captions=CAPTIONS), evaluate_every=2)
     assert losses == same and plain.info == empty.info and plain.info.settings["captions"] == 0
-    for ours, theirs in ((plain.key_value_deltas, empty.key_value_deltas), (plain.tokens, empty.tokens)):
+    for ours, theirs in ((plain.deltas, empty.deltas), (plain.tokens, empty.tokens)):
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert others != losses and told.info.settings["captions"] == 2
     assert told.info.history["evaluations"] != plain.info.history["evaluations"]
@@ -119,7 +120,7 @@ def test_empty_captions_change_no_bit_and_others_do(family: str) -> None:
 def test_the_first_token_gives_no_gradient(family: str) -> None:
     base = tiny(family)
     with torch.inference_mode(False), torch.enable_grad():
-        denoiser = HostDenoiser(base.model, torch.device("cpu"), settings())
+        denoiser = HostDenoiser(HostModel(*base), torch.device("cpu"), settings())
         width = base.model.model.model_config.unet_config["context_dim"]
         context = torch.randn(1, 77, width, requires_grad=True)
         pooled = torch.randn(1, 96) if family == "sdxl" else None
@@ -136,12 +137,12 @@ def test_three_steps_change_what_they_should_and_nothing_else(family: str, regul
     base = tiny(family)
     model_before, clip_before = patcher_state(base.model), patcher_state(base.clip.patcher)
     training = prepared(base, inputs(regularized=regularized))
-    denoiser = training.denoiser
+    denoiser = training.model.denoiser
     assert isinstance(denoiser, HostDenoiser)
     before = {name: tensor.detach().clone() for name, tensor in denoiser.unet.state_dict().items()}
     learned = {
-        **{f"T {n}": p for n, p in training.tokens.items()},
-        **{f"I {n}": p for n, p in training.contexts.items()},
+        **{f"T {n}": p for n, p in training.prompts.tokens.items()},
+        **{f"I {n}": p for n, p in training.prompts.contexts.items()},
     }
     learned_before = {name: p.detach().clone() for name, p in learned.items()}
     outside_inference(lambda: run_training(training, lambda step, loss: None))
@@ -153,7 +154,7 @@ def test_three_steps_change_what_they_should_and_nothing_else(family: str, regul
     assert all(
         not p.requires_grad
         for n, p in denoiser.unet.named_parameters()
-        if f"diffusion_model.{n[:-7]}" not in denoiser.key_values
+        if f"diffusion_model.{n[:-7]}" not in denoiser.projections
     )
 
 
@@ -163,7 +164,7 @@ def test_the_same_seed_gives_the_same_bits(family: str) -> None:
     again, same = train(tiny(family), inputs(regularized=True))
     other, _ = train(tiny(family), inputs(regularized=True), seed=6)
     assert losses == same
-    for ours, theirs in ((first.key_value_deltas, again.key_value_deltas), (first.tokens, again.tokens)):
+    for ours, theirs in ((first.deltas, again.deltas), (first.tokens, again.tokens)):
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert any(not torch.equal(first.tokens[name], other.tokens[name]) for name in first.tokens)
 
@@ -194,11 +195,11 @@ def test_training_lowers_the_loss_on_fixed_noise(v_prediction: bool) -> None:
 def test_a_lora_on_the_model_is_part_of_what_is_trained() -> None:
     s = scene()
     with torch.inference_mode(False):
-        plain = HostDenoiser(s.base.model, torch.device("cpu"), settings())
-        patched = HostDenoiser(s.model, torch.device("cpu"), settings())
-        for name, delta in s.concept.key_value_deltas.items():
-            assert torch.allclose(patched.key_values[name], plain.key_values[name] + delta, atol=1e-6)
-            assert not patched.key_value_deltas()[name].any()
+        plain = HostDenoiser(HostModel(*s.base), torch.device("cpu"), settings())
+        patched = HostDenoiser(HostModel(s.model, s.clip, s.base.vae), torch.device("cpu"), settings())
+        for name, delta in s.concept.deltas.items():
+            assert torch.allclose(patched.projections[name], plain.projections[name] + delta, atol=1e-6)
+            assert not patched.deltas()[name].any()
 
 
 def test_a_finished_concept_describes_itself_and_applies() -> None:
@@ -225,57 +226,9 @@ def test_cancelling_leaves_everything_as_it_was(error: type[BaseException]) -> N
             raise error()
 
     with pytest.raises(error), torch.inference_mode():
-        train_concept(base.model, base.clip, base.vae, inputs(), settings(), stop)
+        train_concept(HostModel(*base), inputs(), settings(), observer=Watch(stop))
     assert_unchanged(base.model, before)
     assert len(train(base)[1]) == 3
-
-
-@pytest.mark.parametrize(
-    ("given", "changes", "message"),
-    [
-        (TrainingInputs([], "cat"), {}, "0 reference images"),
-        (TrainingInputs(pictures() * 70, "cat"), {}, "210 reference images"),
-        (TrainingInputs(pictures(), "cat " * 80), {}, "training prompt needs"),
-        (TrainingInputs(pictures(), "cat", pictures(), ["a cat"] * 2), {}, "3 regularization images and 2 captions"),
-        (TrainingInputs(pictures(), "cat", pictures()[:1], ["a cat " * 60]), {}, "longer than 75 tokens"),
-        (TrainingInputs(pictures(), "cat", captions=["a", "b"]), {}, "3 reference images and 2 captions"),
-        (
-            TrainingInputs(pictures(), "cat", captions=["", "sunny " * 71, ""]),
-            {},
-            "The caption 'sunny .* has 71 tokens; of the 77 that the text encoder takes, 69 are left",
-        ),
-        (TrainingInputs(pictures(), "cat", resolution_px=100), {}, "multiple of 8"),
-        (TrainingInputs([torch.rand(4, 4, 3)], "cat", resolution_px=64), {}, "at least 8 × 8"),
-        (TrainingInputs([torch.full((16, 16, 3), float("nan"))], "cat", resolution_px=64), {}, "not finite"),
-        (
-            TrainingInputs([*pictures()[:1], torch.full((16, 16, 3), 0.5)], "cat", resolution_px=64),
-            {},
-            "image 2 is one even",
-        ),
-    ],
-)
-def test_unusable_inputs_are_refused_before_work_starts(given: TrainingInputs, changes: Any, message: str) -> None:
-    with pytest.raises(UserInputError, match=message):
-        prepared(tiny("sd1"), given, **changes)
-
-
-@pytest.mark.parametrize(
-    ("part", "message"),
-    [("clip", "There is no CLIP: the checkpoint"), ("vae", "There is no VAE: the checkpoint holds none")],
-)
-def test_a_checkpoint_without_clip_or_vae_is_told(part: str, message: str) -> None:
-    base = tiny("sd1")
-    parts: dict[str, Any] = {"clip": base.clip, "vae": base.vae, part: None}
-    with pytest.raises(UserInputError, match=message), torch.inference_mode():
-        train_concept(base.model, parts["clip"], parts["vae"], inputs(), settings(), lambda step, loss: None)
-    with pytest.raises(UserInputError, match="latents of 16 channels"):
-        check_vae(SimpleNamespace(first_stage_model=base.vae.first_stage_model, latent_channels=16))
-
-
-def test_a_clip_of_another_family_is_refused() -> None:
-    base, other = tiny("sd1"), tiny("sd2")
-    with pytest.raises(UserInputError, match="needs the text encoders \\['clip_l'\\], this CLIP has \\['clip_h'\\]"):
-        prepared(Tiny(base.model, other.clip, base.vae))
 
 
 def test_a_diverging_run_says_what_to_do() -> None:
@@ -284,36 +237,6 @@ def test_a_diverging_run_says_what_to_do() -> None:
         base.model.model.diffusion_model.out[2].bias.fill_(float("nan"))
     with pytest.raises(UserInputError, match="training loss became nan.*Lower the learning rate"):
         train(base)
-
-
-def test_captions_are_one_each_or_one_for_all() -> None:
-    assert one_caption_each(None, 2, "cat") == ["photo of a cat"] * 2
-    assert one_caption_each(["  a cat \n\n"], 2, "cat") == ["a cat"] * 2
-    assert one_caption_each(["a\nb"], 2, "cat") == ["a", "b"]
-    assert one_caption_each(["a", "b"], 2, "cat") == ["a", "b"]
-    assert one_caption_each([""], 0, "cat") == []
-    with pytest.raises(UserInputError, match="captions but no regularization images"):
-        one_caption_each(["a cat"], 0, "cat")
-
-
-def test_captions_of_references_are_one_each_or_one_for_all_or_none() -> None:
-    assert (
-        captions_from(None, 2)
-        == captions_from([""], 2)
-        == captions_from(["", " \n"], 2)
-        == captions_from(["", ""], 5)
-        == []
-    )
-    assert captions_from([" in the sun\n\n"], 2) == ["in the sun"] * 2
-    assert captions_from(["in the sun\n\non grass\n"], 2) == ["in the sun", "on grass"]
-    assert captions_from(["in the sun\non grass", ""], 2) == ["in the sun on grass", ""]
-    assert captions_from(["on grass,\nin the sun"], 1) == ["on grass, in the sun"]
-    assert captions_from(["a\nb"], 3) == ["a", "b"], "left to be refused with both counts"
-
-
-def test_a_caption_that_names_the_subject_is_refused_with_what_to_write() -> None:
-    with pytest.raises(UserInputError, match='names the subject.*write only what is around .*such as "on a table"'):
-        train(tiny("sd1"), replace(inputs(), captions=["", "a photo of V* cat on a table", ""]))
 
 
 def test_a_concept_for_a_second_training_round_keeps_its_own_base() -> None:
@@ -330,5 +253,5 @@ def test_attention_in_training_is_torchs_own_which_has_a_backward_pass(monkeypat
     monkeypatch.setattr(networks, "attention_pytorch", lambda *given, **rest: calls.append(1) or real(*given, **rest))
     training = prepared(tiny("sd1"))
     outside_inference(training.step)
-    blocks = [m for m in training.denoiser.unet.modules() if isinstance(m, host_attention.BasicTransformerBlock)]
+    blocks = [m for m in training.model.denoiser.unet.modules() if isinstance(m, host_attention.BasicTransformerBlock)]
     assert len(calls) == 2 * len(blocks) > 0
