@@ -1,4 +1,4 @@
-"""docs/training-promises.md names tests that exist."""
+"""docs/evidence/training-promises.md names tests that exist."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
-PAGE = TESTS.parent / "docs" / "training-promises.md"
+PAGE = TESTS.parent / "docs" / "evidence" / "training-promises.md"
 
 
 def test_every_promise_has_a_test_that_exists() -> None:
