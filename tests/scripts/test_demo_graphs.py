@@ -7,12 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import demo
+import demo_results
 import pytest
-
-sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts"))
-
-import demo  # noqa: E402
-import demo_results  # noqa: E402
 
 
 def given(**values: Any) -> argparse.Namespace:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
+import comfy_install
+import environment
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT / "scripts"))
-
-import comfy_install  # noqa: E402
-import environment  # noqa: E402
 
 
 def put_comfyui(folder: Path, version: str = "1.2.3") -> Path:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pack_cases
+import pack_models
 import pytest
+import try_packs
+from pack_cases import CASES, dci, sampling_graph
 from PIL import Image
+from try_packs import Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT / "scripts"))
-
-import pack_cases  # noqa: E402
-import pack_models  # noqa: E402
-import try_packs  # noqa: E402
-from pack_cases import CASES, dci, sampling_graph  # noqa: E402
-from try_packs import Outcome  # noqa: E402
 
 CASE = CASES[0]
 DRAWING = next(case for case in CASES if case.picture)
