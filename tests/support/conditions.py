@@ -12,7 +12,8 @@ import comfy_extras.nodes_hooks as hook_nodes
 import nodes as host_nodes
 import torch
 from scenes import scene
-from tiny import DEVICE, fill
+
+from workbench.tiny import DEVICE, fill_tiny
 
 
 def tiny_controlnet(model: Any) -> Any:
@@ -22,7 +23,7 @@ def tiny_controlnet(model: Any) -> Any:
     config = {k: v for k, v in model.model.model_config.unet_config.items() if k not in ("out_channels",)}
     config.pop("transformer_depth_output", None)
     net = comfy.cldm.cldm.ControlNet(**config, hint_channels=3, operations=comfy.ops.disable_weight_init)
-    fill(net, 5)
+    fill_tiny(net, 5)
     return comfy.controlnet.ControlNet(net, load_device=DEVICE, manual_cast_dtype=None)
 
 

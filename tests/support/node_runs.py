@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from comfyui_dci.nodes.ico_trainer import ICOTrainer
+
+from workbench.tiny import tiny
 
 
 def defaults(node: Any) -> dict[str, Any]:
@@ -21,3 +24,12 @@ def run(node: Any, **inputs: Any) -> Any:
     clone = node.PREPARE_CLASS_CLONE(None)
     with torch.inference_mode():
         return clone.EXECUTE_NORMALIZED(**values)
+
+
+def trained(**inputs: Any) -> Any:
+    """Return the model that two steps were trained on, and what the node gives."""
+    base = tiny("sd1")
+    images = [torch.rand(2, 64, 80, 3), torch.rand(1, 96, 64, 3)]
+    return base, run(
+        ICOTrainer, model=base.model, clip=base.clip, vae=base.vae, images=images, steps=2, resolution=64, **inputs
+    )

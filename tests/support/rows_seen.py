@@ -10,25 +10,26 @@ import comfy.model_base
 import comfy.model_patcher
 import pytest
 import torch
-from comfyui_dci.nodes.host.sampling import attention
+from comfyui_dci.nodes.host.sampling.attention import DualBranchAttention
+from comfyui_dci.nodes.host.sampling.layer_call import LayerCall
 
 
 @contextmanager
 def rows_seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     """Collect, per layer call of an injecting forward, which conditionings ran and which were blended."""
     seen: list[Any] = []
-    inject = attention.DualBranchAttention._inject
+    inject = DualBranchAttention.inject
 
-    def spy(self: Any, layer: Any, inner: Any, q: Any, k: Any, v: Any, extra: Any) -> Any:
-        out = inject(self, layer, inner, q, k, v, extra)
-        plain = inner(q, k, v, extra)
-        size = q.shape[0] // len(extra["uuids"])
-        for index, key in enumerate(extra["uuids"]):
+    def spy(self: Any, inner: Any, call: LayerCall, *rest: Any) -> Any:
+        out, plain = inject(self, inner, call, *rest), call.through(inner)
+        uuids = call.extra["uuids"]
+        size = call.q.shape[0] // len(uuids)
+        for index, key in enumerate(uuids):
             rows = slice(index * size, (index + 1) * size)
-            seen.append((key, extra["cond_or_uncond"][index], not torch.equal(out[rows], plain[rows])))
+            seen.append((key, call.extra["cond_or_uncond"][index], not torch.equal(out[rows], plain[rows])))
         return out
 
-    monkeypatch.setattr(attention.DualBranchAttention, "_inject", spy)
+    monkeypatch.setattr(DualBranchAttention, "inject", spy)
     yield seen
 
 

@@ -14,7 +14,8 @@ from comfyui_dci.nodes.host.families import family_of
 from comfyui_dci.nodes.host.sampling.conditioning import build_conditioning
 from comfyui_dci.nodes.host.sampling.patch import apply_dci
 from comfyui_dci.nodes.host.weights import base_hash, key_value_weights
-from tiny import Tiny, tiny
+
+from workbench.tiny import Tiny, tiny
 
 PROMPT = "a V* cat in times square, at night"
 
@@ -89,19 +90,17 @@ def ksample(
     positive: Any,
     negative: Any,
     sampler: str = "euler",
-    scheduler: str = "normal",
     steps: int = 4,
-    cfg: float = 5.0,
-    seed: int = 3,
     size: int = 8,
     batch: int = 1,
     latent: dict[str, Any] | None = None,
     **options: Any,
 ) -> torch.Tensor:
-    """Return the latent that the stock KSampler node makes."""
+    """Return the latent that the stock KSampler node makes; its scheduler, cfg and seed are among the options."""
     latent = latent or {"samples": torch.zeros(batch, 4, size, size)}
+    given = {"scheduler": "normal", "cfg": 5.0, "seed": 3, **options}
     (result,) = host_nodes.common_ksampler(
-        model, seed, steps, cfg, sampler, scheduler, positive, negative, latent, **options
+        model, steps=steps, sampler_name=sampler, positive=positive, negative=negative, latent=latent, **given
     )
     return result["samples"]
 

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from comfyui_dci.dci_core.concept.scheme import ICOScheme
+from comfyui_dci.dci_core.prediction import Prediction
 from comfyui_dci.dci_core.training.concept_training import ConceptTraining
 from comfyui_dci.dci_core.training.data import ImageSet, RegularizationSet, TextConditioning
-from comfyui_dci.dci_core.training.diffusion import Prediction
 from comfyui_dci.dci_core.training.ico import PromptWords
+from comfyui_dci.dci_core.training.model import DiffusionModel
+from comfyui_dci.dci_core.training.prompts import PromptParts
 from comfyui_dci.dci_core.training.settings import TrainingSettings
 from torch import Tensor, nn
 
@@ -25,9 +27,9 @@ class ToyDenoiser:
     def __init__(self, text_width: int, draw: Callable[..., Tensor]) -> None:
         self.to_k, self.to_v = (nn.Linear(text_width, WIDTH, bias=False, dtype=torch.float64) for _ in range(2))
         self.initial = {"attn2.to_k": draw(WIDTH, text_width), "attn2.to_v": draw(WIDTH, text_width)}
-        self.key_values: Mapping[str, nn.Parameter] = {"attn2.to_k": self.to_k.weight, "attn2.to_v": self.to_v.weight}
+        self.projections: Mapping[str, nn.Parameter] = {"attn2.to_k": self.to_k.weight, "attn2.to_v": self.to_v.weight}
         with torch.no_grad():
-            for name, weight in self.key_values.items():
+            for name, weight in self.projections.items():
                 weight.copy_(self.initial[name])
         self.key_value_norms = {name: float(value.norm()) for name, value in self.initial.items()}
         self.query, self.out, self.time = draw(WIDTH, CHANNELS), draw(CHANNELS, WIDTH), draw(TIMESTEPS, WIDTH)
@@ -42,8 +44,8 @@ class ToyDenoiser:
         pooled = 0.0 if text.pooled is None else text.pooled.sum(dim=1).view(-1, 1, 1)
         return (out + pooled).transpose(1, 2).unflatten(-1, noisy.shape[-2:])
 
-    def key_value_deltas(self) -> dict[str, Tensor]:
-        return {name: value.detach().float() - self.initial[name].float() for name, value in self.key_values.items()}
+    def deltas(self) -> dict[str, Tensor]:
+        return {name: value.detach().float() - self.initial[name].float() for name, value in self.projections.items()}
 
 
 class ToyEncoder:
@@ -83,7 +85,7 @@ def toy(
     regularization = None
     denoiser, encoder = ToyDenoiser(text_width, draw), ToyEncoder(names, draw, pooled)
     if not settings.mode.projections:
-        denoiser.key_values = {}
+        denoiser.projections = {}
     words = {name: PromptWords(draw(WIDTH), draw(1, WIDTH), draw(WIDTH), draw(WIDTH), LENGTH) for name in names}
     tokens = {name: draw(scheme.concept_vectors, WIDTH) for name in names}
     contexts = {name: draw(images, scheme.contexts, WIDTH) for name in names}
@@ -94,9 +96,9 @@ def toy(
         )
         regularization = RegularizationSet(draw(class_images, variants, CHANNELS, 2, 2), text=text)
     sigmas = torch.linspace(0.1, 5.0, TIMESTEPS, dtype=torch.float64)
-    return ConceptTraining(
-        settings, denoiser, encoder, sigmas, prediction, words, tokens, contexts, references, regularization, captions
-    )
+    model = DiffusionModel(denoiser, encoder, sigmas, prediction)
+    prompts = PromptParts(words, tokens, contexts, captions)
+    return ConceptTraining(settings, model, prompts, references, regularization)
 
 
 def toy_settings(**changes: Any) -> TrainingSettings:
@@ -107,18 +109,19 @@ def toy_settings(**changes: Any) -> TrainingSettings:
 def trained(run: ConceptTraining) -> dict[str, nn.Parameter]:
     """Everything that may change, by name."""
     return (
-        dict(run.denoiser.key_values)
-        | {f"[T] {name}": value for name, value in run.tokens.items()}
-        | {f"[I] {name}": value for name, value in run.contexts.items()}
+        dict(run.model.denoiser.projections)
+        | {f"[T] {name}": value for name, value in run.prompts.tokens.items()}
+        | {f"[I] {name}": value for name, value in run.prompts.contexts.items()}
     )
 
 
 def frozen(run: ConceptTraining) -> dict[str, Tensor]:
     """Everything that must not change."""
-    tensors = {"query": run.denoiser.query, "out": run.denoiser.out, "time": run.denoiser.time, "sigmas": run.sigmas}
-    tensors |= {f"encoder {name}": value for name, value in run.encoder.weights.items()}
-    tensors |= {f"initial {name}": value for name, value in run.denoiser.initial.items()}
-    for name, words in run.words.items():
+    denoiser = run.model.denoiser
+    tensors = {"query": denoiser.query, "out": denoiser.out, "time": denoiser.time, "sigmas": run.model.sigmas}
+    tensors |= {f"encoder {name}": value for name, value in run.model.encoder.weights.items()}
+    tensors |= {f"initial {name}": value for name, value in denoiser.initial.items()}
+    for name, words in run.prompts.words.items():
         tensors |= {f"{name} {part}": getattr(words, part) for part in ("start", "noun", "end", "padding")}
     tensors["latents"] = run.references.latents
     if run.regularization:
