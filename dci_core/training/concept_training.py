@@ -28,6 +28,8 @@ from .report import relative_change
 from .settings import Precision, TrainingSettings
 
 SMALLEST_LOSS_SCALE = 2.0**-8
+EVALUATION_DRAWS = 8
+"""Batches of fixed noise and timesteps that an evaluation averages."""
 
 
 class ConceptTraining:
@@ -117,16 +119,16 @@ class ConceptTraining:
         self.losses.append(loss)
         return loss
 
-    def evaluation_loss(self, draws: int = 8, seed: int = 1234) -> float:
+    def evaluation_loss(self, draws: int | None = None, seed: int = 1234) -> float:
         """Return the plain loss on the reference images for fixed noise and timesteps, comparable between steps.
 
         Args:
-            draws: batches averaged; they take the reference images in turn.
+            draws: batches averaged; they take the reference images in turn. None is ``EVALUATION_DRAWS``.
             seed: of noise and timesteps, independent of training.
         """
         return self._fixed_loss(draws, seed, self.reference_text, self.references)
 
-    def evaluation_loss_without_contexts(self, draws: int = 8, seed: int = 1234) -> float | None:
+    def evaluation_loss_without_contexts(self, draws: int | None = None, seed: int = 1234) -> float | None:
         """Return the same on "V* <noun>" alone, BOS [T] [E] caption EOS: what V* has without [I]; None where no [I] are learned."""
         if not self.settings.mode.learns_contexts or not self.settings.scheme.contexts:
             return None
@@ -136,7 +138,7 @@ class ConceptTraining:
 
         return self._fixed_loss(draws, seed, text, self.references)
 
-    def drift_loss(self, draws: int = 8, seed: int = 1234) -> float | None:
+    def drift_loss(self, draws: int | None = None, seed: int = 1234) -> float | None:
         """Return the same on the class images with their captions: how far the model forgets; None without any."""
         others = self.regularization
         return None if others is None else self._fixed_loss(draws, seed, others.text.rows, others)
@@ -220,7 +222,10 @@ class ConceptTraining:
         )
 
     @torch.no_grad()
-    def _fixed_loss(self, draws: int, seed: int, text: Callable[[Tensor], TextConditioning], images: ImageSet) -> float:
+    def _fixed_loss(
+        self, draws: int | None, seed: int, text: Callable[[Tensor], TextConditioning], images: ImageSet
+    ) -> float:
+        draws = EVALUATION_DRAWS if draws is None else draws
         generator = torch.Generator().manual_seed(seed)
         deck, total = Deck(len(images), generator), 0.0
         with self.result():

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from few_draws import few_evaluation_draws
+
+__all__ = ["concepts", "few_evaluation_draws"]
 
 
 @pytest.fixture(autouse=True)
