@@ -18,6 +18,7 @@ from comfyui_dci.nodes.host.concepts.applying import apply_concept
 from comfyui_dci.nodes.host.families import family_of
 from comfyui_dci.nodes.host.sampling.conditioning import build_conditioning
 from comfyui_dci.nodes.host.sampling.patch import apply_dci
+from comfyui_dci.nodes.host.tokenizer import embedding_widths
 from comfyui_dci.nodes.host.weights import base_hash, key_value_weights
 
 from benchmarks.clock import Clock
@@ -34,11 +35,11 @@ HELD = {"record": "record_mb", "all held": "held_mb", "after T_a": "held_after_m
 ACTIVE_FRACTION, CFG, SEED = 0.15, 7.0, 1
 
 
-def measure(checkpoint: Path, size_px: int, batch: int, steps: int, rounds: int) -> dict[str, Any]:
+def measure(checkpoint: Path, resolution: int, batch: int, steps: int, rounds: int) -> dict[str, Any]:
     """Return everything measured; "targets" compares it with what the project promises."""
     with torch.inference_mode():
         model, positive, negative = _scene(checkpoint)
-        scene = (positive, negative, torch.zeros(batch, 4, size_px // 8, size_px // 8))
+        scene = (positive, negative, torch.zeros(batch, *family_of(model).latent_shape(resolution)))
         _sample(model, None, *scene, 1)
         one_step = {kind: work(partial(_sample, model, settings, *scene, 1)) for kind, settings in KINDS.items()}
         two_steps = work(partial(_sample, model, None, *scene, 2))
@@ -53,7 +54,7 @@ def measure(checkpoint: Path, size_px: int, batch: int, steps: int, rounds: int)
         peaks = {kind: gpu_peak(partial(_sample, model, settings, *arguments)) for kind, settings in KINDS.items()}
         rows = seconds_by_rows(model, scene[2], rounds)
     device = torch.cuda.get_device_name() if on_gpu() else "CPU"
-    run = {"device": device, "checkpoint": checkpoint.name, "size_px": size_px, "batch": batch, "rounds": rounds}
+    run = {"device": device, "checkpoint": checkpoint.name, "size_px": resolution, "batch": batch, "rounds": rounds}
     summary = summary_of(clocks, steps, run)
     summary |= work_of_run(one_step, two_steps, steps, summary["active_steps"])
     return summary | {"gpu_peak_mb": peaks, "forward_seconds": rows, "one_call": one_call(rows)}
@@ -146,15 +147,10 @@ def summary_of(clocks: dict[str, Clock], steps: int, run: dict[str, Any]) -> dic
 def _scene(checkpoint: Path) -> tuple[Any, Any, Any]:
     """Return the model with a concept of zero change applied, the positive with its auxiliary text, and the negative."""
     model, clip, *_ = comfy.sd.load_checkpoint_guess_config(str(checkpoint), output_vae=False, output_clip=True)
-    family = family_of(model)
     deltas = {name: torch.zeros(weight.shape) for name, weight in key_value_weights(model).items()}
-    widths = {
-        name: getattr(clip.cond_stage_model, name).transformer.get_input_embeddings().weight.shape[1]
-        for name in family.text_encoders
-    }
     generator = torch.Generator().manual_seed(SEED)
-    tokens = {name: 0.02 * torch.randn(3, width, generator=generator) for name, width in widths.items()}
-    info = ConceptInfo(family.name, "toy", "V*", 1, 1, 3, 1, SEED, base_hash(model))
+    tokens = {name: 0.02 * torch.randn(3, width, generator=generator) for name, width in embedding_widths(clip).items()}
+    info = ConceptInfo(family_of(model).name, "toy", "V*", 1, 1, 3, 1, SEED, base_hash(model))
     model, clip = apply_concept(model, clip, Concept(deltas, tokens, info))
     positive = build_conditioning(clip, PROMPT, NOUN).conditioning
     return model, positive, clip.encode_from_tokens_scheduled(clip.tokenize(NEGATIVE))

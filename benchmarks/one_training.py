@@ -105,7 +105,7 @@ def train_ours(model: Any, clip: Any, vae: Any, images: list[Any], job: dict[str
         precision=job["precision"],
         gradient_checkpointing=job["checkpointing"],
     )
-    inputs = TrainingInputs(images, NOUN, resolution=job["latent"] * 8)
+    inputs = TrainingInputs(images, NOUN, resolution=job["resolution"])
     train_concept(HostModel(model, clip, vae), inputs, settings, Storage(folder))
 
 
@@ -143,7 +143,7 @@ def train_diffusers(job: dict[str, Any], folder: Path) -> dict[str, Any]:
         "instance_prompt": PROMPT.format("<new1>"),
         "modifier_token": "<new1>",
         "initializer_token": "sks",
-        "resolution": job["latent"] * 8,
+        "resolution": job["resolution"],
         "train_batch_size": job["batch"],
         "max_train_steps": total_steps(job),
         "lr_warmup_steps": 0,

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from comfyui_dci.dci_core.families import FAMILIES
 from PIL import Image
 
 from workbench.pack import HOST_VARIABLE, ROOT
@@ -121,13 +122,14 @@ def _prepare(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     if given.diffusers_script and not pipeline.exists():
         tokenizer = Path(os.environ[HOST_VARIABLE]) / "comfy" / "sd1_tokenizer"
         _start(given.diffusers_python, "benchmarks.diffusers_pipeline", checkpoint, tokenizer, pipeline)
-    size, random = given.latent * 8, np.random.default_rng(0)
-    images = [folder / f"images-{size}" / f"{number}.png" for number in range(IMAGES)]
+    resolution, random = given.latent * FAMILIES["sd1"].pixels_per_latent, np.random.default_rng(0)
+    images = [folder / f"images-{resolution}" / f"{number}.png" for number in range(IMAGES)]
     images[0].parent.mkdir(exist_ok=True)
     for path in images:
-        Image.fromarray(random.integers(0, 256, (size, size, 3), dtype=np.uint8)).save(path)
+        Image.fromarray(random.integers(0, 256, (resolution, resolution, 3), dtype=np.uint8)).save(path)
     return {
         **{name: getattr(given, name) for name in ("layout", "latent", "batch", "steps", "precision", "cpu")},
+        "resolution": resolution,
         "checkpoint": str(checkpoint),
         "pipeline": str(pipeline),
         "script": str(given.diffusers_script and given.diffusers_script.resolve()),

@@ -50,8 +50,9 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     """Return the ratios and what they were measured on."""
     base = HostModel(*larger(given.layout))
     generator = torch.Generator().manual_seed(1)
-    images = [torch.rand(given.latent * 8, given.latent * 8, 3, generator=generator) for _ in range(given.batch)]
-    inputs = TrainingInputs(images, "cat", resolution=given.latent * 8)
+    edge = given.latent * base.family.pixels_per_latent
+    images = [torch.rand(edge, edge, 3, generator=generator) for _ in range(given.batch)]
+    inputs = TrainingInputs(images, "cat", resolution=edge)
     variants = {
         "plain": TrainingSettings(batch_size=given.batch, flip=False),
         "checkpointing": TrainingSettings(batch_size=given.batch, flip=False, gradient_checkpointing=True),

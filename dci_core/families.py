@@ -39,6 +39,11 @@ class Family:
         """Return the edge of images in pixels: the wanted one, or for 0 the native one."""
         return wanted or self.native_resolution
 
+    def latent_shape(self, resolution: int) -> tuple[int, int, int]:
+        """Return D, height and width of the latent of a square image, given its edge in pixels."""
+        edge = resolution // self.pixels_per_latent
+        return self.latent_channels, edge, edge
+
 
 def _xl(name: str, architecture: str) -> Family:
     return Family(name, architecture, 1024, _XL_ENCODERS, pooled_from="clip_g")
@@ -57,5 +62,7 @@ FAMILIES: Mapping[str, Family] = {
     )
 }
 """Every family by its name."""
+TEXT_ENCODERS = tuple(dict.fromkeys(name for family in FAMILIES.values() for name in family.text_encoders))
+"""The text encoders of all families."""
 SD2_BASE = replace(FAMILIES["sd2"], native_resolution=512)
 """SD2.x-base: the same weights' layout, trained on smaller images."""

@@ -26,6 +26,6 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         temporary.chmod(mode)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        os.replace(temporary, path)  # noqa: PTH105 (a test lets this very call fail)
     finally:
         temporary.unlink(missing_ok=True)

@@ -41,14 +41,14 @@ class Setting:
         """Help and neutral value in one."""
         return f"{self.help} {self.neutral}".rstrip()
 
-    def check(self, name: str, value: float) -> None:
+    def check(self, name: str, value: float | None) -> None:
         """Refuse a number that is not allowed.
 
         Raises:
-            UserInputError: the value is outside its range, or not finite.
+            UserInputError: the value is outside its range, not finite, or None.
         """
         least, most = self.allowed or (-math.inf, math.inf)
-        if math.isfinite(value) and least <= value <= most:
+        if value is not None and math.isfinite(value) and least <= value <= most:
             return
         rule = f"between {least:g} and {most:g}" if self.allowed else "a finite number"
         raise UserInputError(f"{name} must be {rule}, but got {value}. {self.neutral}".rstrip())
@@ -75,7 +75,7 @@ def settings_of(kind: Any) -> dict[str, Setting]:
 def check_settings(settings: Any, owner: str = "") -> None:
     """Check every number, and make every choice a member of its Enum; for ``__post_init__`` of a frozen dataclass.
 
-    None is not checked: it stands for "not given".
+    None is allowed where it is the default: it stands for "not given".
 
     Args:
         settings: the object.
@@ -87,9 +87,10 @@ def check_settings(settings: Any, owner: str = "") -> None:
     defaults = {field.name: field.default for field in fields(settings)}
     for field_name, known in settings_of(settings).items():
         name, value = owner + (known.name or field_name), getattr(settings, field_name)
-        if isinstance(defaults[field_name], Enum):
-            object.__setattr__(settings, field_name, _member(name, type(defaults[field_name]), value))
-        elif value is not None and (known.allowed or known.offered):
+        default = defaults[field_name]
+        if isinstance(default, Enum):
+            object.__setattr__(settings, field_name, _member(name, type(default), value))
+        elif (known.allowed or known.offered) and not (value is None and default is None):
             known.check(name, value)
 
 

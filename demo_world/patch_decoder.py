@@ -7,10 +7,11 @@ so the encoder is good (and the latents can be made) long before the real decode
 from __future__ import annotations
 
 import torch.nn.functional as F
+from comfyui_dci.dci_core.families import FAMILIES
 from torch import Tensor, nn
 
 WIDTH = 128
-PATCH_PX = 8
+PATCH_PX = FAMILIES["sd1"].pixels_per_latent
 
 
 class Residual(nn.Module):

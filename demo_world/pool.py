@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from comfyui_dci.dci_core.families import FAMILIES
 from comfyui_dci.dci_core.files import write_atomically
 from numpy.typing import NDArray
 
@@ -17,7 +18,7 @@ from demo_world.world import draw
 
 CHUNK = 2000
 TRAINING_SEED = 20240
-LATENT_STRIDE_PX = 8
+PIXELS_PER_LATENT = FAMILIES["sd1"].pixels_per_latent
 RENDER_COMMAND = "python -m demo_world.commands.render_pool"
 
 
@@ -56,14 +57,14 @@ def render_chunk(number: int, seed: int = TRAINING_SEED) -> None:
     folder = pool_folder()
     rng = np.random.default_rng([seed, number])
     images = np.empty((CHUNK, SIZE_PX, SIZE_PX, 3), dtype=np.uint8)
-    cells = SIZE_PX // LATENT_STRIDE_PX
+    cells = SIZE_PX // PIXELS_PER_LATENT
     coverage = np.empty((CHUNK, cells, cells), dtype=np.uint8)
     scenes: list[Scene] = []
     for i in range(CHUNK):
         scene = sample_scene(rng)
         picture = draw(scene, rng)
         images[i] = picture.image
-        blocks = picture.foreground.reshape(cells, LATENT_STRIDE_PX, cells, LATENT_STRIDE_PX)
+        blocks = picture.foreground.reshape(cells, PIXELS_PER_LATENT, cells, PIXELS_PER_LATENT)
         coverage[i] = blocks.mean(axis=(1, 3)).round()
         scenes.append(scene)
     text = json.dumps([asdict(scene) for scene in scenes])

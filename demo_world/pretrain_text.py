@@ -30,7 +30,7 @@ def pretrain_text(encoder: TextEncoder, log: logging.Logger, steps: int = 200, b
     rng = np.random.default_rng(31)
     embeddings = list(encoder.text_model.embeddings.parameters())
     layers = [p for name, p in encoder.named_parameters() if "embeddings" not in name and p.requires_grad]
-    optimiser = torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         [
             {"params": [*layers, *heads.parameters()], "lr": 1e-3},
             {"params": embeddings, "lr": 1e-4},
@@ -45,9 +45,9 @@ def pretrain_text(encoder: TextEncoder, log: logging.Logger, steps: int = 200, b
         pooled = encoder(tokens[:, : int(ends.max()) + 1])[torch.arange(batch), ends]  # [batch, WIDTH]
         guesses = [head(pooled) for head in heads]
         loss = torch.stack([F.cross_entropy(guess, target) for guess, target in zip(guesses, targets.T, strict=True)])
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss.mean().backward()
-        optimiser.step()
+        optimizer.step()
         right = float(
             np.mean([float((g.argmax(1) == t).float().mean()) for g, t in zip(guesses, targets.T, strict=True)])
         )

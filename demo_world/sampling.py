@@ -6,13 +6,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from comfyui_dci.dci_core.families import FAMILIES
 from numpy.typing import NDArray
 from torch import Tensor
 
 from demo_world.autoencoder import SD1_SCALE
+from demo_world.contexts import SIZE_PX
 from demo_world.denoiser import TIMESTEPS, predict_noise, signal_and_noise
 from demo_world.model import DemoModel
 from demo_world.tokens import tokenize
+
+LATENT_SHAPE = FAMILIES["sd1"].latent_shape(SIZE_PX)
 
 
 def normal_sigmas(steps: int) -> tuple[Tensor, Tensor]:
@@ -40,7 +44,7 @@ def sample_latents(model: DemoModel, captions: list[str], seed: int, steps: int 
     count = len(captions)
     context = model.text_encoder(tokenize(captions + [""] * count))  # conditional rows, then empty rows
     sigmas, timesteps = normal_sigmas(steps)
-    x = torch.randn((count, 4, 16, 16), generator=torch.Generator().manual_seed(seed)) * (1 + sigmas[0] ** 2).sqrt()
+    x = torch.randn((count, *LATENT_SHAPE), generator=torch.Generator().manual_seed(seed)) * (1 + sigmas[0] ** 2).sqrt()
     for i in range(steps):
         scaled = x / (1 + sigmas[i] ** 2).sqrt()
         both = predict_noise(model.unet, scaled.repeat(2, 1, 1, 1), timesteps[i].expand(2 * count), context)

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 import torch
+from comfyui_dci.dci_core.training.ico import CONCEPT_INITIAL_IDS
 from torch import Tensor
 
 from demo_world.vocabulary import COLOURS, CONTEXTS, NOUNS, STYLES
@@ -13,8 +14,6 @@ from workbench.pack import import_host
 
 LENGTH = 77
 START, END = 49406, 49407  # END is also the padding
-# Rare words "ktn", "pll", "ucd": the initial values of learned concept tokens (METHOD section 2).
-CONCEPT_TOKENS: tuple[int, ...] = (42170, 47629, 43514)
 SPARE_WORDS: tuple[str, ...] = (".", ",", "the", "and")  # likely in prompts, never in captions: rows stay random
 
 
@@ -52,10 +51,10 @@ def tokenize(captions: list[str]) -> Tensor:
 
 @cache
 def known_ids() -> tuple[int, ...]:
-    """Ids of the stored embedding rows, ascending: all caption words, a few spare words, the concept tokens."""
+    """Ids of the stored embedding rows, ascending: all caption words, a few spare words, those that [T] starts from."""
     phrases = (*NOUNS, *CONTEXTS, *STYLES, *COLOURS, "a", "an", "with", *SPARE_WORDS)
     ids = {token for phrase in phrases for word in phrase.split() for token in word_ids(word)}
-    return tuple(sorted(ids | {START, END, *CONCEPT_TOKENS}))
+    return tuple(sorted(ids | {START, END, *CONCEPT_INITIAL_IDS}))
 
 
 def row_lookup() -> Tensor:

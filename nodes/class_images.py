@@ -42,8 +42,8 @@ class ClassImages(io.ComfyNode):
                 setting_input(ClassImagePlan, "prompts", default="\n".join(DEFAULT_PROMPTS), multiline=True),
                 setting_input(ClassImagePlan, "seed", control_after_generate=False),
                 setting_input(ClassImagePlan, "steps", advanced=True),
-                setting_input(ClassImagePlan, "guidance", round=0.01, advanced=True),
-                setting_input(ClassImagePlan, "negative", advanced=True),
+                setting_input(ClassImagePlan, "cfg", round=0.01, advanced=True),
+                setting_input(ClassImagePlan, "negative_prompt", advanced=True),
                 setting_input(ClassImagePlan, "resolution", advanced=True),
             ],
             outputs=[

@@ -8,6 +8,7 @@ from comfy_api.latest import io, ui
 
 from ..dci_core.concept.concept import Concept, renamed
 from ..dci_core.concept.file import PRECISIONS, load_concept, save_concept
+from ..dci_core.concept.low_rank import MOST_RANK
 from ..dci_core.errors import UserInputError
 from .host.concepts.applying import apply_concept, reading_of
 from .host.concepts.store import FOLDER, check_name, find_concept, free_path, list_concepts, name_of
@@ -48,7 +49,7 @@ class SaveConcept(io.ComfyNode):
                     "rank",
                     default=0,
                     min=0,
-                    max=1024,
+                    max=MOST_RANK,
                     optional=True,
                     advanced=True,
                     tooltip="0 keeps the weight changes whole. 32 makes the file about six times smaller at an error that is told; "

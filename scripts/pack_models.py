@@ -50,7 +50,7 @@ def adapter() -> dict[str, Tensor]:
 def layer_shapes() -> dict[tuple[str, int], tuple[int, int]]:
     """Return the shape of to_k of the demo model's cross-attention layers, by block and number."""
     with safe_open(DEMO_MODEL, "pt") as file:
-        found = {name: _LAYER.fullmatch(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        found = {name: _LAYER.fullmatch(name) for name in file.keys()}  # noqa: SIM118 (the file is no mapping)
         return {
             (match[1], int(match[2])): tuple(file.get_slice(name).get_shape()) for name, match in found.items() if match
         }

@@ -38,7 +38,7 @@ class Cell:
     Args:
         concept: the subject.
         method: of fine-tuning.
-        steps: optimiser steps of the checkpoint.
+        steps: optimizer steps of the checkpoint.
         sampling: with it.
         seed: of the noises.
     """

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import comfy.model_management
+from comfyui_dci.nodes.host.demo_model import Subject
 
 from demo_world.storage import cache_folder, training_log
 from study.defaults_bench import Bench, Recipe
@@ -31,7 +32,7 @@ from study.defaults_jobs import (
     stochastic_job,
     training_job,
 )
-from study.worlds import Subject, World
+from study.worlds import World
 
 CHOICE_SEED, REPORT_SEED = 11, 4242
 

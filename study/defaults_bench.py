@@ -19,6 +19,7 @@ from comfyui_dci.dci_core.training.report import relative_change
 from comfyui_dci.dci_core.training.run import CheckpointPlan
 from comfyui_dci.dci_core.training.settings import TrainingSettings
 from comfyui_dci.nodes.host.concepts.applying import apply_concept
+from comfyui_dci.nodes.host.demo_model import Subject
 from comfyui_dci.nodes.host.model import HostModel
 from comfyui_dci.nodes.host.sampling.conditioning import build_conditioning
 from comfyui_dci.nodes.host.sampling.patch import apply_dci
@@ -28,10 +29,11 @@ from comfyui_dci.nodes.host.training.trainer import Storage, train_concept
 from comfyui_dci.nodes.host.weights import key_value_weights
 from torch import Tensor
 
+from study.plan import PLACEHOLDER
 from study.watching import watching
-from study.worlds import PLACEHOLDER, Subject, World
+from study.worlds import World
 
-STEPS, GUIDANCE = 20, 7.0
+STEPS, CFG = 20, 7.0
 PICTURES = 4  # of each prompt, plainly sampled
 PAIRS = 2  # with two branches
 
@@ -44,7 +46,7 @@ class Recipe:
         key_values, tokens, contexts: of the rates of K and V, [T] and [I].
         class_images: how many, drawn by the base model.
         batch: reference images a step; as many class images are added.
-        steps: optimiser steps.
+        steps: optimizer steps.
     """
 
     key_values: float = 1.0
@@ -66,12 +68,12 @@ class Way:
 
     Args:
         steps: denoising steps.
-        cfg: scale of classifier-free guidance.
+        cfg: scale of guidance.
         sampler: the host's name for it.
     """
 
     steps: int = STEPS
-    cfg: float = GUIDANCE
+    cfg: float = CFG
     sampler: str = "euler"
 
 
@@ -140,14 +142,16 @@ class Bench:
             seed=1,
             evaluate_every=min(checkpoints),
         )
-        others, captions = self.class_images(subject.noun, recipe.class_images) if recipe.class_images else ([], [])
+        others, captions = (
+            self.class_images(subject.class_noun, recipe.class_images) if recipe.class_images else ([], [])
+        )
         with torch.inference_mode():
             inputs = TrainingInputs(
                 images=self.world.references(subject),
-                class_noun=subject.noun,
+                class_noun=subject.class_noun,
                 regularization_images=others,
                 regularization_captions=captions,
-                resolution=self.world.size_px,
+                resolution=self.world.resolution,
                 placeholder=PLACEHOLDER,
             )
             storage = Storage(self._run_folder(subject, recipe), CheckpointPlan(steps=tuple(checkpoints)))
@@ -218,8 +222,7 @@ class Bench:
         return torch.cat([self.base.vae.decode(part).cpu() for part in latents.split(16)]).clamp(0, 1)
 
     def _sample(self, model: Any, positive: Any, negative: Any, count: int, seed: int, how: Way) -> Tensor:
-        edge = self.world.size_px // 8
-        latent = {"samples": torch.zeros(count, 4, edge, edge)}
+        latent = {"samples": torch.zeros(count, *self.base.family.latent_shape(self.world.resolution))}
         (drawn,) = nodes.common_ksampler(
             model, seed, how.steps, how.cfg, how.sampler, "normal", positive, negative, latent
         )

@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 from comfyui_dci.dci_core.concept.file import load_concept
+from comfyui_dci.nodes.host.demo_model import Subject
 from torch import Tensor
 
 from study.defaults_bench import AUTHORS, PAIRS, PATHS, PICTURES, PLAIN, STEPS, Bench, Drawn, Recipe, Way
 from study.defaults_scores import distance, mean, moment_distance, scores_of_images, scores_of_latents
-from study.worlds import PLACEHOLDER, Subject
+from study.plan import PLACEHOLDER
 
 
 class Writer:
@@ -48,6 +49,17 @@ def _with_concept(
     return job
 
 
+def _facts(bench: Bench, subject: Subject, recipe: Recipe, step: int, seed: int) -> dict[str, Any]:
+    """The columns that tell what a row was measured on."""
+    return {
+        "world": bench.world.name,
+        "subject": subject.name,
+        "recipe": recipe.name,
+        "step": step,
+        "seed": seed,
+    }
+
+
 def training_job(subject: Subject, recipe: Recipe, checkpoints: Sequence[int], seed: int) -> Job:
     """Train, then sample every checkpoint plainly: with V*, with the auxiliary noun, and at the end with V* but no noun."""
 
@@ -69,7 +81,7 @@ def training_job(subject: Subject, recipe: Recipe, checkpoints: Sequence[int], s
             bare = float("nan")
             if step == max(checkpoints):
                 _, alone = bench.applied(path, add_class_noun=False)
-                texts = [t.text.replace(f"{PLACEHOLDER} {subject.noun}", PLACEHOLDER) for t in tasks]
+                texts = [t.text.replace(f"{PLACEHOLDER} {subject.class_noun}", PLACEHOLDER) for t in tasks]
                 bare = scores_of_latents(bench, bench.plain(model, alone, texts, seed), subject, tasks)[0]
             write(
                 table="training",
@@ -110,11 +122,7 @@ def path_job(subject: Subject, recipe: Recipe, step: int, seed: int, variant: di
                 correlations += drawn.correlations[1:]
             write(
                 table="paths",
-                world=bench.world.name,
-                subject=subject.name,
-                recipe=recipe.name,
-                step=step,
-                seed=seed,
+                **_facts(bench, subject, recipe, step, seed),
                 **asdict(how),
                 **given,
                 path=name,
@@ -223,11 +231,7 @@ def fraction_job(subject: Subject, recipe: Recipe, step: int, seed: int, fractio
                 weights.append(drawn.weight)
             write(
                 table="fractions",
-                world=bench.world.name,
-                subject=subject.name,
-                recipe=recipe.name,
-                step=step,
-                seed=seed,
+                **_facts(bench, subject, recipe, step, seed),
                 fraction=fraction,
                 path=path_name,
                 strength=strength,
@@ -240,11 +244,7 @@ def fraction_job(subject: Subject, recipe: Recipe, step: int, seed: int, fractio
             low, high = torch.cat(pictures[-2.0]), torch.cat(pictures[2.0])
             write(
                 table="span",
-                world=bench.world.name,
-                subject=subject.name,
-                recipe=recipe.name,
-                step=step,
-                seed=seed,
+                **_facts(bench, subject, recipe, step, seed),
                 fraction=fraction,
                 path=path_name,
                 span=float((low - high).abs().mean() * 255),
@@ -269,11 +269,7 @@ def dial_job(subject: Subject, recipe: Recipe, step: int, seed: int) -> Job:
                 weights[strength] = sum(each.weight for each in drawn) / len(drawn)
             write(
                 table="dial",
-                world=bench.world.name,
-                subject=subject.name,
-                recipe=recipe.name,
-                step=step,
-                seed=seed,
+                **_facts(bench, subject, recipe, step, seed),
                 preset=preset,
                 weight_low=weights[-2.0],
                 weight_middle=weights[0.0],

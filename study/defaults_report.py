@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from comfyui_dci.dci_core.families import FAMILIES
 from comfyui_dci.dci_core.sampling.branches import contraction, fine_sigmas
 from comfyui_dci.dci_core.sampling.dbim import layer_gain
 from comfyui_dci.dci_core.sampling.dial import even_weight, parts_of
@@ -21,6 +22,7 @@ from comfyui_dci.dci_core.sampling.settings import MaskPreset
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "results" / "defaults"
 ROWS = FOLDER / "rows.jsonl"
 CHOICE = {"demo": 11, "toy": 11}  # seed of the pictures that defaults are chosen by; others are reports of the choice
+PIXELS_PER_LATENT = FAMILIES["sd1"].pixels_per_latent
 LAYOUTS: Mapping[str, tuple[Mapping[int, int], int, int]] = {
     "SD1.5": ({0: 5, 1: 5, 2: 5, 3: 1}, 64, 64),
     "SD2 (768)": ({0: 5, 1: 5, 2: 5, 3: 1}, 96, 96),
@@ -99,7 +101,12 @@ def meaning() -> list[dict[str, Any]]:
         for scale in (0.5, 1.0, 2.0):
             edge = int(native * scale)
             for preset in (MaskPreset.REFERENCE, MaskPreset.RESOLUTION_NORMALIZED, MaskPreset.CALIBRATED):
-                line: dict[str, Any] = {"model": model, "latent": edge, "size_px": 8 * edge, "preset": preset.value}
+                line: dict[str, Any] = {
+                    "model": model,
+                    "latent": edge,
+                    "size_px": PIXELS_PER_LATENT * edge,
+                    "preset": preset.value,
+                }
                 for strength in (-2.0, 0.0, 2.0):
                     total = 0.0
                     for halvings, count in layers.items():

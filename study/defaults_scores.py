@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from comfyui_dci.nodes.host.demo_model import Subject
 from torch import Tensor
 
 from study.defaults_bench import Bench
-from study.worlds import Subject, Task
+from study.worlds import Task
 
 Scores = tuple[float, float, float]
 

@@ -19,7 +19,7 @@ LEARNING_RATE = 1e-3  # of K, V and [T]; the demo model is small
 HIGH_LEARNING_RATE = 3e-3
 TOKEN_LEARNING_RATE = 3e-2  # of [T] in textual inversion, which has nothing else to learn with
 CONTEXT_RATE_FACTOR = 10.0  # of [I] against the others, as in the paper's code
-STRENGTHS = (-2.0, -1.0, 0.0, 1.0, 2.0)
+INJECTION_STRENGTHS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 FRACTIONS = (0.05, 0.15, 0.3, 0.5)  # T_a: the paper's range, and what 0.15 of 64 x 64 latents is at 16 x 16
 COMPANIONS = 5  # second nouns per concept
 _STUDIED = (
@@ -118,7 +118,7 @@ class Trial:
 
     Args:
         methods: of fine-tuning; the last is the one that the two branches repair.
-        checkpoints: optimiser steps that are looked at.
+        checkpoints: optimizer steps that are looked at.
         edited_at: the checkpoint that is repaired: late, so that there is something to repair.
         seeds: of its noises, a part of `SEEDS`.
     """
@@ -212,7 +212,7 @@ BASE = Sampling("weight strength 0", strength=0.0)  # the demo model itself, for
 DCI_SWEEP = tuple(
     _dci(dci_name(fraction, strength), active_fraction=fraction, injection_strength=strength)
     for fraction in reversed(FRACTIONS)
-    for strength in STRENGTHS
+    for strength in INJECTION_STRENGTHS
 )
 FREE = (
     *(Sampling(f"weight strength {strength:g}", strength=strength) for strength in (0.25, 0.5, 0.75)),

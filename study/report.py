@@ -21,11 +21,11 @@ from study.plan import (
     FREE,
     HIGH_LEARNING_RATE,
     HIGH_RATE,
+    INJECTION_STRENGTHS,
     LEARNING_RATE,
     PICTURES,
     PLAIN,
     SEEDS,
-    STRENGTHS,
     STUDIED,
     TOKEN_LEARNING_RATE,
     TRAINING_SEED,
@@ -176,7 +176,7 @@ def raw_curve(method: Method, trial: Trial = USUAL_RATE) -> list[Setting]:
 def dci_curve(fraction: float, trial: Trial = USUAL_RATE) -> list[Setting]:
     """λ swept at one T_a."""
     by_name = {sampling.name: sampling for sampling in DCI_SWEEP}
-    return [(trial.edited, trial.edited_at, by_name[dci_name(fraction, strength)]) for strength in STRENGTHS]
+    return [(trial.edited, trial.edited_at, by_name[dci_name(fraction, strength)]) for strength in INJECTION_STRENGTHS]
 
 
 def alternative_curve(start: str, trial: Trial = USUAL_RATE) -> list[Setting]:
@@ -242,7 +242,7 @@ def _slopes(results: Results, trial: Trial) -> list[list[str]]:
             if curve is None:
                 line += ["missing"] * len(AXES)
                 continue
-            slope = np.array([np.polyfit(STRENGTHS, points, 1)[0] for points in curve])  # [concepts, 2]
+            slope = np.array([np.polyfit(INJECTION_STRENGTHS, points, 1)[0] for points in curve])  # [concepts, 2]
             line += [with_interval(slope[:, axis], "+.3f") for axis in (0, 1)]
         table.append(line)
     return table

@@ -23,6 +23,7 @@ from comfyui_dci.nodes.host.training.trainer import Storage, train_concept
 from torch import Tensor
 
 from demo_world.concepts import Concept
+from demo_world.contexts import SIZE_PX
 from study.cells import training_digest
 from study.class_images import class_images
 from study.plan import (
@@ -39,9 +40,8 @@ from study.plan import (
     checkpoints_of,
 )
 
-SIZE_PX = 128
 STEPS = 20
-GUIDANCE = 5.0
+CFG = 5.0
 
 
 class Studio:
@@ -93,12 +93,15 @@ class Studio:
         """Sample the study's pictures of a prompt, [PICTURES, H, W, 3] in 0 … 1; noise is the same for every setting."""
         model, clip = apply_concept(self.base.model, self.base.clip, load_concept(concept_file), how.strength)
         positive = self._positive(clip, concept, prompt, how)
-        negative = self._encode(clip, "")
         if how.dci is not None:
             settings: dict[str, Any] = {"auxiliary_steps": "single", **how.dci}  # as all cells so far were sampled
             model, _ = apply_dci(model, DCISettings(**settings))
-        latent = {"samples": torch.zeros(PICTURES, 4, SIZE_PX // 8, SIZE_PX // 8)}
-        (drawn,) = nodes.common_ksampler(model, seed, STEPS, GUIDANCE, "euler", "normal", positive, negative, latent)
+        return self.sample(model, positive, encode(clip, ""), seed, PICTURES)
+
+    def sample(self, model: Any, positive: Any, negative: Any, seed: int, count: int) -> Tensor:
+        """Sample pictures of one conditioning, [count, H, W, 3] in 0 … 1."""
+        latent = {"samples": torch.zeros(count, *self.base.family.latent_shape(SIZE_PX))}
+        (drawn,) = nodes.common_ksampler(model, seed, STEPS, CFG, "euler", "normal", positive, negative, latent)
         pictures: Tensor = self.base.vae.decode(drawn["samples"])
         return pictures
 
@@ -109,15 +112,17 @@ class Studio:
         if how.dci is not None:
             assert noun is not None
             return build_conditioning(clip, prompt.text, noun, how.entire_prompt).conditioning
-        concept_text = self._encode(clip, prompt.text)
+        concept_text = encode(clip, prompt.text)
         if not how.noun_until:
             return concept_text
         said_first = prompt.plain_text if noun is None else prompt.text.replace(f"{PLACEHOLDER} {concept.noun}", noun)
-        noun_text = self._encode(clip, said_first)
+        noun_text = encode(clip, said_first)
         limit = nodes.ConditioningSetTimestepRange()
         return (
             limit.set_range(noun_text, 0.0, how.noun_until)[0] + limit.set_range(concept_text, how.noun_until, 1.0)[0]
         )
 
-    def _encode(self, clip: Any, text: str) -> list[Any]:
-        return nodes.CLIPTextEncode().encode(clip, text)[0]
+
+def encode(clip: Any, text: str) -> list[Any]:
+    """Return the conditioning of a text, as the host's node makes it."""
+    return nodes.CLIPTextEncode().encode(clip, text)[0]

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import nodes
 import numpy as np
 import torch
 from comfyui_dci.dci_core.concept.concept import renamed
@@ -31,7 +30,7 @@ from demo_world.vocabulary import with_article
 from study.cells import CELLS
 from study.plan import EDITED, EDITED_AT, PLACEHOLDER, SEEDS, STUDIED, VARIED
 from study.statistics import Array, bootstrap
-from study.studio import GUIDANCE, SIZE_PX, STEPS, Studio
+from study.studio import Studio, encode
 
 RESULT, PICTURE = CELLS.with_name("two_concepts.csv"), CELLS.with_name("two_concepts.jpg")
 PLACEHOLDERS = (PLACEHOLDER, "W*")
@@ -99,18 +98,14 @@ def draw(studio: Studio, first: Concept, second: Concept, way: Way, seed: int) -
         trained = load_concept(studio.fine_tune(concept, EDITED, EDITED_AT))
         model, clip = apply_concept(model, clip, renamed(trained, placeholder), strength)
     text = prompt_of(first, second, way)
-    positive: Any = nodes.CLIPTextEncode().encode(clip, text)[0]
+    positive = encode(clip, text)
     if way.dci:
         free = [noun for noun in NOUNS if noun not in (first.noun, second.noun)]
         nouns = ", ".join(free[: 2 - way.strengths.count(None)])
         positive = build_conditioning(clip, text, nouns).conditioning
         settings: dict[str, Any] = {"auxiliary_steps": "single", **VARIED}
         model, _ = apply_dci(model, DCISettings(**settings))
-    negative = nodes.CLIPTextEncode().encode(clip, "")[0]
-    latent = {"samples": torch.zeros(PICTURES, 4, SIZE_PX // 8, SIZE_PX // 8)}
-    (drawn,) = nodes.common_ksampler(model, seed, STEPS, GUIDANCE, "euler", "normal", positive, negative, latent)
-    pictures: Tensor = studio.base.vae.decode(drawn["samples"])
-    return pictures
+    return studio.sample(model, positive, encode(clip, ""), seed, PICTURES)
 
 
 @torch.no_grad()

@@ -7,28 +7,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from comfyui_dci.nodes.host.demo_model import find_subject, list_subjects, load_demo_model, subject_images
+from comfyui_dci.nodes.host.demo_model import Subject, find_subject, list_subjects, load_demo_model, subject_images
 from torch import Tensor
 
 from demo_world.classifier import load_judge
 from demo_world.concepts import CONCEPTS
-from study.plan import Prompt, prompts_for
+from demo_world.contexts import SIZE_PX
+from study.plan import PLACEHOLDER, Prompt, prompts_for
 from study.scoring import score
-
-PLACEHOLDER = "V*"
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A subject that no training of the model has shown.
-
-    Args:
-        name: of the subject.
-        noun: its class noun.
-    """
-
-    name: str
-    noun: str
 
 
 @dataclass(frozen=True)
@@ -47,14 +33,14 @@ class Task:
 
     def with_noun(self, subject: Subject, noun: str) -> str:
         """The prompt with another noun in the subject's place."""
-        return self.text.replace(f"{PLACEHOLDER} {subject.noun}", noun)
+        return self.text.replace(f"{PLACEHOLDER} {subject.class_noun}", noun)
 
 
 class World(Protocol):
     """What a measurement needs of a world."""
 
     name: str
-    size_px: int
+    resolution: int
     choice: Sequence[Subject]
     """Subjects that defaults are chosen on."""
     reported: Sequence[Subject]
@@ -89,15 +75,14 @@ class DemoWorld:
     """The demo model, its bundled subjects and its judge."""
 
     name = "demo"
-    size_px = 128
+    resolution = SIZE_PX
     _choice = ("teal_fox", "checked_teddy", "badged_amphora", "dotted_sailboat")
 
     def __init__(self) -> None:
         self._judge = load_judge()
         self._concepts = {concept.name: concept for concept in CONCEPTS}
-        subjects = [Subject(each.name, each.class_noun) for each in list_subjects()]
-        self.choice = [each for each in subjects if each.name in self._choice]
-        self.reported = [each for each in subjects if each.name not in self._choice]
+        self.choice = [each for each in list_subjects() if each.name in self._choice]
+        self.reported = [each for each in list_subjects() if each.name not in self._choice]
 
     def load(self) -> tuple[Any, Any, Any]:
         with torch.inference_mode():
@@ -119,7 +104,7 @@ class DemoWorld:
         return [*plain, f"sketch of a {noun}", f"pixel art of a {noun}", f"photo of a {noun} with a ball on grass"]
 
     def auxiliary_noun(self, subject: Subject) -> str:
-        return "dog" if subject.noun != "dog" else "cat"
+        return "dog" if subject.class_noun != "dog" else "cat"
 
     def judge(self, images: Tensor, subject: Subject, tasks: Sequence[Task]) -> list[tuple[float, float]]:
         concept = self._concepts[subject.name]

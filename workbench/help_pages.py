@@ -1,4 +1,4 @@
-"""The tables of the nodes' help pages, made from the schemas; the prose around them is written by hand.
+"""The tables of pages, made from the schemas of the nodes and from the code; the prose around them is written by hand.
 
 A table stands between two comments of a page: ``<!-- inputs -->`` and ``<!-- /inputs -->``.
 """
@@ -10,12 +10,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from comfyui_dci.dci_core.families import FAMILIES
 from comfyui_dci.dci_core.seeds import LARGEST_SEED
+from comfyui_dci.dci_core.training.ico import TEMPLATE_WORDS
 from comfyui_dci.dci_core.training.presets import PRESETS
+from comfyui_dci.dci_core.training.settings import TrainingMode
 
 from workbench.pack import ROOT
 
 PAGES = ROOT / "web" / "docs"
+CONCEPT_FILE_PAGE = ROOT / "docs" / "use" / "concept-file.md"
 HOST_LISTS = {
     "sampler_name": "a sampler of ComfyUI",
     "scheduler": "a scheduler of ComfyUI",
@@ -31,7 +35,7 @@ def page_of(node_id: str) -> Path:
 
 
 def with_tables(page: str, schema: Any) -> str:
-    """Return a page with its tables as the schema has them.
+    """Return the help page of a node with its tables as the schema has them.
 
     Args:
         page: the text of the page.
@@ -42,14 +46,41 @@ def with_tables(page: str, schema: Any) -> str:
     """
     for name, make in TABLES.items():
         rows = make(schema)
-        opening, closing = f"<!-- {name} -->", f"<!-- /{name} -->"
-        if not rows:
-            continue
-        if page.count(opening) != 1 or page.count(closing) != 1:
-            raise ValueError(f"The help page of {schema.node_id} needs one {opening} and one {closing} below it.")
-        before, rest = page.split(opening)
-        page = before + "\n".join([opening, "", *rows, "", closing]) + rest.split(closing)[1]
+        if rows:
+            page = _with_table(page, name, rows, f"The help page of {schema.node_id}")
     return page
+
+
+def with_families(page: str) -> str:
+    """Return the page of the concept file with its table of model families.
+
+    Args:
+        page: the text of the page.
+
+    Raises:
+        ValueError: the page lacks a place for the table.
+    """
+    rows = _table(
+        ("family", "in ModelSpec", "text encoders", "native size"),
+        [
+            (
+                f"`{family.name}`",
+                family.architecture,
+                ", ".join(f"`{encoder}`" for encoder in family.text_encoders),
+                f"{family.native_resolution}²",
+            )
+            for family in FAMILIES.values()
+        ],
+    )
+    return _with_table(page, "families", rows, "The page of the concept file")
+
+
+def _with_table(page: str, name: str, rows: Sequence[str], owner: str) -> str:
+    opening, closing = f"<!-- {name} -->", f"<!-- /{name} -->"
+    if page.count(opening) != 1 or page.count(closing) != 1:
+        raise ValueError(f"{owner} needs one {opening} and one {closing} below it.")
+    before, rest = page.split(opening)
+    return before + "\n".join([opening, "", *rows, "", closing]) + rest.split(closing)[1]
 
 
 def _inputs(schema: Any) -> list[str]:
@@ -84,7 +115,30 @@ def _presets(schema: Any) -> list[str]:
     )
 
 
-TABLES: dict[str, Callable[[Any], list[str]]] = {"inputs": _inputs, "outputs": _outputs, "presets": _presets}
+def _modes(schema: Any) -> list[str]:
+    if all(entry.id != "mode" for entry in schema.inputs):
+        return []
+    template = f'"{" ".join(TEMPLATE_WORDS)}" instead'
+    return _table(
+        ("mode", "weights it changes", "V*", "M and L"),
+        [
+            (
+                mode.value,
+                ", ".join(f"`{projection}`" for projection in mode.projections) or "none",
+                "learned" if mode.learns_tokens else "stays as it starts",
+                "learned" if mode.learns_contexts else template,
+            )
+            for mode in TrainingMode
+        ],
+    )
+
+
+TABLES: dict[str, Callable[[Any], list[str]]] = {
+    "inputs": _inputs,
+    "outputs": _outputs,
+    "presets": _presets,
+    "modes": _modes,
+}
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

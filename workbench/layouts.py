@@ -88,6 +88,8 @@ TINY: dict[str, Layout] = {
     },
 }
 """For tests, by family or variant."""
+VARIANTS = {"inpaint": "sd1", "mini": "sd1", "sd2v": "sd2", "sd2_inpaint": "sd2", "sdxl_inpaint": "sdxl"}
+"""The family of each variant."""
 TINY_TEXT: Layout = {"hidden_size": 64, "num_attention_heads": 2, "num_hidden_layers": 3, "intermediate_size": 128}
 """Of CLIP-L and SD2's OpenCLIP."""
 TINY_TEXT_G: Layout = {"hidden_size": 96, "num_attention_heads": 3, "num_hidden_layers": 4, "intermediate_size": 192}

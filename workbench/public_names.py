@@ -1,4 +1,4 @@
-"""Write down what graphs of users rely on, and the tables of the help pages. Both follow the schemas of the nodes.
+"""Write down what graphs of users rely on, and the tables of the help pages and of the concept file's page.
 
 COMFYUI_PATH=… python -m workbench.public_names [--check]
 
@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from workbench.help_pages import HOST_LISTS, page_of, with_tables
+from workbench.help_pages import CONCEPT_FILE_PAGE, HOST_LISTS, page_of, with_families, with_tables
 from workbench.pack import ROOT, load_pack
 
 GOLDEN = ROOT / "tests" / "golden" / "nodes.json"
@@ -51,6 +51,7 @@ def texts(found: list[Any]) -> dict[Path, str]:
     return {
         GOLDEN: golden_text(found),
         **{page: with_tables(page.read_text(encoding="utf-8"), schema) for page, schema in pages.items()},
+        CONCEPT_FILE_PAGE: with_families(CONCEPT_FILE_PAGE.read_text(encoding="utf-8")),
     }
 
 

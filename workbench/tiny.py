@@ -15,23 +15,11 @@ import comfy.supported_models as supported
 import comfy.taesd.taesd
 import comfy.text_encoders.sd2_clip
 import torch
+from comfyui_dci.nodes.host.families import HOST_CLASSES
 
-from workbench.layouts import NARROW, SD15, TINY, TINY_TEXT, TINY_TEXT_G
+from workbench.layouts import NARROW, SD15, TINY, TINY_TEXT, TINY_TEXT_G, VARIANTS
 from workbench.weights import fill
 
-CONFIGS = {
-    "sd1": supported.SD15,
-    "inpaint": supported.SD15,
-    "mini": supported.SD15,
-    "sd2": supported.SD20,
-    "sd2v": supported.SD20,
-    "sd2_inpaint": supported.SD20,
-    "sdxl": supported.SDXL,
-    "sdxl_inpaint": supported.SDXL,
-    "ssd1b": supported.SSD1B,
-    "vega": supported.Segmind_Vega,
-    "koala_700m": supported.KOALA_700M,
-}
 LARGER = {"small": NARROW, "sd15": SD15}
 DEVICE = comfy.model_management.get_torch_device()
 CPU = torch.device("cpu")
@@ -55,7 +43,7 @@ def tiny(family: str, v_prediction: bool = False, dtype: torch.dtype = torch.flo
 
 def tiny_model(family: str, v_prediction: bool = False, dtype: torch.dtype = torch.float32, seed: int = 0) -> Any:
     """Return the MODEL of a tiny model."""
-    config = CONFIGS[family](TINY[family])
+    config = _config(family)(TINY[family])
     config.set_inference_dtype(dtype, None)
     kind = comfy.model_base.ModelType.V_PREDICTION if v_prediction else comfy.model_base.ModelType.EPS
     base = comfy.model_base.SDXL if isinstance(config, supported.SDXL) else comfy.model_base.BaseModel
@@ -70,9 +58,9 @@ def tiny_model(family: str, v_prediction: bool = False, dtype: torch.dtype = tor
 
 def tiny_clip(family: str, seed: int = 0) -> Any:
     """Return the CLIP of a tiny model."""
-    if issubclass(CONFIGS[family], supported.SDXL):
+    if issubclass(_config(family), supported.SDXL):
         kind = (comfy.sdxl_clip.SDXLClipModel, comfy.sdxl_clip.SDXLTokenizer)
-    elif CONFIGS[family] is supported.SD20:
+    elif issubclass(_config(family), supported.SD20):
         kind = (comfy.text_encoders.sd2_clip.SD2ClipModel, comfy.text_encoders.sd2_clip.SD2Tokenizer)
     else:
         kind = (comfy.sd1_clip.SD1ClipModel, comfy.sd1_clip.SD1Tokenizer)
@@ -102,6 +90,12 @@ def larger(layout: str) -> Tiny:
 def fill_tiny(module: torch.nn.Module, seed: int) -> None:
     """Give every parameter of a network in a tiny model a random value."""
     fill(module, torch.Generator().manual_seed(seed), EMBEDDING)
+
+
+def _config(family: str) -> Any:
+    """Return the host's configuration of a family or variant."""
+    class_names = {name: class_name for class_name, name in HOST_CLASSES.items()}
+    return getattr(supported, class_names[VARIANTS.get(family, family)])
 
 
 def _clip(model: type, tokenizer: type, **options: Any) -> Any:

@@ -14,7 +14,6 @@ from ..errors import UserInputError
 from ..prompt.words import check_placeholder
 
 FORMAT_VERSION = 1
-TEXT_ENCODERS = ("clip_l", "clip_g", "clip_h")
 
 
 @dataclass(frozen=True)
@@ -22,11 +21,11 @@ class ConceptInfo:
     """What a concept file says about itself; the field names are its metadata keys, for ever.
 
     Args:
-        family: base model family ("sd1", "sd2", "sdxl" …).
-        class_noun: the descriptor.
+        family: of the base model, by its name in ``families``.
+        class_noun: the plain word for the subject.
         placeholder: how prompts call the concept, usually "V*".
         prefix, suffix, concept_vectors: the scheme M, L, S.
-        steps: optimiser steps taken.
+        steps: optimizer steps taken.
         seed: of the training.
         base_hash: ``key_value_hash`` of the base's cross-attention K and V.
         settings: everything else that shaped the training, JSON values only.
@@ -36,7 +35,7 @@ class ConceptInfo:
         dataset_hash: SHA-256 of the reference and class images; "" when unknown.
         versions: of the programs that trained it, by name.
         history: "loss" of every step, "evaluations" and "best_step", where there are any; "start" and "end" (each "loss" and
-            "loss_without_contexts" on fixed noise) and "key_value_change", see ``training_report``.
+            "loss_without_contexts" on fixed noise) and "key_value_change", see ``training.report``.
         prediction: what the base predicts, "epsilon" or "v"; "" when unknown.
         thumbnail: a small picture of the first reference image as a data URL, or "".
     """
@@ -69,7 +68,7 @@ class Concept:
         deltas: what is added to each cross-attention K and V weight, by module name as the host
             knows it ("diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k"), [out, in]; none after a
             textual inversion, those of Q and output projections too in mode cross_attention.
-        tokens: [T] per text encoder ("clip_l", "clip_g", "clip_h"), [S, D].
+        tokens: [T] per text encoder ("clip_l" …), [S, D].
         contexts: [I] per text encoder, [n, M+L, D]; None when thrown away.
         info: metadata.
     """

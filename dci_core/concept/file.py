@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from ..errors import UserInputError
+from ..families import TEXT_ENCODERS
 from ..tensor_file import check_content, damaged, read_tensors, write_tensors
-from .concept import FORMAT_VERSION, TEXT_ENCODERS, Concept, ConceptInfo
+from .concept import FORMAT_VERSION, Concept, ConceptInfo
 from .low_rank import low_rank_factors, relative_error
 from .modelspec import modelspec_of
 from .scheme import ICOScheme
@@ -65,7 +66,7 @@ def save_concept(concept: Concept, path: Path, precision: str = "float16", rank:
             raise UserInputError(
                 f"{name} holds values too large for {precision}. Save in float32, or train with a lower rate."
             )
-    write_tensors(path, tensors, _to_metadata(concept.info))
+    write_tensors(path, tensors, _to_metadata(concept.info, bool(concept.deltas)))
     return relative_error(deltas, _deltas_of(changes))
 
 
@@ -166,13 +167,13 @@ def _check_tensors(
                 raise damaged(path, f"{name} holds values that are not finite {' or '.join(PRECISIONS)} numbers")
 
 
-def _to_metadata(info: ConceptInfo) -> dict[str, str]:
+def _to_metadata(info: ConceptInfo, changes_weights: bool) -> dict[str, str]:
     values = {name: value for name, value in asdict(info).items() if value or name not in _LATER}
     own = {
         name: value if isinstance(value, str) else json.dumps(value, sort_keys=True) for name, value in values.items()
     }
     own.pop("thumbnail", None)  # it stands where other programs look for it
-    return {"format": FORMAT} | own | modelspec_of(info)
+    return {"format": FORMAT} | own | modelspec_of(info, changes_weights)
 
 
 def _from_metadata(path: Path, metadata: Mapping[str, str]) -> ConceptInfo:
@@ -187,7 +188,7 @@ def _from_metadata(path: Path, metadata: Mapping[str, str]) -> ConceptInfo:
     try:
         values |= {name: int(metadata[name]) for name in _INTEGERS}
         values |= {name: json.loads(metadata[name]) for name in _OBJECTS if name in metadata}
-        info = ConceptInfo(**values)  # type: ignore[arg-type]
+        info = ConceptInfo(**values)  # type: ignore[arg-type]  # each made of its kind above
         ICOScheme(info.prefix, info.suffix, info.concept_vectors)
     except ValueError as error:
         raise damaged(path, f"its metadata cannot be read ({error})") from error

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+MOST_RANK = 1024
+"""The highest that nodes offer, for training and for files."""
 OVERSAMPLING = 8
 POWER_ITERATIONS = 4
 

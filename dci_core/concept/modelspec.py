@@ -13,11 +13,16 @@ if TYPE_CHECKING:
     from .concept import ConceptInfo
 
 
-def modelspec_of(info: ConceptInfo) -> dict[str, str]:
-    """Return the fields for a concept: architecture, title, trigger phrase, size, prediction, picture."""
+def modelspec_of(info: ConceptInfo, changes_weights: bool) -> dict[str, str]:
+    """Return the fields for a concept: architecture, title, trigger phrase, size, prediction, picture.
+
+    Args:
+        info: of the concept.
+        changes_weights: whether the file holds changes of weights; without any it is a textual inversion.
+    """
     family = FAMILIES.get(info.family)
     architecture = info.family if family is None else family.architecture
-    kind = "textual-inversion" if info.settings.get("mode") == "textual_inversion" else "lora"
+    kind = "lora" if changes_weights else "textual-inversion"
     fields = {
         "sai_model_spec": "1.0.1",
         "architecture": f"{architecture}/{kind}",

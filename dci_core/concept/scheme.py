@@ -13,6 +13,9 @@ MOST_VECTORS = 16
 class ICOScheme:
     """How many vectors are learned: (M, L, S) of the paper. More contexts improve the whole trade-off curve.
 
+    ``prefix`` and ``suffix`` are also keys of concept files; ICO Trainer's inputs call them ``contexts_before`` and
+    ``contexts_after``.
+
     Raises:
         UserInputError: a number is outside its range.
     """

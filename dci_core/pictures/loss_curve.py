@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from .drawing import to_tensor
+
 WIDTH_PX, HEIGHT_PX, MARGIN_PX = 840, 520, 56
+WINDOW = 20  # steps that the mean is taken over
 INK, FAINT, MEAN, EVALUATED, DRIFT, BEST = "#333333", "#c3cbd6", "#3566b8", "#d9822b", "#8a56ac", "#2e9e5b"
 
 
@@ -30,7 +31,7 @@ def draw_loss_curve(losses: Sequence[float], evaluations: Sequence[Mapping[str, 
     """
     curves: list[tuple[str, str, list[tuple[float, float]]]] = [
         (FAINT, "each step", list(enumerate(losses, 1))),
-        (MEAN, "mean of 20", list(enumerate(running_mean(losses, 20), 1))),
+        (MEAN, f"mean of {WINDOW}", list(enumerate(running_mean(losses, WINDOW), 1))),
         (EVALUATED, "fixed noise", [(entry["step"], entry["loss"]) for entry in evaluations]),
         (DRIFT, "drift (class images)", [(entry["step"], entry["drift"]) for entry in evaluations if "drift" in entry]),
     ]
@@ -62,7 +63,7 @@ def draw_loss_curve(losses: Sequence[float], evaluations: Sequence[Mapping[str, 
         x, y = place(best["step"], best["loss"])
         draw.ellipse([(x - 7, y - 7), (x + 7, y + 7)], outline=BEST, width=3)
         draw.text((left, 18), f"best: step {best['step']:.0f}", BEST)
-    return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255.0)[None]
+    return to_tensor(picture)[None]
 
 
 def _draw_curve(draw: ImageDraw.ImageDraw, color: str, points: list[tuple[float, float]], dots: bool) -> None:

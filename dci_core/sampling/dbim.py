@@ -116,6 +116,17 @@ def layer_gain(preset: MaskPreset, part: Part, tokens: int, relative_area: float
     return SPATIAL_GAIN * (relative_area if preset is MaskPreset.RESOLUTION_NORMALIZED else 1.0)
 
 
+def layer_strength(preset: MaskPreset, part: Part, injection_strength: float) -> float:
+    """Return the λ of one layer.
+
+    Args:
+        preset: ``calibrated``: what ``part`` asks for; else λ itself.
+        part: of SD1.5's layers, which this layer takes over (``dial.parts_of``).
+        injection_strength: λ of the run, with what a schedule adds to it.
+    """
+    return part.strength(injection_strength) if preset is MaskPreset.CALIBRATED else injection_strength
+
+
 def auxiliary_weight(saliency_concept: Tensor, saliency_auxiliary: Tensor, injection_strength: float) -> Tensor:
     """Return W_a of eq. 4, the softmax over the two branches of (s_c, λ·s_a); W_c is 1 - W_a.
 

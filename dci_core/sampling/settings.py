@@ -26,6 +26,11 @@ class MaskPreset(str, Enum):
     PAPER = "paper"
     RESOLUTION_NORMALIZED = "resolution_normalized"
 
+    @property
+    def remark(self) -> str:
+        """What each run with it is told; "" where there is nothing to say."""
+        return "mask preset paper keeps weights near one half whatever λ is" if self is MaskPreset.PAPER else ""
+
 
 class AuxiliarySteps(str, Enum):
     """How the auxiliary latent gets from one model call of the sampler to the next.

@@ -76,18 +76,22 @@ class ConceptTraining:
 
     @property
     def steps_done(self) -> int:
-        """Optimiser steps taken."""
+        """Optimizer steps taken."""
         return len(self.losses)
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """Return every trained tensor by name, in the order of the optimiser."""
+        """Return every trained tensor by name, in the order of the optimizer.
+
+        The names are keys of training states, for ever: "key_values." stands before every trained projection, before Q and
+        the output weights of mode cross_attention too.
+        """
         named = {f"key_values.{name}": value for name, value in self.model.denoiser.projections.items()}
         named |= {f"tokens.{name}": value for name, value in self.prompts.tokens.items()}
         named |= {f"contexts.{name}": value for name, value in self.prompts.contexts.items()}
         return {name: value for name, value in named.items() if value.requires_grad and value.numel()}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Return the trained tensors and their final rates: K and V, [T], and [I] (METHOD section 2)."""
+        """Return the trained tensors and their final rates: projections, [T], and [I] (METHOD section 2)."""
         settings, trained = self.settings, self.parameters()
         token_rate = settings.learning_rate if settings.token_learning_rate is None else settings.token_learning_rate
         rates = {"key_values": settings.learning_rate, "tokens": token_rate, "contexts": settings.context_learning_rate}
@@ -97,7 +101,7 @@ class ConceptTraining:
         ]
 
     def step(self) -> float:
-        """Take one optimiser step and return its loss.
+        """Take one optimizer step and return its loss.
 
         Whatever is raised, the weights and the random numbers to come are as they were before the step.
 

@@ -16,13 +16,13 @@ def frozen_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, p
 
     Autograd keeps the input of every convolution, also of one whose weight is frozen.
     """
-    result: Tensor = _FrozenConv2d.apply(x, weight, bias, stride, padding, dilation)  # type: ignore[no-untyped-call]
+    result: Tensor = _FrozenConv2d.apply(x, weight, bias, stride, padding, dilation)  # type: ignore[no-untyped-call]  # torch gives Function.apply no types
     return result
 
 
 def gated_gelu(projected: Tensor) -> Tensor:
     """Return x·gelu(gate) for [..., 2·D] = [x, gate]; gelu(gate) is computed again in the backward pass instead of kept."""
-    result: Tensor = _GatedGelu.apply(projected)  # type: ignore[no-untyped-call]
+    result: Tensor = _GatedGelu.apply(projected)  # type: ignore[no-untyped-call]  # torch gives Function.apply no types
     return result
 
 

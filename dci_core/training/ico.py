@@ -28,7 +28,7 @@ class PromptWords:
 
     Args:
         start: BOS, [D].
-        noun: the descriptor [E], [n, D].
+        noun: the class noun [E], [n, D].
         end: EOS, [D].
         padding: [D].
         length: rows the encoder takes, 77.
@@ -44,6 +44,11 @@ class PromptWords:
         """Return the same words on a device."""
         start, noun, end, padding = (part.to(device) for part in (self.start, self.noun, self.end, self.padding))
         return PromptWords(start, noun, end, padding, self.length)
+
+
+def template_prompt(noun: str) -> str:
+    """Return the template's words before a noun: "photo of a cat"."""
+    return " ".join((*TEMPLATE_WORDS, noun))
 
 
 def end_position(words: PromptWords, scheme: ICOScheme, caption_tokens: int = 0) -> int:

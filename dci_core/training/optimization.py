@@ -1,4 +1,4 @@
-"""Optimiser, learning-rate schedule, gradient norm and moving average of a training run."""
+"""Optimizer, learning-rate schedule, gradient norm and moving average of a training run."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ def learning_rate_factor(schedule: Schedule, step: int, steps: int, warmup_steps
 
 
 def check_optimizer(kind: OptimizerKind) -> None:
-    """Check that an optimiser is installed.
+    """Check that an optimizer is installed.
 
     Raises:
-        UserInputError: the 8-bit optimiser is wanted, but bitsandbytes cannot be imported.
+        UserInputError: the 8-bit optimizer is wanted, but bitsandbytes cannot be imported.
     """
     if kind is OptimizerKind.ADAMW_8BIT:
         _bitsandbytes()
 
 
 def make_optimizer(kind: OptimizerKind, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    """Return an optimiser without weight decay; each group's "lr" is kept as its "final_lr".
+    """Return an optimizer without weight decay; each group's "lr" is kept as its "final_lr".
 
     Raises:
         UserInputError: see ``check_optimizer``.

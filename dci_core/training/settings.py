@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from ..concept.low_rank import MOST_RANK
 from ..concept.scheme import ICOScheme
 from ..errors import UserInputError
 from ..seeds import LARGEST_SEED
@@ -92,7 +93,7 @@ class TrainingSettings:
     steps: int = field(
         default=_USUAL.steps,
         metadata=setting(
-            "Optimiser steps. More raise likeness and cost obedience: with DCI, which gives it back, take the "
+            "Optimizer steps. More raise likeness and cost obedience: with DCI, which gives it back, take the "
             "end of the run; without, an early checkpoint.",
             allowed=(1, 100_000),
         ),
@@ -131,7 +132,7 @@ class TrainingSettings:
         metadata=setting(
             "Rank of the changes, for SDXL on small cards; low-rank ones want a learning rate about ten times as high.",
             "0 trains whole weights, 8 to 32 is usual.",
-            allowed=(0, 1024),
+            allowed=(0, MOST_RANK),
         ),
     )
     optimizer: OptimizerKind = field(

@@ -1,4 +1,4 @@
-"""Everything a run needs to go on bit for bit: trained tensors, optimiser, moving average, random numbers, history."""
+"""Everything a run needs to go on bit for bit: trained tensors, optimizer, moving average, random numbers, history."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from demo_world.autoencoder import AUTOENCODER_CONFIG
 from demo_world.denoiser import UNET_CONFIG
 from demo_world.latents import LatentPool, load_autoencoder, open_latents
 from demo_world.model import load_model
-from demo_world.pool import open_pool
+from demo_world.pool import PIXELS_PER_LATENT, open_pool
 from demo_world.storage import RELEASE, training_log
 from demo_world.text_encoder import TEXT_CONFIG
 from demo_world.tokens import known_ids
@@ -56,7 +56,7 @@ def preview_factors(pool: LatentPool, pictures: Tensor) -> dict[str, Any]:
         Attributes for the host's latent format.
     """
     latents = pool.latents[: len(pictures)].float().movedim(1, -1).flatten(0, 2)  # [B * 16 * 16, 4]
-    colours = F.avg_pool2d(pictures, 8).movedim(1, -1).flatten(0, 2)  # [B * 16 * 16, 3]
+    colours = F.avg_pool2d(pictures, PIXELS_PER_LATENT).movedim(1, -1).flatten(0, 2)  # [B * 16 * 16, 3]
     inputs = torch.cat([latents, torch.ones(len(latents), 1)], dim=1)
     solution = torch.linalg.lstsq(inputs, colours).solution  # [5, 3]
     rounded = [[round(value, 4) for value in row] for row in solution.tolist()]

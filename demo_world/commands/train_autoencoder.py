@@ -17,7 +17,7 @@ from torch import Tensor
 
 from demo_world.autoencoder import AUTOENCODER_CHECKPOINT, build_autoencoder, posterior, whiten_latents
 from demo_world.patch_decoder import PatchDecoder
-from demo_world.pool import Pool, open_pool
+from demo_world.pool import PIXELS_PER_LATENT, Pool, open_pool
 from demo_world.precision import fast_matrices
 from demo_world.schedule import warmup_stable_decay
 from demo_world.storage import cache_folder, load_checkpoint, save_checkpoint, training_log
@@ -35,7 +35,7 @@ def sample_pictures(pool: Pool, batch: int, rng: np.random.Generator) -> tuple[T
     index = rng.integers(0, len(pool), batch)
     pictures = torch.from_numpy(pool.pictures(index)).permute(0, 3, 1, 2).float() / 127.5 - 1.0
     coverage = torch.from_numpy(pool.coverage[index]).float()[:, None] / 255.0
-    return pictures, 1.0 + FOREGROUND_WEIGHT * F.interpolate(coverage, scale_factor=8, mode="nearest")
+    return pictures, 1.0 + FOREGROUND_WEIGHT * F.interpolate(coverage, scale_factor=PIXELS_PER_LATENT, mode="nearest")
 
 
 def reconstruction_loss(output: Tensor, target: Tensor, weights: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ def decoder_loss(model: Any, pool: Pool, batch: int, whole: bool, rng: np.random
                     for item, (y, x) in zip(items, corners, strict=True)
                 ]
             )
-            for items, scale in ((latents, 1), (pictures, 8), (weights, 8))
+            for items, scale in ((latents, 1), (pictures, PIXELS_PER_LATENT), (weights, PIXELS_PER_LATENT))
         )
     return reconstruction_loss(model.decode(latents).float(), pictures, weights)
 
@@ -100,13 +100,13 @@ def main() -> None:
         coder = [model.encoder, model.quant_conv]
         modules = [*coder, stand_in] if stage == "encoder" else [model.post_quant_conv, model.decoder]
         trained = [parameter for module in modules for parameter in module.parameters()]
-        optimiser = torch.optim.AdamW(trained, lr=arguments.learning_rate, betas=(0.9, 0.99), weight_decay=1e-3)
+        optimizer = torch.optim.AdamW(trained, lr=arguments.learning_rate, betas=(0.9, 0.99), weight_decay=1e-3)
         step = 0
         if state.get("stage") == stage and state["optimiser"]:
-            optimiser.load_state_dict(state["optimiser"])
+            optimizer.load_state_dict(state["optimiser"])
             step = state["step"]
 
-        def save(stage: str, step: int, optimiser: torch.optim.Optimizer | None) -> None:
+        def save(stage: str, step: int, optimizer: torch.optim.Optimizer | None) -> None:
             save_checkpoint(
                 path,
                 {
@@ -114,7 +114,7 @@ def main() -> None:
                     "stand_in": stand_in.state_dict(),
                     "stage": stage,
                     "step": step,
-                    "optimiser": optimiser.state_dict() if optimiser else None,
+                    "optimiser": optimizer.state_dict() if optimizer else None,
                 },
             )
 
@@ -123,31 +123,31 @@ def main() -> None:
         saved_at = time.monotonic()
         while step < steps:
             rng = np.random.default_rng([7, len(stage), ord(stage[0]), step])
-            for group in optimiser.param_groups:
+            for group in optimizer.param_groups:
                 group["lr"] = arguments.learning_rate * warmup_stable_decay(step, steps, warmup=50)
             with fast_matrices():
                 if stage == "encoder":
                     loss = encoder_loss(model, stand_in, pool, arguments.batch, rng)
                 else:
                     loss = decoder_loss(model, pool, arguments.batch, step >= 0.8 * steps, rng)
-            optimiser.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(trained, 1.0)
-            optimiser.step()
+            optimizer.step()
             step += 1
             losses.append(float(loss.detach()))
             if step % 50 == 0:
                 log.info("%s: step %d loss %.4f", stage, step, sum(losses) / len(losses))
                 losses.clear()
             if time.monotonic() - saved_at > 120:
-                save(stage, step, optimiser)
+                save(stage, step, optimizer)
                 saved_at = time.monotonic()
         if stage == "encoder":
             whiten_latents(model, sample_pictures(pool, 256, np.random.default_rng(11))[0])
             save("decoder", 0, None)
             log.info("the encoder is final; latents can be made now")
         else:
-            save(stage, step, optimiser)
+            save(stage, step, optimizer)
 
 
 if __name__ == "__main__":

@@ -65,16 +65,16 @@ def main() -> None:
     truth = pool.labels()
     torch.manual_seed(0)
     model = Classifier()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=arguments.learning_rate, weight_decay=0.02)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=arguments.learning_rate, weight_decay=0.02)
     step = 0
     if path.exists() and not arguments.restart:
         state = load_checkpoint(path)
         model.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
+        optimizer.load_state_dict(state["optimiser"])
         step = state["step"]
 
     def save() -> None:
-        save_checkpoint(path, {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step})
+        save_checkpoint(path, {"model": model.state_dict(), "optimiser": optimizer.state_dict(), "step": step})
 
     log.info("%d parameters, from step %d", sum(p.numel() for p in model.parameters()), step)
     saved_at = time.monotonic()
@@ -83,7 +83,7 @@ def main() -> None:
         new, new_truth = draw_concepts(round(CONCEPT_SHARE * arguments.batch), rng)
         index = rng.integers(0, len(pool), arguments.batch - len(new))
         pictures = degrade(to_tensor(np.concatenate([pool.pictures(index), new])), rng)
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = arguments.learning_rate * warmup_stable_decay(
                 step, arguments.steps, warmup=50, decay_share=0.6
             )
@@ -91,9 +91,9 @@ def main() -> None:
             scores = {name: score.float() for name, score in model(pictures).items()}
         targets = torch.from_numpy(np.concatenate([truth[index], new_truth]))
         loss = torch.stack([F.cross_entropy(scores[name], targets[:, i]) for i, name in enumerate(NAMES)]).sum()
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         step += 1
         if step % 100 == 0:
             log.info("step %d loss %.4f", step, float(loss.detach()))

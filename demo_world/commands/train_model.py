@@ -67,7 +67,7 @@ def main() -> None:
     torch.manual_seed(0)
     model = DemoModel()
     use_fast_group_norm(model.unet)
-    optimiser = torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         parameter_groups(model, arguments.learning_rate), lr=arguments.learning_rate, betas=(0.9, 0.99), fused=True
     )
     step = 0
@@ -75,7 +75,7 @@ def main() -> None:
         state = load_checkpoint(path)
         model.load_state_dict(state["model"])
         average = state["average"]
-        optimiser.load_state_dict(state["optimiser"])
+        optimizer.load_state_dict(state["optimiser"])
         step = state["step"]
     else:
         pretrain_text(model.text_encoder, log)
@@ -83,7 +83,7 @@ def main() -> None:
 
     def save() -> None:
         save_checkpoint(
-            path, {"model": model.state_dict(), "average": average, "step": step, "optimiser": optimiser.state_dict()}
+            path, {"model": model.state_dict(), "average": average, "step": step, "optimiser": optimizer.state_dict()}
         )
 
     log.info("%d parameters, %d pictures, from step %d", sum(p.numel() for p in model.parameters()), len(pool), step)
@@ -92,13 +92,13 @@ def main() -> None:
     while step < arguments.steps:
         generator = torch.Generator().manual_seed(1_000_003 * step + 17)
         share = warmup_stable_decay(step, arguments.steps, warmup=200)
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = group["rate"] * share
         loss = training_loss(model, pool, arguments.batch, generator)
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
+        optimizer.step()
         step += 1
         update_average(average, model, step)
         losses.append(float(loss.detach()))

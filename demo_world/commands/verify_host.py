@@ -15,7 +15,7 @@ from demo_world.autoencoder import SD1_SCALE
 from demo_world.denoiser import predict_noise
 from demo_world.latents import load_autoencoder
 from demo_world.model import load_model
-from demo_world.sampling import decode
+from demo_world.sampling import LATENT_SHAPE, decode
 from demo_world.storage import RELEASE, require, training_log
 from demo_world.tokens import END, tokenize
 from workbench.pack import import_host
@@ -26,7 +26,7 @@ TOLERANCE = 2e-2  # fp16 storage of weights, relative to outputs of about unit s
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of the exported file."""
     with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name).float() for name in file.keys()}, file.metadata()  # noqa: SIM118  # the file is no mapping
+        return {name: file.get_tensor(name).float() for name in file.keys()}, file.metadata()  # noqa: SIM118 (the file is no mapping)
 
 
 def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -92,7 +92,7 @@ def main() -> None:
         differences["text encoder"] = float((ours - theirs).abs().max() / ours.abs().max())
 
         noisy, timestep = (
-            torch.randn((2, 4, 16, 16), generator=torch.Generator().manual_seed(1)),
+            torch.randn((2, *LATENT_SHAPE), generator=torch.Generator().manual_seed(1)),
             torch.tensor([900.0, 90.0]),
         )
         context = ours.expand(2, -1, -1)

@@ -19,12 +19,11 @@ import comfy.supported_models
 import comfy.supported_models_base
 import comfy.utils
 import folder_paths
-import numpy as np
 import torch
-from PIL import Image
 from safetensors import SafetensorError
 
 from ...dci_core.errors import UserInputError
+from ...dci_core.images.folder import read_image
 from ...dci_core.vocabulary import complete_vocabulary
 
 RELEASE = Path(__file__).resolve().parents[2] / "demo_world" / "release"
@@ -131,5 +130,4 @@ def subject_images(subject: Subject) -> torch.Tensor:
     files = sorted((RELEASE / subject.name).glob("*.png"))
     if not files:
         raise UserInputError(f"There are no pictures in {RELEASE / subject.name}. Install this node pack again.")
-    pictures = [np.asarray(Image.open(file).convert("RGB"), dtype=np.float32) / 255.0 for file in files]
-    return torch.from_numpy(np.stack(pictures))
+    return torch.stack([read_image(file).image for file in files])

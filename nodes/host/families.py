@@ -10,7 +10,7 @@ import comfy.supported_models as supported
 from ...dci_core.errors import UserInputError
 from ...dci_core.families import FAMILIES, SD2_BASE, Family
 
-_NAMES = {  # of the host's configurations, special cases first: they are subclasses of the general ones
+HOST_CLASSES = {
     "SSD1B": "ssd1b",
     "Segmind_Vega": "vega",
     "KOALA_700M": "koala_700m",
@@ -19,6 +19,7 @@ _NAMES = {  # of the host's configurations, special cases first: they are subcla
     "SD20": "sd2",
     "SD15": "sd1",
 }
+"""Families by the host's configurations, special cases first: they are subclasses of the general ones."""
 
 
 def family_of(model: Any) -> Family:
@@ -28,7 +29,7 @@ def family_of(model: Any) -> Family:
         UserInputError: the model has no text cross-attention that the method could work on.
     """
     config = getattr(model.model, "model_config", None)
-    for class_name, name in _NAMES.items():
+    for class_name, name in HOST_CLASSES.items():
         known = getattr(supported, class_name, None)
         if known is not None and isinstance(config, known):
             is_base = name == "sd2" and model.model.model_type is comfy.model_base.ModelType.EPS

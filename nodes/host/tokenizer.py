@@ -10,8 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ...dci_core.concept.concept import TEXT_ENCODERS, Concept, ConceptInfo
+from ...dci_core.concept.concept import Concept, ConceptInfo
 from ...dci_core.errors import UserInputError
+from ...dci_core.families import TEXT_ENCODERS
 from ...dci_core.prompt.tokens import Token, prompt_tokens
 from ...dci_core.prompt.words import add_class_noun, placeholder_pattern
 
@@ -64,7 +65,7 @@ class KnownConcept:
 
 
 class _AddsNouns:
-    """Mixed into an encoder's tokenizer: completes a text before the host splits it by its emphasis."""
+    """Mixed into a text encoder's tokenizer: completes a text before the host splits it by its emphasis."""
 
     dci_concepts: tuple[KnownConcept, ...]
 
@@ -75,13 +76,25 @@ class _AddsNouns:
 
 @cache
 def _adding_nouns(kind: type) -> type:
-    """Return the class of an encoder's tokenizer with ``_AddsNouns`` mixed in, once however often it is asked for."""
+    """Return the class of a text encoder's tokenizer with ``_AddsNouns`` mixed in, once however often it is asked for."""
     return kind if issubclass(kind, _AddsNouns) else type(kind.__name__, (_AddsNouns, kind), {})
 
 
 def tokenizers_of(clip: Any) -> dict[str, Any]:
     """Return the CLIP's tokenizers by text encoder name."""
     return {name: getattr(clip.tokenizer, name) for name in TEXT_ENCODERS if hasattr(clip.tokenizer, name)}
+
+
+def embedding_widths(clip: Any) -> dict[str, int]:
+    """Return the width of the CLIP's word embeddings by text encoder name."""
+    return {name: _embedding_width(clip, name, tokenizer) for name, tokenizer in tokenizers_of(clip).items()}
+
+
+def _embedding_width(clip: Any, name: str, tokenizer: Any) -> int:
+    encoder = getattr(clip.cond_stage_model, name, None)
+    if encoder is None:
+        return int(tokenizer.embedding_size)
+    return int(encoder.transformer.get_input_embeddings().weight.shape[1])
 
 
 def known_concepts(clip: Any) -> tuple[KnownConcept, ...]:
@@ -134,7 +147,7 @@ def clip_with_nouns_for(clip: Any, nouns: Sequence[tuple[KnownConcept, str]]) ->
 
 def noun_ids(clip: Any, encoder: str, noun: str) -> list[int]:
     """Return a noun's vocabulary ids, without start and end."""
-    return list(_plain_tokenizer(tokenizers_of(clip)[encoder])(noun)["input_ids"][1:-1])
+    return list(_word_tokenizer(tokenizers_of(clip)[encoder])(noun)["input_ids"][1:-1])
 
 
 def real_tokens(clip: Any, text: str) -> tuple[dict[str, Any], dict[str, list[Token]]]:
@@ -161,18 +174,19 @@ def _clip_knowing(
     clone = clip.clone()
     clone.tokenizer = copy.copy(clip.tokenizer)
     clone.tokenizer.dci_concepts = concepts
-    for name, encoder in tokenizers_of(clip).items():
+    for name, tokenizer in tokenizers_of(clip).items():
         replacements: dict[str, Sequence[Any]] = {k.info.placeholder: list(k.vectors[name]) for k in concepts}
         replacements |= {placeholder: ids[name] for placeholder, ids in (nouns or {}).items()}
-        own = copy.copy(encoder)
-        kind: Any = type(encoder)  # to mypy a type[Any] is not hashable
+        own = copy.copy(tokenizer)
+        kind: Any = type(tokenizer)  # to mypy a type[Any] is not hashable
         own.__class__ = _adding_nouns(kind)
         own.dci_concepts = concepts
-        own.tokenizer = _WordTokenizer(_plain_tokenizer(encoder), replacements)
+        own.tokenizer = _WordTokenizer(_word_tokenizer(tokenizer), replacements)
         setattr(clone.tokenizer, name, own)
     return clone
 
 
-def _plain_tokenizer(encoder: Any) -> Any:
-    tokenizer = encoder.tokenizer
-    return tokenizer.plain if isinstance(tokenizer, _WordTokenizer) else tokenizer
+def _word_tokenizer(tokenizer: Any) -> Any:
+    """Return the transformers tokenizer inside the host's, without concepts."""
+    words = tokenizer.tokenizer
+    return words.plain if isinstance(words, _WordTokenizer) else words

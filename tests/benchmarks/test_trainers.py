@@ -12,7 +12,7 @@ import torch
 from benchmarks import one_training, step_meter, trainers
 from workbench.tiny import tiny, tiny_model
 
-JOB = {"batch": 1, "latent": 8, "steps": 2, "precision": "fp32", "checkpointing": False, "memory": True}
+JOB = {"batch": 1, "resolution": 64, "steps": 2, "precision": "fp32", "checkpointing": False, "memory": True}
 
 
 def test_the_highest_sum_by_hand() -> None:

@@ -67,6 +67,7 @@ def test_every_number_has_a_range(kind: Any) -> None:
         ({"share": 1.5}, "share must be between 0 and 1, but got 1.5. 0 is none."),
         ({"share": math.nan}, "share must be between 0 and 1, but got nan. 0 is none."),
         ({"weight": math.inf}, "weight must be a finite number, but got inf."),
+        ({"share": None}, "share must be between 0 and 1, but got None. 0 is none."),
         ({"every": 0}, "paint_every must be between 1 and 9, but got 0."),
         ({"colour": "green"}, "colour must be one of red, blue, but got 'green'."),
     ],
@@ -78,9 +79,10 @@ def test_a_wrong_value_is_named_with_what_is_allowed_and_neutral(given: dict[str
 
 
 def test_what_is_allowed_is_kept_and_choices_become_members() -> None:
-    paint = Paint(share=1, weight=-7.0, every=9, colour="blue", note="x")  # type: ignore[arg-type]  # a choice as its text
+    paint = Paint(share=1, weight=-7.0, every=9, colour="blue", note="x")  # a choice as its text
     assert (paint.share, paint.weight, paint.every, paint.note) == (1, -7.0, 9, "x")
     assert paint.colour is Colour.BLUE
+    assert Paint(every=None).every is None
 
 
 def test_the_owner_stands_before_the_name() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import comfy_extras.nodes_model_advanced as model_nodes
 import pytest
 import torch
 from comfyui_dci.dci_core.errors import UserInputError
+from comfyui_dci.dci_core.families import FAMILIES
 from comfyui_dci.dci_core.prediction import Prediction
 from comfyui_dci.dci_core.sampling.settings import DCISettings
 from comfyui_dci.dci_core.training.settings import TrainingSettings
 from comfyui_dci.nodes.host.concepts.applying import apply_concept
-from comfyui_dci.nodes.host.families import family_of
+from comfyui_dci.nodes.host.families import HOST_CLASSES, family_of
 from comfyui_dci.nodes.host.model import HostModel
 from comfyui_dci.nodes.host.sampling.patch import apply_dci
 from comfyui_dci.nodes.host.training.inputs import TrainingInputs
@@ -48,6 +50,16 @@ def without_network(config_class: type, **unet_config: Any) -> Any:
 def test_each_family_has_its_name_and_native_size(config: str, name: str, size: int) -> None:
     family = family_of(without_network(getattr(supported, config), num_heads=8))
     assert (family.name, family.native_resolution, family.native_latent) == (name, size, size // 8)
+
+
+@pytest.mark.parametrize("config", HOST_CLASSES)
+def test_every_configuration_of_the_host_is_known_as_its_family(config: str) -> None:
+    family = family_of(without_network(getattr(supported, config), num_heads=8))
+    assert replace(family, native_resolution=0) == replace(FAMILIES[HOST_CLASSES[config]], native_resolution=0)
+
+
+def test_every_family_has_one_configuration_of_the_host() -> None:
+    assert sorted(HOST_CLASSES.values()) == sorted(FAMILIES)
 
 
 def test_the_native_size_of_sd2_depends_on_what_it_predicts() -> None:

@@ -28,7 +28,7 @@ def test_a_model_says_what_it_is(family: str, encoders: set[str], pooled_from: s
     base.check_trainable()
     base.check_vae()
     with pytest.raises(FrozenInstanceError):
-        base.model = None  # type: ignore[misc]  # which is what is tested
+        base.model = None  # which is what is tested
 
 
 def test_a_whole_training_asks_for_the_family_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

@@ -59,7 +59,7 @@ def test_it_is_a_small_sd1_model(loaded: Any) -> None:
     assert demo_model.MODEL_FILE.stat().st_size < SIZE_LIMIT
     with safe_open(demo_model.MODEL_FILE, "pt") as file:
         facts = file.metadata()
-        kinds = {file.get_tensor(name).dtype for name in file.keys() if name != "text_token_ids"}  # noqa: SIM118
+        kinds = {file.get_tensor(name).dtype for name in file.keys() if name != "text_token_ids"}  # noqa: SIM118 (the file is no mapping)
     assert kinds == {torch.float16}
     assert "OFL" in facts["modelspec.license"] and int(facts["training_steps"]) > 1000
     words = json.loads(facts["vocabulary"])
@@ -111,7 +111,7 @@ def test_a_damaged_or_missing_file_is_told(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_file_with_a_part_missing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with safe_open(demo_model.MODEL_FILE, "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys() if not name.endswith("out.2.bias")}  # noqa: SIM118
+        tensors = {name: file.get_tensor(name) for name in file.keys() if not name.endswith("out.2.bias")}  # noqa: SIM118 (the file is no mapping)
         save_file(tensors, tmp_path / "part.safetensors", file.metadata())
     monkeypatch.setattr(demo_model, "MODEL_FILE", tmp_path / "part.safetensors")
     with pytest.raises(UserInputError, match="UNet does not fit: out.2.bias"):

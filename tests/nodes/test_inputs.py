@@ -86,5 +86,5 @@ def test_what_the_node_says_wins() -> None:
         True,
     )
     assert entry.tooltip == f"{settings_of(CheckpointPlan)['every'].help} -1 is mine."
-    text = setting_input(ClassImagePlan, "negative", default="grey", advanced=True)
-    assert (text.id, text.io_type, text.default, text.advanced) == ("negative_prompt", "STRING", "grey", True)
+    text = setting_input(PreviewPlan, "prompt", default="grey", advanced=True)
+    assert (text.id, text.io_type, text.default, text.advanced) == ("preview_prompt", "STRING", "grey", True)

@@ -18,6 +18,8 @@ from comfyui_dci.nodes.lambda_sweep import LambdaSweep
 from node_runs import run
 from scenes import dci, ksample, scene
 
+pytestmark = pytest.mark.sweep
+
 STRENGTHS = (0.0, 0.8, 1.5)
 
 

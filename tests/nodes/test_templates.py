@@ -16,6 +16,10 @@ from comfyui_dci.nodes.ico_trainer import ICOTrainer
 from node_runs import defaults
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
+TEMPLATES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
+API = sorted(path.stem for path in (WORKFLOWS / "api").glob("*.json"))
+DEMO = "demo"
+"""Its nodes have the values of the demo model, not those of fresh nodes."""
 
 
 def api(name: str) -> dict[str, Any]:
@@ -35,7 +39,7 @@ def template(name: str) -> dict[str, Any]:
                 names.insert(place + 1, "what becomes of the seed after a run")
         nodes[str(node["id"])] = {
             "type": node["type"],
-            "widgets": dict(zip(names, node["widgets_values"] or [], strict=False)),
+            "widgets": dict(zip(names, node.get("widgets_values") or [], strict=False)),
             "wires": {entry["name"]: ends[entry["link"]] for entry in inputs if entry.get("link") is not None},
             "outputs": [set(output["links"] or []) for output in node.get("outputs", [])],
         }
@@ -44,7 +48,31 @@ def template(name: str) -> dict[str, Any]:
     return {key: node for key, node in nodes.items() if node["type"] != "MarkdownNote"}
 
 
-@pytest.mark.parametrize("name", ["train", "generate"])
+def graphs_with(kind: str) -> list[str]:
+    """Return the names of the API graphs that hold a node of a type."""
+    return [name for name in API if any(node["class_type"] == kind for node in api(name).values())]
+
+
+def widgets_of(kind: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the widgets of each node of a type in all templates and in all API graphs but the demo's."""
+    shown = [
+        node["widgets"]
+        for name in TEMPLATES
+        if name != DEMO
+        for node in template(name).values()
+        if node["type"] == kind
+    ]
+    given = [
+        {entry: value for entry, value in node["inputs"].items() if not isinstance(value, list)}
+        for name in API
+        if name != DEMO
+        for node in api(name).values()
+        if node["class_type"] == kind
+    ]
+    return shown, given
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
 def test_a_template_and_its_api_twin_say_the_same(name: str) -> None:
     shown, twin = template(name), api(name)
     assert {key: node["type"] for key, node in shown.items()} == {key: node["class_type"] for key, node in twin.items()}
@@ -55,7 +83,7 @@ def test_a_template_and_its_api_twin_say_the_same(name: str) -> None:
         assert {entry: shown[key]["widgets"][entry] for entry in widgets} == widgets, key
 
 
-@pytest.mark.parametrize("name", ["train", "train_and_generate"])
+@pytest.mark.parametrize("name", graphs_with("DCIClassImages"))
 def test_training_is_wired_to_class_images_of_the_same_noun_and_model(name: str) -> None:
     graph = api(name)
     (trainer,) = [node["inputs"] for node in graph.values() if node["class_type"] == "ICOTrainer"]
@@ -71,11 +99,11 @@ def test_training_is_wired_to_class_images_of_the_same_noun_and_model(name: str)
 def test_the_train_graphs_use_what_fresh_nodes_have(node: Any) -> None:
     usual = {name: value for name, value in defaults(node).items() if name != "class_noun"}
     kind = node.define_schema().node_id
-    (shown,) = [entry for entry in template("train").values() if entry["type"] == kind]
-    assert {name: value for name, value in shown["widgets"].items() if name != "class_noun"} == usual
-    for name in ("train", "train_and_generate"):
-        (given,) = [entry["inputs"] for entry in api(name).values() if entry["class_type"] == kind]
-        widgets = {name: value for name, value in given.items() if not isinstance(value, list)}
+    shown, given = widgets_of(kind)
+    assert len(shown) >= 1 and len(given) >= 2
+    for widgets in shown:
+        assert {name: value for name, value in widgets.items() if name != "class_noun"} == usual
+    for widgets in given:
         assert widgets == {name: usual[name] for name in widgets}
     assert kind != "ICOTrainer" or (usual["steps"], usual["preset"]) == (-1, "with_dci")
 
@@ -83,20 +111,19 @@ def test_the_train_graphs_use_what_fresh_nodes_have(node: Any) -> None:
 @pytest.mark.parametrize("node", [DCISampler, ApplyConcept], ids=["DCISampler", "DCIApplyConcept"])
 def test_the_generate_graphs_use_what_fresh_nodes_have(node: Any) -> None:
     usual, kind = defaults(node), node.define_schema().node_id
-    (shown,) = [entry for entry in template("generate").values() if entry["type"] == kind]
-    widgets = {name: value for name, value in shown["widgets"].items() if name in usual}
-    assert widgets == usual
-    for name in ("generate", "train_and_generate"):
-        (given,) = [entry["inputs"] for entry in api(name).values() if entry["class_type"] == kind]
-        plain = {name: value for name, value in given.items() if not isinstance(value, list)}
-        assert plain == {name: usual[name] for name in plain}
-        assert kind != "DCISampler" or len(plain) == len(usual)
+    shown, given = widgets_of(kind)
+    assert len(shown) >= 1 and len(given) >= 2
+    for widgets in shown:
+        assert {name: value for name, value in widgets.items() if name in usual} == usual
+    for widgets in given:
+        assert widgets == {name: usual[name] for name in widgets}
+        assert kind != "DCISampler" or len(widgets) == len(usual)
 
 
-@pytest.mark.parametrize("name", ["generate", "train_and_generate", "demo"])
+@pytest.mark.parametrize("name", graphs_with("AuxPromptBuilder"))
 def test_prompts_name_the_class_noun_behind_the_placeholder(name: str) -> None:
     prompts = [node["inputs"]["prompt"] for node in api(name).values() if node["class_type"] == "AuxPromptBuilder"]
-    assert prompts and all(f"V* {'car' if name == 'demo' else 'toy'} " in prompt for prompt in prompts)
+    assert prompts and all(f"V* {'car' if name == DEMO else 'toy'} " in prompt for prompt in prompts)
 
 
 def test_the_readme_tells_the_values_that_nodes_have() -> None:

@@ -91,7 +91,7 @@ def test_a_fresh_node_trains_by_its_preset_at_the_model_s_scale(asked: dict[str,
     fresh = {**defaults(ICOTrainer), "preset": preset.value}
     assert all(fresh[name] == -1 for name in PRESET_INPUTS)
     ask(**fresh)
-    expected = run_values(preset, ModelScale(64, 0.05))  # see tests/support/tiny.py
+    expected = run_values(preset, ModelScale(64, 0.05))  # see workbench/tiny.py
     settings = asked["settings"]
     assert (settings.scheme, settings.steps, settings.batch_size) == (
         expected.scheme,

@@ -208,7 +208,7 @@ def test_a_pair_is_judged_by_what_is_main_and_what_is_beside_it() -> None:
         beside[0, names["second_noun"].index(second.noun)] = beside[1, names["second_noun"].index("")] = 0.0
         return {"subject": subject, "second_noun": beside}
 
-    means = two_concepts.judged(heads, torch.zeros(2, 8, 8, 3), first, second)  # type: ignore[arg-type]  # heads alone are judged
+    means = two_concepts.judged(heads, torch.zeros(2, 8, 8, 3), first, second)  # heads alone are judged
     assert means.tolist() == pytest.approx([0.5, 0.5, 0.5], abs=1e-6)
     assert two_concepts.table({"a, b": np.array([[0.5, 0.0, 1.0]] * 3)}).splitlines()[1] == (
         '"a, b",0.50 (0.50 … 0.50),0.00 (0.00 … 0.00),1.00 (1.00 … 1.00)'

@@ -30,8 +30,8 @@ def test_each_run_is_seen_once_and_only_the_last_one_s_latents_are_compared() ->
     watched, x = Watched(), torch.tensor([1.0, 2.0, 3.0])
     first, second = (SimpleNamespace(branch=SimpleNamespace(model_input=sign * x)) for sign in (1, -1))
     for run in (first, first, second):
-        watched.see(run)  # type: ignore[arg-type]  # a branch is all that is read of it
-        watched.compare(run, x)  # type: ignore[arg-type]  # as above
+        watched.see(run)  # a branch is all that is read of it
+        watched.compare(run, x)
     assert watched.runs == [first, second] and watched.correlations == pytest.approx([-1.0])
 
 

@@ -8,7 +8,7 @@ import pytest
 from comfyui_dci.dci_core.training import concept_training
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def few_evaluation_draws() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(concept_training, "EVALUATION_DRAWS", 1)

@@ -7,7 +7,7 @@ from typing import Any
 from ....dci_core.concept.concept import Concept, ConceptInfo, check_concept_fits
 from ....dci_core.log import LOG
 from ..families import family_of
-from ..tokenizer import clip_with_concept, tokenizers_of
+from ..tokenizer import clip_with_concept, embedding_widths
 from ..weights import base_hash, cross_attention_shapes
 
 
@@ -26,8 +26,7 @@ def apply_concept(
     Raises:
         UserInputError: the concept does not fit the model or the CLIP.
     """
-    widths = {name: encoder.embedding_size for name, encoder in tokenizers_of(clip).items()}
-    widths = {name: _embedding_width(clip, name, width) for name, width in widths.items()}
+    widths = embedding_widths(clip)
     shapes = cross_attention_shapes(model)
     warning = check_concept_fits(concept, family_of(model).name, shapes, widths, base_hash(model))
     if warning:
@@ -45,8 +44,3 @@ def reading_of(concept: ConceptInfo, add_class_noun: bool) -> str:
     """Return one line on how the applied CLIP reads the concept's placeholder."""
     name, noun = concept.placeholder, concept.class_noun
     return f'{name} is read as "{name} {noun}"' if add_class_noun else f"{name} is read as written, {noun} is not added"
-
-
-def _embedding_width(clip: Any, name: str, stated: int) -> int:
-    encoder = getattr(clip.cond_stage_model, name, None)
-    return encoder.transformer.get_input_embeddings().weight.shape[1] if encoder is not None else stated

@@ -18,11 +18,19 @@ import torch
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor
 
-from ....dci_core.sampling.dbim import add_outputs, auxiliary_weight, blend_outputs, layer_gain, limit_weight, saliency
+from ....dci_core.sampling.dbim import (
+    add_outputs,
+    auxiliary_weight,
+    blend_outputs,
+    layer_gain,
+    layer_strength,
+    limit_weight,
+    saliency,
+)
 from ....dci_core.sampling.dial import parts_of
 from ....dci_core.sampling.masks import BlendMasks
 from ....dci_core.sampling.region import region_of_map
-from ....dci_core.sampling.settings import Blend, DCISettings, Layers, MaskPreset
+from ....dci_core.sampling.settings import Blend, DCISettings, Layers
 from ....dci_core.sampling.strength import map_scale
 from ....dci_core.sampling.text_columns import prompt_scores
 from .layer_call import PARTIES, TEXT_LENGTH, Attention, BranchRows, LayerCall, Window, stock_attention
@@ -199,8 +207,7 @@ class DualBranchAttention:
     def _strength(self, call: LayerCall, progress: float) -> float:
         scale = map_scale(call.map_size, call.latent_size)
         strength = self.settings.strength_schedule.strength(self.settings.injection_strength, scale, progress)
-        calibrated = self.settings.mask_preset is MaskPreset.CALIBRATED
-        return self.parts[call.layer].strength(strength) if calibrated else strength
+        return layer_strength(self.settings.mask_preset, self.parts[call.layer], strength)
 
     def _saliency(self, call: LayerCall, rows: BranchRows) -> Tensor | None:
         if self.settings.blend is not Blend.MASKS or self.settings.forced_auxiliary_weight is not None:

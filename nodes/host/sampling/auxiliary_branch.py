@@ -152,12 +152,14 @@ class AuxiliaryBranch:
         return fine and self.shared.were_used and not self.shared.asked_model
 
     def _moved_finely(self, level: float, timestep: Tensor, model_options: dict[str, Any]) -> Tensor:
-        shared, guidance = self.shared, self.guider.cfg
-        is_plain = type(self.guider) is comfy.samplers.CFGGuider and guidance and self.mask is None
+        shared, guider = self.shared, self.guider
+        is_plain = type(guider) is comfy.samplers.CFGGuider and guider.cfg and self.mask is None
         unconditional = shared.prediction(self.conds["negative"]) if is_plain else None
         if unconditional is None:
             return self._moved_step_by_step(level, timestep, model_options)
-        return fine_step(self.x, shared.x, self.conditional, unconditional, shared.guided, guidance, self.sigma, level)
+        return fine_step(
+            self.x, shared.x, self.conditional, unconditional, shared.guided, guider.cfg, self.sigma, level
+        )
 
     def _moved_step_by_step(self, level: float, timestep: Tensor, model_options: dict[str, Any]) -> Tensor:
         """Take fine steps by a guider's own formula, whatever it is, and within an inpainting mask."""

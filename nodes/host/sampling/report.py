@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ....dci_core.log import LOG
 from ....dci_core.prompt.tokens import TokenSet
-from ....dci_core.sampling.settings import AuxiliarySteps, Blend, DCISettings, MaskPreset
+from ....dci_core.sampling.settings import AuxiliarySteps, Blend, DCISettings
 from ..node_text import Tell, announce, show
 
 LEAST_DEVIATION, MOST_DEVIATION = 0.55, 1.3
@@ -69,8 +69,8 @@ class RunReport:
     def _remarks(self) -> Iterable[str]:
         if self.settings.blend is not Blend.MASKS:
             yield f"blend {self.settings.blend.value} uses no masks, so λ has no effect"
-        elif self.settings.mask_preset is MaskPreset.PAPER:
-            yield "mask preset paper keeps weights near one half whatever λ is"
+        elif self.settings.mask_preset.remark:
+            yield self.settings.mask_preset.remark
         if self.context_windows:
             yield "masks are not kept for context windows"
         if self.areas:

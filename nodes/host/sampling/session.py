@@ -64,7 +64,7 @@ class Session:
     def start(
         self, sampler: Any, sigmas: Tensor, seed: int, noise: Tensor, latent_image: Tensor, mask: Tensor | None
     ) -> None:
-        """Start a run.
+        """Start a run; what the ones before it recorded is dropped.
 
         Args:
             sampler: the host's.
@@ -74,6 +74,7 @@ class Session:
             latent_image: what the noise is added to.
             mask: inpainting mask, or None.
         """
+        self._forget()
         plan, guider = self.plan, self.guider
         model_sampling = guider.inner_model.model_sampling
         active_fraction = plan.settings.active_fraction
@@ -104,6 +105,9 @@ class Session:
     def end(self) -> None:
         """Take the twins away and drop what the runs hold."""
         self.guider.conds.pop(AUXILIARY, None)
+        self._forget()
+
+    def _forget(self) -> None:
         for run in self.runs:
             run.forget()
 

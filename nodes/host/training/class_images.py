@@ -18,6 +18,7 @@ from ....dci_core.images.resolution import RESOLUTION, check_resolution
 from ....dci_core.log import LOG
 from ....dci_core.seeds import LARGEST_SEED, following_seed
 from ....dci_core.setting import check_settings, setting
+from ....dci_core.training.ico import template_prompt
 from ..concepts.store import folder_name
 from ..model import HostModel
 from .description import model_facts
@@ -73,10 +74,8 @@ class ClassImagePlan:
         metadata=setting("Of the first picture; each following one has the next seed.", offered=(0, LARGEST_SEED)),
     )
     steps: int = field(default=25, metadata=setting(f"Of the sampler ({SAMPLER}, {SCHEDULER}).", allowed=(1, 1000)))
-    guidance: float = field(
-        default=7.0, metadata=setting("Scale of guidance.", "1 is none.", offered=(0, 100), step=0.1, name="cfg")
-    )
-    negative: str = field(default="", metadata=setting("What the pictures should not show.", name="negative_prompt"))
+    cfg: float = field(default=7.0, metadata=setting("Scale of guidance.", "1 is none.", offered=(0, 100), step=0.1))
+    negative_prompt: str = field(default="", metadata=setting("What the pictures should not show."))
     resolution: int = field(default=0, metadata=RESOLUTION)
 
     def __post_init__(self) -> None:
@@ -85,7 +84,7 @@ class ClassImagePlan:
 
     def prompt(self, number: int) -> str:
         """Return the prompt of an image, counted from 0."""
-        prompts = self.prompts or (f"photo of a {CLASS_NOUN}",)
+        prompts = self.prompts or (template_prompt(CLASS_NOUN),)
         return prompts[number % len(prompts)].replace(CLASS_NOUN, self.class_noun)
 
     def seed_of(self, number: int) -> int:
@@ -122,7 +121,7 @@ def class_images(
     for number in range(min(plan.count, len(plan.prompts) or 1)):
         check_class_caption(base, plan.prompt(number))
     resolution = base.family.resolution(plan.resolution)
-    facts = [model_facts(base), plan.steps, plan.guidance, plan.negative, resolution]
+    facts = [model_facts(base), plan.steps, plan.cfg, plan.negative_prompt, resolution]
     folder = root / folder_name(plan.class_noun, run_key({"class images": facts}))
     LOG.info("Class images are kept in %s.", folder)
     images: dict[int, FolderImage] = {}
@@ -131,21 +130,21 @@ def class_images(
         if image is not None:
             images[number] = image
             on_image(len(images), 0)
-    edge = resolution // base.family.pixels_per_latent
+    shape = base.family.latent_shape(resolution)
     missing = [number for number in range(plan.count) if number not in images]
     encoded = functools.cache(functools.partial(_encoded, base.clip))
     for drawn, number in enumerate(missing, 1):
         prompt, file = plan.prompt(number), folder / _file_name(plan, number)
-        latent = {"samples": torch.zeros(1, base.family.latent_channels, edge, edge)}
+        latent = {"samples": torch.zeros(1, *shape)}
         (sampled,) = host_nodes.common_ksampler(
             base.model,
             plan.seed_of(number),
             plan.steps,
-            plan.guidance,
+            plan.cfg,
             SAMPLER,
             SCHEDULER,
             encoded(prompt),
-            encoded(plan.negative),
+            encoded(plan.negative_prompt),
             latent,
         )
         write_image(base.vae.decode(sampled["samples"])[0], prompt, file)

@@ -14,7 +14,7 @@ from ....dci_core.images.crop import BUCKET_STEP_PX, is_one_colour
 from ....dci_core.images.resolution import RESOLUTION, check_resolution
 from ....dci_core.prompt.words import check_caption
 from ....dci_core.setting import setting
-from ....dci_core.training.ico import PromptWords, end_position
+from ....dci_core.training.ico import PromptWords, end_position, template_prompt
 from ....dci_core.training.optimization import check_optimizer
 from ....dci_core.training.settings import TrainingSettings
 from ..model import HostModel
@@ -107,7 +107,9 @@ class TrainingInputs:
         self._check_images()
         check_resolution(self.resolution)
         if self.crop is Crop.BUCKETS and self.resolution % BUCKET_STEP_PX:
-            raise UserInputError(f"With buckets the resolution must be a multiple of 64, but got {self.resolution}.")
+            raise UserInputError(
+                f"With buckets the resolution must be a multiple of {BUCKET_STEP_PX}, but got {self.resolution}."
+            )
         self._check_masks()
         if len(self.captions) not in (0, len(self.images)):
             raise UserInputError(
@@ -215,7 +217,7 @@ def one_caption_each(texts: Sequence[str] | None, images: int, class_noun: str) 
         raise UserInputError(
             "There are regularization captions but no regularization images. Connect images or clear the text."
         )
-    usual = f"photo of a {class_noun}"
+    usual = template_prompt(class_noun)
     return [caption or usual for caption in captions_from(texts, images)] or [usual] * images
 
 

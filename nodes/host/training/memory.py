@@ -7,7 +7,7 @@ import re
 import torch
 
 from ....dci_core.errors import UserInputError
-from ....dci_core.training.settings import TrainingSettings
+from ....dci_core.training.settings import OptimizerKind, TrainingSettings
 
 _TOLD_AS = ("out of memory", "can't allocate memory", "not enough memory")  # drivers, Linux, Windows
 
@@ -26,8 +26,8 @@ def out_of_memory(error: BaseException, settings: TrainingSettings) -> UserInput
     cures = [
         "gradient_checkpointing on, which goes on from there" if not settings.gradient_checkpointing else "",
         f"batch_size 1 (now {settings.batch_size})" if settings.batch_size > 1 else "",
-        "rank 16, so that optimiser and gradients shrink" if not settings.rank else "",
-        "optimizer adamw_8bit" if settings.optimizer.value == "adamw" and not settings.rank else "",
+        "rank 16, so that optimizer and gradients shrink" if not settings.rank else "",
+        "optimizer adamw_8bit" if settings.optimizer is OptimizerKind.ADAMW and not settings.rank else "",
         "a smaller resolution",
     ]
     return UserInputError(

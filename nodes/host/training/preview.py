@@ -14,6 +14,7 @@ from ....dci_core.log import LOG
 from ....dci_core.prompt.words import add_class_noun, placeholder_pattern
 from ....dci_core.setting import check_settings, setting
 from ....dci_core.training.concept_training import ConceptTraining
+from ....dci_core.training.ico import template_prompt
 from ....dci_core.training.preview import preview_latents
 from ..model import HostModel
 from ..tokenizer import noun_ids
@@ -69,9 +70,10 @@ class Previewer:
     def __init__(self, base: HostModel, plan: PreviewPlan, inputs: TrainingInputs, concept_vectors: int) -> None:
         self._base = base
         self._every = plan.every
-        self._edge = base.family.resolution(inputs.resolution) // base.family.pixels_per_latent
+        resolution = base.family.resolution(inputs.resolution)
+        self._latent_size = base.family.latent_shape(resolution)[1:]
         placeholder = inputs.placeholder
-        given = plan.prompt.strip() or f"photo of a {placeholder} {inputs.class_noun}"
+        given = plan.prompt.strip() or template_prompt(f"{placeholder} {inputs.class_noun}")
         prompt = add_class_noun(given, placeholder, inputs.class_noun)
         texts = placeholder_pattern([placeholder]).split(prompt)
         if len(texts) == 1:
@@ -97,7 +99,7 @@ class Previewer:
         try:
             device = next(iter(training.prompts.tokens.values())).device
             words = {name: tuple(part.to(device) for part in parts) for name, parts in self._words.items()}
-            latents = preview_latents(training, words, self._edge, self._edge)
+            latents = preview_latents(training, words, *self._latent_size)
             with torch.inference_mode():
                 decoded = self._base.vae.decode(self._base.model.model.process_latent_out(latents.clone()))
                 return decoded[0].float().cpu().clamp(0.0, 1.0)

@@ -15,6 +15,7 @@ from ..node_text import send_text
 from .observer import TrainingObserver
 
 SECONDS_BETWEEN_TEXTS = 0.25
+RECENT_STEPS = 20  # that mean loss and time left are told from
 LARGEST_PREVIEW_PX = 512
 
 
@@ -47,9 +48,9 @@ class TrainingProgress(TrainingObserver):
         """Report one step; raises the host's interrupt when the user has cancelled."""
         comfy.model_management.throw_exception_if_processing_interrupted()
         self._bar.update_absolute(step, self._steps)
-        self._recent = [*self._recent[-19:], loss]
+        self._recent = [*self._recent, loss][-RECENT_STEPS:]
         now = time.monotonic()
-        self._times = [*self._times[-19:], (step, now)]
+        self._times = [*self._times, (step, now)][-RECENT_STEPS:]
         if self._node_id is not None and (now - self._told_at >= SECONDS_BETWEEN_TEXTS or step == self._steps):
             self._told_at = now
             self.tell(self._text(step, loss))

@@ -108,7 +108,7 @@ def test_a_run_that_tells_its_history_is_read_back(path: Path) -> None:
         "thumbnail": "data:image/jpeg;base64,AAAA",
         "settings": {"resolution": 768, "mode": "textual_inversion"},
     }
-    save_concept(replace(small_concept(), info=replace(small_info(), **told)), path)
+    save_concept(replace(small_concept(), deltas={}, info=replace(small_info(), **told)), path)
     assert load_concept(path).info == replace(small_info(), **told)
     shown = contents(path)[1]
     assert shown["modelspec.architecture"] == "stable-diffusion-xl-v1-base/textual-inversion"

@@ -15,7 +15,7 @@ from PIL import Image
 def save(
     folder: Path, name: str, size: tuple[int, int] = (6, 4), color: object = (255, 0, 51), mode: str = "RGB"
 ) -> Path:
-    Image.new(mode, size, color).save(folder / name)  # type: ignore[arg-type]
+    Image.new(mode, size, color).save(folder / name)
     return folder / name
 
 

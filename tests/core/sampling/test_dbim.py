@@ -22,6 +22,7 @@ from comfyui_dci.dci_core.sampling.dbim import (
     auxiliary_weight,
     blend_outputs,
     layer_gain,
+    layer_strength,
     paper_token_map,
     reference_token_map,
     saliency,
@@ -196,6 +197,13 @@ def test_the_gain_of_a_layer_by_hand() -> None:
     assert layer_gain(MaskPreset.RESOLUTION_NORMALIZED, sd15, 4096, 1.0) == 500.0
     assert layer_gain(MaskPreset.CALIBRATED, sd15, 4096, 2.25) == 2000.0
     assert layer_gain(MaskPreset.CALIBRATED, sd15, 1024, 2.25) == 500.0
+
+
+def test_only_the_calibrated_preset_gives_a_layer_a_strength_of_its_own() -> None:
+    mixed = Part(((256, 0.5), (1024, 0.5)))
+    strengths = {preset: layer_strength(preset, mixed, 2.0) for preset in MaskPreset}
+    assert strengths.pop(MaskPreset.CALIBRATED) == mixed.strength(2.0) != 2.0
+    assert set(strengths.values()) == {2.0}
 
 
 def test_the_paper_has_no_gain_and_the_others_scale_with_it() -> None:

@@ -85,7 +85,7 @@ def test_the_ends_of_every_range_are_allowed(
         ({"forced_auxiliary_weight": -0.5}, "forced_auxiliary_weight must be between 0 and 1, but got -0.5"),
         (
             {"mask_preset": "exact"},
-            "mask_preset must be one of calibrated, reference, paper, resolution_normalized, but got 'exact'",
+            f"mask_preset must be one of {', '.join(MaskPreset)}, but got 'exact'",
         ),
         ({"auxiliary_steps": "long"}, "auxiliary_steps must be one of fine, single, but got 'long'"),
         ({"auxiliary_eta": 1.5}, "auxiliary_eta must be between 0 and 1, but got 1.5. 0 is without new noise."),

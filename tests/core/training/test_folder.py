@@ -147,7 +147,7 @@ def test_starting_anew_deletes_what_a_run_left(folder: TrainingFolder) -> None:
 def test_the_best_evaluated_concept_is_kept_and_marked(folder: TrainingFolder) -> None:
     training = run(steps=6)
     losses = iter([4.0, 3.0, 1.0, 2.0])  # the first one before the first step
-    training.evaluation_loss = lambda: next(losses)  # type: ignore[method-assign]
+    training.evaluation_loss = lambda: next(losses)
     run_training(training, quiet, folder, CheckpointPlan(), concept_of)
     best = best_evaluation(training)
     assert best is not None and best["step"] == 4.0

@@ -183,10 +183,10 @@ def test_loss_weights_reach_the_run(setting: dict[str, float]) -> None:
     assert losses[1] < losses[0] and references > 0
     if "prior_loss_weight" in setting:
         only = toy(class_images=2)
-        only.regularization.latents.zero_()  # type: ignore[union-attr]
+        only.regularization.latents.zero_()
         assert changed(copies(only.prompts.contexts), only.prompts.contexts) == set()
         captions = [toy(toy_settings(**setting), class_images=2) for _ in range(2)]
-        captions[1].regularization.text.context.mul_(3.0)  # type: ignore[union-attr]
+        captions[1].regularization.text.context.mul_(3.0)
         assert captions[0].step() == captions[1].step(), "with weight 0 class images must not matter"
 
 

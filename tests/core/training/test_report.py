@@ -94,7 +94,7 @@ def test_only_a_change_far_outside_is_warned_of(change: float, message: str | No
 )
 def test_a_low_share_is_warned_of_with_what_to_do(rates: dict[str, float], lower: str) -> None:
     given = info(start=losses(0.2, 0.2), end=losses(0.1, 0.16))
-    given.settings.update(rates)  # type: ignore[attr-defined]
+    given.settings.update(rates)
     (warning,) = end_report(given)[1]
     assert "V* has only 40% of what was learned; 60% or more is good" in warning
     assert f"Set context_learning_rate to {lower}" in warning
@@ -106,7 +106,7 @@ def test_missing_class_images_are_said_where_keys_and_values_are_trained() -> No
     values = run_values(PresetName.ALONE, SD1_SCALE)
 
     def lines(mode: str, class_images: int) -> list[str]:
-        settings = TrainingSettings(**values.settings, mode=mode)  # type: ignore[arg-type]
+        settings = TrainingSettings(**values.settings, mode=mode)  # the name of a mode is one too
         return start_text(values, PresetName.ALONE, settings, class_images).split("\n")
 
     first, second = lines("ico", 0)

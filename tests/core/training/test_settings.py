@@ -17,6 +17,12 @@ def test_modes_without_contexts_follow_the_template(mode: TrainingMode) -> None:
     assert scheme.concept_vectors == 3
 
 
+@pytest.mark.parametrize("mode", list(TrainingMode))
+def test_no_mode_trains_k_without_v(mode: TrainingMode) -> None:
+    """A concept file with one of the two is refused."""
+    assert ("to_k" in mode.projections) == ("to_v" in mode.projections) == bool(mode.projections)
+
+
 @pytest.mark.parametrize(
     "values, message",
     [
@@ -28,7 +34,7 @@ def test_modes_without_contexts_follow_the_template(mode: TrainingMode) -> None:
         ({"noise_offset": 1.5}, "noise_offset must be between 0 and 1"),
         ({"ema_decay": 1.0}, "ema_decay must be between 0 and 0.99999, but got 1.0"),
         ({"rank": -1}, "rank must be between 0 and 1024, but got -1"),
-        ({"mode": "lora"}, "mode must be one of ico, custom_diffusion, textual_inversion, key_value, cross_attention"),
+        ({"mode": "lora"}, f"mode must be one of {', '.join(TrainingMode)}, but got 'lora'"),
         ({"schedule": "polynomial"}, "schedule must be one of constant, cosine, linear, but got 'polynomial'"),
         ({"optimizer": "sgd"}, "optimizer must be one of adamw, adamw_8bit"),
         ({"precision": "fp8"}, "precision must be one of auto, bf16, fp16, fp32"),

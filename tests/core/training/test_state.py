@@ -11,6 +11,7 @@ import pytest
 from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.dci_core.training.folder import TrainingFolder
 from comfyui_dci.dci_core.training.run import CheckpointPlan, run_training
+from comfyui_dci.dci_core.training.settings import TrainingMode
 from comfyui_dci.dci_core.training.state import TrainingState, load_state, restore_state, save_state, state_of
 from stored_runs import EVERYTHING, KEY, Stop, assert_same_run, concept_of, quiet, run, stop_at, train
 from toy_training import changed, copies, toy, toy_settings, trained
@@ -62,14 +63,14 @@ def test_a_state_of_an_older_version_resumes_and_its_start_is_measured_before(fo
 def test_start_and_end_are_measured_once_each(evaluate_every: int, asked: int) -> None:
     training, calls = run(evaluate_every=evaluate_every), []
     works = training.evaluation_loss
-    training.evaluation_loss = lambda: calls.append(1) or works()  # type: ignore[method-assign]
+    training.evaluation_loss = lambda: calls.append(1) or works()
     run_training(training, quiet)
     assert training.start is not None and training.end is not None
     assert len(calls) == asked  # every 2: at the start, after 2, 4, 6 and 7
     assert not evaluate_every or training.end["loss"] == training.evaluations[-1]["loss"]
 
 
-@pytest.mark.parametrize("mode", ["custom_diffusion", "textual_inversion", "key_value", "cross_attention"])
+@pytest.mark.parametrize("mode", [mode.value for mode in TrainingMode])
 def test_every_mode_resumes_bit_for_bit(folder: TrainingFolder, mode: str) -> None:
     whole = train(TrainingFolder(folder.path / "whole", KEY), mode=mode)
     with pytest.raises(Stop):
@@ -117,7 +118,7 @@ def test_a_run_stopped_while_it_is_evaluated_evaluates_when_it_goes_on(folder: T
             return answer
         raise Stop
 
-    broken.evaluation_loss = stop  # type: ignore[method-assign]
+    broken.evaluation_loss = stop
     with pytest.raises(Stop):
         run_training(broken, quiet, folder, CheckpointPlan(), concept_of)
     assert broken.steps_done == 2
@@ -193,7 +194,7 @@ def test_a_state_file_is_tensors_and_json(tmp_path: Path) -> None:
     training.step()
     save_state(state_of(training), tmp_path / "step.resume", KEY)
     with safe_open(str(tmp_path / "step.resume"), framework="pt") as file:
-        assert {name.split("/")[0] for name in file.keys()} == {"parameter", "optimizer", "average", "generator"}  # noqa: SIM118
+        assert {name.split("/")[0] for name in file.keys()} == {"parameter", "optimizer", "average", "generator"}  # noqa: SIM118 (the file is no mapping)
         values = json.loads(file.metadata()["values"])
     assert values["losses"] == training.losses and set(values["decks"]) == {"references", "regularization"}
 
@@ -202,5 +203,5 @@ def test_a_state_file_is_tensors_and_json(tmp_path: Path) -> None:
 def test_a_run_stops_early_after_evaluations_without_improvement(stop_after: int, expected: int) -> None:
     training = run(steps=14, stop_after=stop_after)
     losses = iter([4.0, 3.0, 2.0, 2.5, 2.0, 1.0, 1.5, 1.25])  # the first one before the first step
-    training.evaluation_loss = lambda: next(losses)  # type: ignore[method-assign]
+    training.evaluation_loss = lambda: next(losses)
     assert len(run_training(training, quiet)) == expected

@@ -19,6 +19,8 @@ from conditions import lora_hooked
 from rows_seen import ROUNDING, assert_only_the_positive_is_blended, rows_seen, rows_split
 from scenes import dci, encode, ksample, positive, relative_difference, scene
 
+pytestmark = pytest.mark.sweep
+
 
 def combine(a: Any, b: Any) -> Any:
     return host_nodes.ConditioningCombine().combine(a, b)[0]

@@ -19,6 +19,8 @@ from scenes import dci, ksample, relative_difference, scene
 from workbench.layouts import TINY_SD1
 from workbench.tiny import DEVICE, fill_tiny
 
+pytestmark = pytest.mark.sweep
+
 
 def t2i_adapter(model: Any) -> Any:
     channels = [TINY_SD1["model_channels"] * multiple for multiple in TINY_SD1["channel_mult"]]

@@ -15,6 +15,8 @@ from rows_seen import assert_only_the_positive_is_blended, rows_seen
 from sampled import GivenNoise, guider_of, sample_guider, watching_latents
 from scenes import dci, relative_difference, scene
 
+pytestmark = pytest.mark.sweep
+
 GUIDERS = ["cfg", "dual", "dual nested", "perp-neg", "basic"]
 if hasattr(custom, "DualModelGuider"):  # newer than 0.18.1
     GUIDERS.append("two models")

@@ -26,6 +26,8 @@ from comfy.patcher_extension import WrappersMP
 from rows_seen import assert_only_the_positive_is_blended, rows_seen
 from scenes import dci, encode, ksample, relative_difference, scene
 
+pytestmark = pytest.mark.sweep
+
 SIZE = 16
 
 

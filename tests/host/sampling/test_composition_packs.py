@@ -19,6 +19,8 @@ from comfyui_dci.nodes.host.sampling.layers import cross_attention_layers
 from comfyui_dci.nodes.host.sampling.other_parties import name_parties
 from scenes import dci, encode, ksample, relative_difference, scene
 
+pytestmark = pytest.mark.sweep
+
 
 class AdapterPatch:
     """IPAdapter's: an object that sits on a layer, takes further adapters with ``add``, and has a pair (cond, uncond)."""

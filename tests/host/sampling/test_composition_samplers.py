@@ -18,6 +18,8 @@ from comfyui_dci.dci_core.sampling.settings import DCISettings
 from comfyui_dci.nodes.host.sampling.patch import apply_dci
 from scenes import Scene, dci, ksample, relative_difference, scene
 
+pytestmark = pytest.mark.sweep
+
 SCHEDULERS = comfy.samplers.SCHEDULER_NAMES
 
 

@@ -12,6 +12,8 @@ from comfyui_dci.nodes.host.sampling.patch import apply_dci
 from rows_seen import ROUNDING, assert_only_the_positive_is_blended, rows_seen
 from scenes import dci, ksample, relative_difference, scene
 
+pytestmark = pytest.mark.sweep
+
 
 def windowed(model: Any, **changes: Any) -> Any:
     options = {

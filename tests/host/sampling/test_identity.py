@@ -196,6 +196,7 @@ def test_a_stochastic_auxiliary_branch_draws_its_own_noise_and_leaves_the_sample
     assert relative_difference(first, other) > 1e-2
 
 
+@pytest.mark.sweep
 def test_calibrated_is_reference_on_sd15s_layers_at_512_to_the_bit() -> None:
     """SD1.5's own layer list on a map of 64 x 64: the same picture; on a quarter of it another."""
     s = scene()

@@ -6,6 +6,7 @@ from dataclasses import FrozenInstanceError
 from types import SimpleNamespace
 from typing import Any
 
+import comfy.samplers
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
@@ -19,6 +20,7 @@ from comfyui_dci.nodes.host.sampling.patch import apply_dci
 from comfyui_dci.nodes.host.sampling.run import Run
 from comfyui_dci.nodes.host.sampling.session import RunPlan, Session
 from comfyui_dci.nodes.host.sampling.start import RunStart
+from sampled import sample_guider
 from scenes import dci, ksample, scene
 
 
@@ -54,7 +56,7 @@ def test_a_start_is_noised_as_the_host_does_it_and_never_changed() -> None:
     assert torch.equal(start.noised(start.noise), start.noise * start.sigmas[0])
     assert torch.equal(start.noise, before)
     with pytest.raises(FrozenInstanceError):
-        start.seed = 4  # type: ignore[misc]  # which is what the test is about
+        start.seed = 4  # which is what the test is about
 
 
 def test_a_session_without_a_run_answers_plainly_and_takes_its_twins_away() -> None:
@@ -133,16 +135,62 @@ def test_a_new_branch_stands_at_the_runs_start_with_noise_of_its_own(monkeypatch
     assert torch.equal(x, start.noised(auxiliary_noise(start.noise, 3)))
 
 
-def test_a_sampler_that_another_node_starts_again_makes_a_run_of_its_own() -> None:
-    s, told = scene(), []
-    twice = s.model.clone()
+def started_again(model: Any) -> Any:
+    """A clone of a model whose samplers are started twice."""
 
     def again(executor: Any, *args: Any, **kwargs: Any) -> Any:
         executor(*args, **kwargs)
         return executor(*args, **kwargs)
 
+    twice = model.clone()
     twice.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, "again", again)
-    patched, masks = apply_dci(twice, DCISettings(active_fraction=0.5), tell=told.append)
+    return twice
+
+
+def test_a_sampler_that_another_node_starts_again_makes_a_run_of_its_own() -> None:
+    s, told = scene(), []
+    patched, masks = apply_dci(started_again(s.model), DCISettings(active_fraction=0.5), tell=told.append)
     image = ksample(patched, s.positive, s.negative)
     assert len(told) == 2 and told[0] == told[1] and len(masks.calls) == 4
     assert torch.equal(image, ksample(dci(s.model, injection_strength=0.0), s.positive, s.negative))
+
+
+def test_a_run_drops_what_the_one_before_it_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[tuple[int, int]] = []
+    start = Session.start
+
+    def watch(session: Session, *args: Any) -> None:
+        before = [(run.branch.records, len(run.branch.records)) for run in session.runs]
+        start(session, *args)
+        held.extend((count, len(records)) for records, count in before)
+
+    monkeypatch.setattr(Session, "start", watch)
+    s = scene()
+    ksample(dci(started_again(s.model), active_fraction=1.0), s.positive, s.negative)
+    assert held == [(16, 0)]
+
+
+class OwnGuider(comfy.samplers.CFGGuider):
+    """A guider as another node may make one: without the attribute ``cfg``."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(model)
+        del self.cfg
+
+    def predict_noise(self, x: Any, timestep: Any, model_options: Any = None, seed: Any = None) -> Any:
+        conds = self.conds["negative"], self.conds["positive"]
+        return comfy.samplers.sampling_function(self.inner_model, x, timestep, *conds, 5.0, model_options or {}, seed)
+
+
+class PlainFormula(comfy.samplers.CFGGuider):
+    """The host's formula under another name."""
+
+
+def test_a_guider_needs_no_scale_of_its_own() -> None:
+    s = scene()
+    model = dci(s.model)
+    own, plain = OwnGuider(model), PlainFormula(model)
+    plain.set_cfg(5.0)
+    for guider in (own, plain):
+        guider.set_conds(s.positive, s.negative)
+    assert torch.equal(sample_guider(own, model), sample_guider(plain, model))

@@ -18,6 +18,8 @@ from training_runs import inputs, outside_inference, pictures, prepared, train
 
 from workbench.tiny import tiny
 
+pytestmark = pytest.mark.sweep
+
 
 def mixed_sizes() -> TrainingInputs:
     wide, tall, square = pictures()

@@ -126,9 +126,9 @@ def test_the_key_covers_every_setting(base: Tiny, monkeypatch: pytest.MonkeyPatc
     usual = {"evaluate_every": 2}  # stop_after needs it
     keys = {key(base, lambda call: call.update(settings=settings(**usual)))}
     for name, value in OTHER_SETTINGS.items():
-        keys.add(key(base, lambda call: call.update(settings=settings(**{**usual, name: value}))))  # noqa: B023
+        keys.add(key(base, lambda call: call.update(settings=settings(**{**usual, name: value}))))  # noqa: B023 (called in this turn of the loop)
     assert len(keys) == 1 + len(OTHER_SETTINGS) - len(description.SHAPES_NOTHING)
-    assert description.SHAPES_NOTHING == ("gradient_checkpointing",)  # test_training_modes.py: the same bits
+    assert description.SHAPES_NOTHING == ("gradient_checkpointing",)  # test_modes.py: the same bits
 
 
 def test_the_key_covers_the_code_and_nothing_that_does_not_matter(base: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import torch
 from comfyui_dci.dci_core.concept.file import load_concept, save_concept
 from comfyui_dci.dci_core.training.concept_training import ConceptTraining
 from comfyui_dci.dci_core.training.run import run_training
-from comfyui_dci.dci_core.training.settings import TrainingSettings
+from comfyui_dci.dci_core.training.settings import TrainingMode, TrainingSettings
 from comfyui_dci.nodes.host.concepts.applying import apply_concept
 from comfyui_dci.nodes.host.model import HostModel
 from comfyui_dci.nodes.host.training import networks
@@ -26,6 +26,8 @@ from scenes import encode
 from training_runs import inputs, outside_inference, prepared, train
 
 from workbench.tiny import DEVICE, Tiny, tiny
+
+pytestmark = pytest.mark.sweep
 
 FAMILIES = ["sd1", "sd2", "sdxl"]
 
@@ -67,7 +69,7 @@ def test_each_mode_changes_its_weights_and_applies(
         model, clip = apply_concept(base.model, base.clip, read)
         encode(clip, "a V* cat")
     assert set(model.patches) == {f"{name}.weight" for name in expected}
-    if mode != "cross_attention":
+    if not TrainingMode(mode).learns_contexts:
         assert (read.info.prefix, read.info.suffix, read.contexts) == (0, 0, None)
 
 

@@ -19,6 +19,8 @@ from training_runs import Watch, inputs, settings, train
 
 from workbench.tiny import Tiny, tiny
 
+pytestmark = pytest.mark.sweep
+
 
 def watched(base: Tiny, plan: PreviewPlan, **changes: Any) -> tuple[Any, dict[int, torch.Tensor]]:
     watch, given = Watch(), replace(inputs(), keep_contexts=True)

@@ -86,7 +86,7 @@ def test_a_finished_run_leaves_concepts_only_also_when_killed_before_it_had_tidi
     (folder,) = tmp_path.iterdir()
     left = {"finished.safetensors", "step_000003.safetensors", "step_000004.safetensors"}
     assert {file.name for file in folder.iterdir()} == left
-    (folder / "step_000004.resume").write_bytes(b"the optimiser's state")
+    (folder / "step_000004.resume").write_bytes(b"the optimizer's state")
     assert train(base, tmp_path, steps=4)[1] == []
     assert {file.name for file in folder.iterdir()} == left
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
+from typing import Any
 
 import comfy.model_management
 import comfy.sd
@@ -255,3 +258,24 @@ def test_attention_in_training_is_torchs_own_which_has_a_backward_pass(monkeypat
     outside_inference(training.step)
     blocks = [m for m in training.model.denoiser.unet.modules() if isinstance(m, host_attention.BasicTransformerBlock)]
     assert len(calls) == 2 * len(blocks) > 0
+
+
+def test_the_private_copy_is_freed_before_the_cache_is_emptied(monkeypatch: pytest.MonkeyPatch) -> None:
+    base, copies, held = tiny("sd1"), [], []
+    make = networks.HostDenoiser.__init__
+
+    def watch(denoiser: HostDenoiser, *args: Any) -> None:
+        make(denoiser, *args)
+        copies.append(weakref.ref(denoiser.unet))
+
+    monkeypatch.setattr(networks.HostDenoiser, "__init__", watch)
+    monkeypatch.setattr(
+        comfy.model_management, "soft_empty_cache", lambda: held.append([copy() is not None for copy in copies])
+    )
+    gc.collect()
+    gc.disable()
+    try:
+        train(base)
+    finally:
+        gc.enable()
+    assert held[-1] == [False]
