@@ -24,14 +24,14 @@ STRENGTHS = (0.0, 0.8, 1.5)
 
 
 def inputs(**changes: Any) -> dict[str, Any]:
-    s = scene()
+    s = scene("mini")
     common = {"model": s.model, "positive": s.positive, "negative": s.negative, "seed": 3, "steps": 6, "cfg": 5.0}
     return {**common, "latent_image": {"samples": torch.zeros(1, 4, 8, 8)}, "active_fraction": 0.7, **changes}
 
 
 def sweep(**changes: Any) -> tuple[torch.Tensor, torch.Tensor]:
     strengths = ", ".join(map(str, STRENGTHS))
-    return run(LambdaSweep, vae=scene().base.vae, injection_strengths=strengths, **inputs(**changes)).result
+    return run(LambdaSweep, vae=scene("mini").base.vae, injection_strengths=strengths, **inputs(**changes)).result
 
 
 def separately(**changes: Any) -> torch.Tensor:
@@ -44,7 +44,7 @@ def separately(**changes: Any) -> torch.Tensor:
     with torch.inference_mode():
         latents = list(host_nodes.common_ksampler(*(plain[name] for name in order)))
         latents += [run(DCISampler, injection_strength=value, **values)[0] for value in STRENGTHS]
-        return torch.cat([host_nodes.VAEDecode().decode(scene().base.vae, latent)[0] for latent in latents])
+        return torch.cat([host_nodes.VAEDecode().decode(scene("mini").base.vae, latent)[0] for latent in latents])
 
 
 def forwards(model: Any) -> tuple[Any, list[int]]:
@@ -80,7 +80,7 @@ def test_without_guidance_and_in_painting_too() -> None:
 
 @pytest.mark.parametrize(("share_guidance", "repeated"), [(False, 0), (True, 3)])
 def test_auxiliary_passes_that_do_not_depend_on_the_strength_run_once(share_guidance: bool, repeated: int) -> None:
-    model, rows = forwards(scene().model)
+    model, rows = forwards(scene("mini").model)
     sweep(model=model, share_guidance=share_guidance)
     active, steps, runs = 4, 6, 1 + len(STRENGTHS)
     assert len(rows) == runs * steps + active + (len(STRENGTHS) - 1) * repeated
@@ -101,28 +101,28 @@ def test_each_image_of_a_batch_is_a_row_of_its_own() -> None:
 
 
 def test_bad_values_are_refused_before_anything_runs() -> None:
-    model, rows = forwards(scene().model)
+    model, rows = forwards(scene("mini").model)
     assert "holds 'much'" in LambdaSweep.validate_inputs(injection_strengths="0, much")
     assert LambdaSweep.validate_inputs(injection_strengths="0, 1") is True
     assert LambdaSweep.validate_inputs(injection_strengths=None) is True  # linked
     with pytest.raises(UserInputError, match="holds 'much'"):
-        run(LambdaSweep, vae=scene().base.vae, injection_strengths="0, much", **inputs(model=model))
+        run(LambdaSweep, vae=scene("mini").base.vae, injection_strengths="0, much", **inputs(model=model))
     with pytest.raises(UserInputError, match="already carries Apply DCI"):
         sweep(model=dci(model))
     assert rows == []
 
 
 def test_a_run_on_its_own_keeps_nothing() -> None:
-    model, rows = forwards(scene().model)
+    model, rows = forwards(scene("mini").model)
     patched = dci(model, active_fraction=0.7)
     for _ in range(2):
-        ksample(patched, scene().positive, scene().negative, steps=6)
+        ksample(patched, scene("mini").positive, scene("mini").negative, steps=6)
     assert len(rows) == 2 * (6 + 4)
 
 
 @pytest.mark.parametrize("share_guidance", [True, False])
 def test_what_is_kept_is_used_for_exactly_the_same_input_only(share_guidance: bool) -> None:
-    s, memory = scene(), AuxiliaryMemory()
+    s, memory = scene("mini"), AuxiliaryMemory()
     settings = DCISettings(active_fraction=0.7, share_guidance=share_guidance)
     remembering, _ = apply_dci(s.model, settings, memory)
     for seed, size in ((3, 8), (4, 8), (3, 16), (3, 8)):  # the same noise levels, other noise
@@ -132,7 +132,7 @@ def test_what_is_kept_is_used_for_exactly_the_same_input_only(share_guidance: bo
 
 
 def test_a_cancelled_first_run_leaves_passes_that_are_right() -> None:
-    s, memory = scene(), AuxiliaryMemory()
+    s, memory = scene("mini"), AuxiliaryMemory()
     settings = DCISettings(active_fraction=0.7, share_guidance=False)
     with pytest.raises(KeyboardInterrupt):
         ksample(apply_dci(_failing_at(s.model, 2), settings, memory)[0], s.positive, s.negative)
