@@ -18,6 +18,8 @@ from node_runs import defaults, run
 
 from workbench.tiny import tiny
 
+pytestmark = pytest.mark.sweep
+
 SMALL = {"class_noun": "cat", "steps": 2, "resolution": 64, "prompts": ""}
 
 

@@ -36,6 +36,7 @@ def in_a_process_of_its_own(code: str) -> str:
     ).stdout
 
 
+@pytest.mark.sweep
 def test_the_packages_bring_host_and_pack_with_them_and_stay_on_the_cpu_when_told_to() -> None:
     told = in_a_process_of_its_own(
         "import sys; sys.argv.append('--cpu'); import study, benchmarks, nodes, comfy.model_management as host;"

@@ -17,6 +17,8 @@ from comfyui_dci.nodes.host.sampling.run import Run
 from comfyui_dci.nodes.host.weights import base_hash, key_value_weights
 from scenes import encode, ksample, positive
 
+pytestmark = pytest.mark.sweep
+
 
 @cache
 def demo() -> tuple[Any, Any, Any]:

@@ -19,6 +19,8 @@ from comfyui_dci.nodes.host.sampling.patch import apply_dci
 from conditions import tiny_controlnet
 from scenes import dci, encode, ksample, positive, relative_difference, scene
 
+pytestmark = pytest.mark.sweep
+
 
 class ForeignReplacement:
     """IPAdapter's pattern: replaces attn2, adds its own attention, and is looked up by a 2-part key."""

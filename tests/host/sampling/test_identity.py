@@ -24,7 +24,16 @@ from torch import Tensor
 
 from workbench.tiny import DEVICE
 
-SAMPLERS = ["euler", "dpmpp_2m", "dpmpp_2m_sde", "euler_cfg_pp", "dpm_adaptive", "heun", "euler_ancestral", "uni_pc"]
+SAMPLERS = [
+    "euler",
+    "dpmpp_2m",
+    "dpmpp_2m_sde",
+    "euler_cfg_pp",
+    pytest.param("dpm_adaptive", marks=pytest.mark.sweep),
+    "heun",
+    "euler_ancestral",
+    "uni_pc",
+]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

@@ -88,6 +88,7 @@ def test_failing_inside_a_layer_leaves_the_model_as_it_was(layer: int) -> None:
     assert_unchanged(s.model, before)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("share_guidance", [True, False])
 @pytest.mark.parametrize("call", [1, 2, 3])
 def test_cancelling_with_controls_and_hooks_leaves_the_next_plain_run_as_it_was(

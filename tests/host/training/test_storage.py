@@ -27,6 +27,8 @@ from training_runs import Watch, inputs, settings
 
 from workbench.tiny import Tiny, tiny
 
+pytestmark = pytest.mark.sweep
+
 
 def train(
     base: Tiny,

@@ -26,7 +26,7 @@ from training_runs import Watch, inputs, outside_inference, prepared, settings, 
 
 from workbench.tiny import DEVICE, Tiny, tiny, tiny_model
 
-FAMILIES = ["sd1", "sd2", "sdxl"]
+FAMILIES = ["sd1", *(pytest.param(name, marks=pytest.mark.sweep) for name in ("sd2", "sdxl"))]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -107,6 +107,7 @@ def test_captions_of_any_length_are_encoded_and_pooled_as_the_host_does_each(fam
             assert ours.pooled is not None and torch.allclose(ours.pooled[row].cpu(), pooled[0], atol=2e-5, rtol=1e-4)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
 def test_empty_captions_change_no_bit_and_others_do(family: str) -> None:
     plain, losses = train(tiny(family), evaluate_every=2)
@@ -181,6 +182,7 @@ def test_training_leaves_the_global_random_stream_alone() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("v_prediction", [False, True])
 def test_training_lowers_the_loss_on_fixed_noise(v_prediction: bool) -> None:
     base = Tiny(tiny_model("sd1", v_prediction), *tiny("sd1")[1:])

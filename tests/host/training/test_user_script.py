@@ -15,6 +15,8 @@ from server_files import REFERENCES, draw_references, make_small_checkpoint
 
 from workbench.pack import HOST_VARIABLE, ROOT
 
+pytestmark = pytest.mark.sweep
+
 SCRIPT = ROOT / "docs" / "use" / "train_without_the_node.py"
 
 
