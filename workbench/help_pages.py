@@ -1,11 +1,13 @@
-"""The tables of pages, made from the schemas of the nodes and from the code; the prose around them is written by hand.
+"""The tables and lists of pages, made from the schemas of the nodes and from the code; the prose is written by hand.
 
-A table stands between two comments of a page: ``<!-- inputs -->`` and ``<!-- /inputs -->``.
+Each stands between two comments of a page: ``<!-- inputs -->`` and ``<!-- /inputs -->``. Inputs and outputs are lists,
+because ComfyUI shows a help page in a panel too narrow for a table of sentences.
 """
 
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from comfyui_dci.dci_core.training.settings import TrainingMode
 
 from workbench.pack import ROOT
 
+MOST_COLUMNS = 100
 PAGES = ROOT / "web" / "docs"
 CONCEPT_FILE_PAGE = ROOT / "docs" / "use" / "concept-file.md"
 HOST_LISTS = {
@@ -84,17 +87,11 @@ def _with_table(page: str, name: str, rows: Sequence[str], owner: str) -> str:
 
 
 def _inputs(schema: Any) -> list[str]:
-    return _table(
-        ("input", "takes", "default", "what it does"),
-        [(_named(entry), _takes(entry), _default(entry), entry.tooltip) for entry in schema.inputs],
-    )
+    return _list([(_named(entry), _facts(entry), entry.tooltip) for entry in schema.inputs])
 
 
 def _outputs(schema: Any) -> list[str]:
-    return _table(
-        ("output", "gives", "what it is"),
-        [(f"`{entry.display_name}`", _gives(entry), entry.tooltip) for entry in schema.outputs],
-    )
+    return _list([(f"`{entry.display_name}`", _gives(entry), entry.tooltip) for entry in schema.outputs])
 
 
 def _presets(schema: Any) -> list[str]:
@@ -148,8 +145,21 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
+def _list(entries: Sequence[tuple[str, str, str]]) -> list[str]:
+    lines = []
+    for name, facts, text in entries:
+        item = f"- {name} ({_cell(facts)}): {_cell(text)}"
+        unbroken = item[:2] + item[2:].replace(
+            " - ", "\N{NO-BREAK SPACE}- "
+        )  # a line that begins with it would be an item
+        lines += textwrap.wrap(
+            unbroken, MOST_COLUMNS, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        )
+    return lines
+
+
 def _cell(text: str) -> str:
-    """Return a text as it stands in a table: one line, with nothing in it that markdown or HTML would take for its own."""
+    """Return a text as it stands in a table or list: one line, with nothing in it that markdown or HTML would take for its own."""
     pieces = re.split(r"(`[^`]*`)", " ".join(text.split()).replace("|", r"\|"))
     return "".join(piece if piece.startswith("`") else re.sub(r"([*<])", r"\\\1", piece) for piece in pieces)
 
@@ -158,6 +168,11 @@ def _named(entry: Any) -> str:
     """Return the id, and what the node writes beside it: its label is the id in words, mostly with the paper's symbol."""
     symbol = (entry.display_name or "").removeprefix(entry.id.replace("_", " "))
     return f"`{entry.id}`{symbol}"
+
+
+def _facts(entry: Any) -> str:
+    takes = _takes(entry)
+    return f"{takes}{';' if ',' in takes else ','} {_default(entry)}"
 
 
 def _takes(entry: Any) -> str:
@@ -172,13 +187,13 @@ def _default(entry: Any) -> str:
     default = getattr(entry, "default", None)
     if default is None:
         choice = entry.io_type == "COMBO"
-        return "the first" if choice else "none" if entry.optional else "to be connected"
+        return "the first by default" if choice else "optional" if entry.optional else "to be connected"
     if isinstance(default, bool):
-        return "on" if default else "off"
+        return f"default {'on' if default else 'off'}"
     if isinstance(default, str):
         lines = default.splitlines()
-        return f"{len(lines)} lines" if len(lines) > 1 else f"`{default}`" if default else "empty"
-    return _number(default)
+        return f"default {f'{len(lines)} lines' if len(lines) > 1 else f'`{default}`' if default else 'empty'}"
+    return f"default {_number(default)}"
 
 
 def _gives(entry: Any) -> str:

@@ -9,19 +9,23 @@ from typing import Any
 import pytest
 from comfyui_dci.nodes.extension import NODES
 
-from workbench.help_pages import PAGES, page_of, with_tables
-
-MOST_COLUMNS = 100
+from workbench.help_pages import MOST_COLUMNS, PAGES, page_of, with_tables
 
 
 def text_of(schema: Any) -> str:
     return page_of(schema.node_id).read_text(encoding="utf-8")
 
 
-def first_cells(page: str, table: str) -> list[str]:
-    """Return the names in the first column of a table."""
-    _, _, rest = page.partition(f"<!-- {table} -->\n")
-    return re.findall(r"^\| `([^`]+)`", rest.partition("<!--")[0], re.MULTILINE)
+def names_in(page: str, part: str) -> list[str]:
+    """Return the names that the items of a list begin with."""
+    _, _, rest = page.partition(f"<!-- {part} -->\n")
+    return re.findall(r"^- `([^`]+)`", rest.partition("<!--")[0], re.MULTILINE)
+
+
+def prose_of(page: str) -> str:
+    """Return what is written by hand, without tables."""
+    written = re.sub(r"<!-- ([a-z]+) -->.*?<!-- /\1 -->", "", page, flags=re.DOTALL)
+    return "\n".join(line for line in written.splitlines() if not line.startswith("|"))
 
 
 def schema_of(page: str) -> Any:
@@ -50,8 +54,8 @@ def test_every_page_belongs_to_a_node() -> None:
 def test_a_page_names_every_input_and_output(node: Any) -> None:
     schema = node.define_schema()
     page = text_of(schema)
-    assert first_cells(page, "inputs") == [entry.id for entry in schema.inputs]
-    assert first_cells(page, "outputs") == [entry.display_name for entry in schema.outputs]
+    assert names_in(page, "inputs") == [entry.id for entry in schema.inputs]
+    assert names_in(page, "outputs") == [entry.display_name for entry in schema.outputs]
 
 
 @pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
@@ -79,17 +83,27 @@ def test_what_prose_names_as_code_exists(node: Any) -> None:
     schemas = [entry.define_schema() for entry in NODES]
     names = {entry.id for schema in schemas for entry in schema.inputs}
     names |= {entry.display_name for schema in schemas for entry in schema.outputs}
-    prose = "\n".join(line for line in text_of(node.define_schema()).splitlines() if not line.startswith("|"))
-    assert set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", prose)) <= names
+    assert set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", prose_of(text_of(node.define_schema())))) <= names
 
 
-def test_cells_hold_what_markdown_would_take_for_its_own() -> None:
+def test_texts_hold_what_markdown_would_take_for_its_own() -> None:
     page = with_tables("# Painter\n\n<!-- inputs -->\nold\n<!-- /inputs -->\nrest\n", schema_of("Painter"))
     assert page == (
-        "# Painter\n\n<!-- inputs -->\n\n| input | takes | default | what it does |\n| --- | --- | --- | --- |\n"
-        "| `note` | text | `V*` | a \\| b \\<c> of V\\* d |\n| `image` | IMAGE | none | `<c>` stays. |\n"
-        "\n<!-- /inputs -->\nrest\n"
+        "# Painter\n\n<!-- inputs -->\n\n- `note` (text, default `V*`): a \\| b \\<c> of V\\* d\n"
+        "- `image` (IMAGE, optional): `<c>` stays.\n\n<!-- /inputs -->\nrest\n"
     )
+
+
+def test_long_texts_are_wrapped_and_no_line_becomes_an_item_of_its_own() -> None:
+    schema = schema_of("Painter")
+    schema.inputs[0].tooltip = "one - two - three " * 20
+    page = with_tables("<!-- inputs -->\n<!-- /inputs -->\n", schema)
+    lines = page.splitlines()
+    assert len(lines) > 8 and max(map(len, lines)) <= MOST_COLUMNS
+    assert names_in(page, "inputs") == ["note", "image"]
+    assert [line for line in lines if line.lstrip().startswith("-")] == [
+        line for line in lines if line.startswith("- `")
+    ]
 
 
 @pytest.mark.parametrize("page", ["", "<!-- inputs -->\n", "<!-- inputs -->\n<!-- /inputs -->\n" * 2])
