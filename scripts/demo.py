@@ -11,6 +11,7 @@ import argparse
 import json
 import shutil
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -59,8 +60,8 @@ def run_demo(graph: dict[str, Any], given: argparse.Namespace) -> int:
 
     started = time.monotonic()
     comfyui, python = get_comfyui(), Path(sys.executable)
-    base = cache_folder() / "demo-server"
-    shutil.rmtree(base, ignore_errors=True)
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    base = Path(tempfile.mkdtemp(prefix="demo-server-", dir=cache_folder()))  # two demos at once must not mix
     (base / "models" / "checkpoints").mkdir(parents=True)
     (base / "input").mkdir()
     if given.checkpoint:
@@ -76,6 +77,7 @@ def run_demo(graph: dict[str, Any], given: argparse.Namespace) -> int:
             print(f"\nThe run failed: {failure}\nComfyUI's log: {server.log}", flush=True)
             return 1
     collect(base, given.output, graph, time.monotonic() - started)
+    shutil.rmtree(base, ignore_errors=True)
     return 0
 
 

@@ -15,6 +15,7 @@ from comfyui_dci.nodes import ico_trainer
 from comfyui_dci.nodes.host.training.preview import PreviewPlan
 from comfyui_dci.nodes.ico_trainer import ICOTrainer
 from node_runs import run, trained
+from other_settings import OTHER_SETTINGS
 
 from workbench.tiny import tiny
 
@@ -38,29 +39,7 @@ def test_the_trainer_refuses_unusable_input(inputs: dict[str, Any], message: str
 
 
 def test_every_input_of_the_trainer_arrives_where_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    changed: dict[str, Any] = {
-        "batch_size": 3,
-        "learning_rate": 1e-3,
-        "context_learning_rate": 1e-2,
-        "flip": False,
-        "seed": 6,
-        "mode": "key_value",
-        "token_learning_rate": 1e-4,
-        "rank": 2,
-        "optimizer": "adamw_8bit",
-        "schedule": "cosine",
-        "warmup_steps": 1,
-        "accumulation_steps": 2,
-        "max_gradient_norm": 1.0,
-        "min_snr_gamma": 5.0,
-        "noise_offset": 0.1,
-        "ema_decay": 0.9,
-        "prior_loss_weight": 0.5,
-        "precision": "bf16",
-        "gradient_checkpointing": True,
-        "evaluate_every": 7,
-        "stop_after": 1,
-    }
+    changed = {name: value for name, value in OTHER_SETTINGS.items() if name not in ("scheme", "steps")}
     given: dict[str, Any] = {}
 
     def watch(base: Any, inputs: Any, settings: Any, **rest: Any) -> Any:

@@ -9,13 +9,13 @@ from typing import Any
 import comfy.model_management
 import pytest
 import torch
-from comfyui_dci.dci_core.concept.scheme import ICOScheme
 from comfyui_dci.dci_core.training.settings import TrainingSettings
 from comfyui_dci.nodes.host.concepts.applying import apply_concept
 from comfyui_dci.nodes.host.model import HostModel
 from comfyui_dci.nodes.host.training import description
 from comfyui_dci.nodes.host.training.description import key_of
 from comfyui_dci.nodes.host.training.inputs import Crop
+from other_settings import OTHER_SETTINGS
 from scenes import random_concept
 from training_runs import inputs, pictures, settings
 
@@ -91,33 +91,6 @@ def key(base: Tiny, change: Callable[[dict[str, Any]], Any] | None = None) -> st
 @pytest.mark.parametrize("name", list(variants()))
 def test_the_key_covers(base: Tiny, name: str) -> None:
     assert key(base, variants()[name]) != key(base)
-
-
-OTHER_SETTINGS: dict[str, Any] = {
-    "scheme": ICOScheme(2, 2, 2),
-    "steps": 4,
-    "batch_size": 1,
-    "learning_rate": 2e-3,
-    "context_learning_rate": 2e-2,
-    "flip": False,
-    "seed": 6,
-    "token_learning_rate": 1e-4,
-    "mode": "key_value",
-    "rank": 2,
-    "optimizer": "adamw_8bit",
-    "schedule": "cosine",
-    "warmup_steps": 1,
-    "accumulation_steps": 2,
-    "max_gradient_norm": 1.0,
-    "min_snr_gamma": 5.0,
-    "noise_offset": 0.1,
-    "ema_decay": 0.9,
-    "prior_loss_weight": 0.5,
-    "precision": "bf16",
-    "gradient_checkpointing": True,
-    "evaluate_every": 3,
-    "stop_after": 1,
-}
 
 
 def test_the_key_covers_every_setting(base: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
