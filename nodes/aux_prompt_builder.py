@@ -32,7 +32,8 @@ class AuxPromptBuilder(io.ComfyNode):
                     dynamic_prompts=True,
                     default="a V* cat in times square",
                     tooltip="Your prompt. Write V* and its class noun where your subject belongs: they were trained together. "
-                    "A noun that you leave out is added, and concept_text shows it. Emphasis such as (V* cat:1.2) works.",
+                    "A noun that you leave out is added, and concept_text shows it. Emphasis such as (V* cat:1.2) works. With a "
+                    "checkpoint that was saved behind Apply Concept write embedding:my_concept instead of V*.",
                 ),
                 io.String.Input(
                     "auxiliary_noun",
@@ -46,7 +47,16 @@ class AuxPromptBuilder(io.ComfyNode):
                     default=True,
                     tooltip="On: both branches see the whole scene. Off: the paper's ablation, where each branch sees "
                     "only its own words.",
+                    optional=True,
                     advanced=True,
+                ),
+                io.String.Input(
+                    "class_noun",
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    tooltip="Only for embedding:name in the prompt instead of V*, where the file is no concept file: the plain word for "
+                    "what it shows. Empty: the concept's own.",
                 ),
             ],
             outputs=[
@@ -60,8 +70,15 @@ class AuxPromptBuilder(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, clip: Any, prompt: str, auxiliary_noun: str, entire_prompt: bool) -> io.NodeOutput:
-        built = build_conditioning(clip, prompt, auxiliary_noun, entire_prompt)
+    def execute(
+        cls,
+        clip: Any,
+        prompt: str,
+        auxiliary_noun: str,
+        entire_prompt: bool = True,
+        class_noun: str = "",
+    ) -> io.NodeOutput:
+        built = build_conditioning(clip, prompt, auxiliary_noun, entire_prompt, class_noun)
         if built.remarks():
             announce("; ".join(built.remarks()), text_of_node(cls.hidden.unique_id))
         return io.NodeOutput(built.conditioning, built.concept_text, built.auxiliary_text)

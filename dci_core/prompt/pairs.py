@@ -8,7 +8,14 @@ from dataclasses import dataclass
 
 from ..errors import UserInputError
 from .auxiliary_noun import COMMON_NOUNS, first_unrelated_noun
-from .words import merge_concept_phrase, placeholder_pattern, replace_placeholder
+from .words import (
+    class_nouns_in,
+    merge_concept_phrase,
+    near_misses,
+    no_placeholder,
+    placeholder_pattern,
+    replace_placeholder,
+)
 
 AUTO = "auto"
 
@@ -21,7 +28,8 @@ class PromptPair:
         concept: P, with V* in it.
         auxiliary: P_a as one would type it.
         auxiliary_template: P_a with the placeholder standing where the auxiliary noun goes, so that the
-            noun's tokens can be told from the same word elsewhere in the prompt.
+            noun's tokens can be told from the same word elsewhere in the prompt; ``words.PLURAL`` follows it where the
+            noun goes in plural.
     """
 
     concept: str
@@ -32,7 +40,9 @@ class PromptPair:
 def pair_prompts(
     prompt: str, placeholder: str, class_noun: str, auxiliary_noun: str, entire_prompt: bool = True
 ) -> PromptPair:
-    """Make P_a from P by replacing "V* <noun>" (or "V*" alone) with the auxiliary noun, nothing else.
+    """Make P_a from P: V* goes, and the auxiliary noun stands where its noun stood, in singular or plural as that did.
+
+    Words between V* and its noun stay; "V*" alone is replaced itself. Nothing else changes.
 
     Args:
         prompt: P, with the placeholder at least once.
@@ -46,7 +56,7 @@ def pair_prompts(
     """
     if not placeholder_pattern([placeholder]).search(prompt):
         raise UserInputError(
-            f"The prompt {prompt!r} does not contain {placeholder}. Write {placeholder} where your subject belongs, "
+            f"The prompt {prompt!r} {no_placeholder(prompt, placeholder)}. Write {placeholder} where your subject belongs, "
             f'for example "a {placeholder} {class_noun} in times square".'
         )
     template = merge_concept_phrase(prompt, placeholder, class_noun)
@@ -75,15 +85,59 @@ def pair_prompts_of_several(
     Raises:
         UserInputError: an auxiliary noun cannot be used.
     """
-    template = prompt
-    for placeholder, class_noun in words:
-        template = merge_concept_phrase(template, placeholder, class_noun)
+    template = merge_concept_phrases(prompt, words)
     auxiliary = template
     for (placeholder, _), noun in zip(words, auxiliary_nouns, strict=True):
         for other in words:
             noun = check_auxiliary_noun(noun, *other)
         auxiliary = replace_placeholder(auxiliary, placeholder, noun)
     return PromptPair(prompt, auxiliary, template)
+
+
+def merge_concept_phrases(prompt: str, words: Sequence[tuple[str, str]]) -> str:
+    """Return the prompt with every concept's placeholder where its noun stood.
+
+    Args:
+        prompt: P.
+        words: placeholder and class noun of each concept.
+    """
+    names = [placeholder for placeholder, _ in words]
+    for placeholder, class_noun in words:
+        prompt = merge_concept_phrase(prompt, placeholder, class_noun, names)
+    return prompt
+
+
+def prompt_warnings(
+    prompt: str, pair: PromptPair, words: Sequence[tuple[str, str]], auxiliary_nouns: Sequence[str]
+) -> list[str]:
+    """Return what is read otherwise than it seems to be meant, and what to write instead.
+
+    Args:
+        prompt: as it was given.
+        pair: both branches' prompts made from it.
+        words: placeholder and class noun of each concept.
+        auxiliary_nouns: that stand in P_a.
+    """
+    warnings = []
+    for placeholder, class_noun in words:
+        if left := class_nouns_in(pair.auxiliary_template, class_noun):
+            warnings.append(
+                f"{_quoted(left)} stays in the auxiliary prompt and counts as context, although training has tied this noun to "
+                f'your subject: if your subject is meant, write the noun once, behind {placeholder}, as in "{placeholder} '
+                f'{class_noun}"; if not, write another word'
+            )
+        if tied := class_nouns_in(", ".join(auxiliary_nouns), class_noun):
+            warnings.append(
+                f"the auxiliary noun says {_quoted(tied)}, which training has tied to your subject: choose another, or {AUTO}"
+            )
+        grown = near_misses(prompt, placeholder) if re.search(r"\W", placeholder) else []
+        if grown:
+            warnings.append(f"{_quoted(grown)} is not read as {placeholder}: write {placeholder} as a word of its own")
+    return warnings
+
+
+def _quoted(texts: Sequence[str]) -> str:
+    return " and ".join(f'"{text}"' for text in dict.fromkeys(texts))
 
 
 def choose_auxiliary_nouns(

@@ -5,7 +5,7 @@ Positions are found in the token stream a prompt really became, never counted fr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,13 +57,19 @@ def prompt_tokens(chunks: Sequence[Sequence[tuple[Any, float, int]]]) -> list[To
     return tokens
 
 
-def concept_token_set(tokens: Sequence[Token], is_concept: Callable[[Any], bool], noun_ids: Sequence[int]) -> TokenSet:
-    """Find T(P): every concept vector, and the class noun where it follows one directly.
+def concept_token_set(
+    tokens: Sequence[Token],
+    is_concept: Callable[[Any], bool],
+    noun_ids: Sequence[int],
+    noun_positions: Collection[int] = (),
+) -> TokenSet:
+    """Find T(P): every concept vector, and the class noun that belongs to it.
 
     Args:
         tokens: the concept prompt's tokens in order.
         is_concept: tells whether a token is one of the concept's vectors.
-        noun_ids: the class noun's vocabulary ids.
+        noun_ids: the class noun's vocabulary ids; they are found where they follow a vector directly.
+        noun_positions: where the noun stands otherwise, behind other words or in plural.
     """
     selected: list[int] = []
     for index, (position, token) in enumerate(tokens):
@@ -73,7 +79,7 @@ def concept_token_set(tokens: Sequence[Token], is_concept: Callable[[Any], bool]
         following = tokens[index + 1 : index + 1 + len(noun_ids)]
         if len(following) == len(noun_ids) and all(_is_id(t, i) for (_, t), i in zip(following, noun_ids)):
             selected += [place for place, _ in following]
-    return TokenSet(tuple(position for position, _ in tokens), tuple(selected))
+    return TokenSet(tuple(position for position, _ in tokens), tuple(sorted({*selected, *noun_positions})))
 
 
 def united(sets: Sequence[TokenSet]) -> TokenSet:

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 from ..errors import UserInputError
+from .common_words import COMMON_WORDS
+from .phrase import FILE, WEIGHT, Phrase, joined, noun_pattern, phrases, without_word
+from .plurals import plural_of
 
-_WEIGHT = r"(?::\s*[-+.\d]+)?"
-_CLOSED = rf"(?:\s*{_WEIGHT}\))*"  # emphasis that ends behind a word
-_OPENED = r"(?:\(\s*)*"  # emphasis that begins before the next one
-
-_PHRASE_END_WORDS = """
-    a an the this that these those some any each every no another my your his her its our their about above across
-    after against along among around as at before behind below beneath beside besides between beyond by during for
-    from in inside into like near of off on onto opposite outside over past than through to toward towards under
-    underneath until up upon via with within without and or but nor so yet while when where because if though
-    although not then can will would should could may might do does did versus vs who which whose is are was were be
-    being has have had
-"""
-_PHRASE_ENDS = tuple(_PHRASE_END_WORDS.split())
-"""Words that begin something new: determiners, prepositions, conjunctions, auxiliary verbs. So does any word in "-ing"."""
+PLURAL = "\u02e2"
+"""Behind a placeholder, a raised "s": the noun that is put there stands in plural."""
+NOUN_MARK = "\u207f"
+"""Behind a word, a raised "n": it is a concept's class noun, see ``with_marked_nouns``."""
+_QUOTES = "\"'\u201c\u201d\u2018\u2019 "
+_STARS = str.maketrans("\u2217\u204e\u2731\u2732\u066d", "*****")
 
 
 def check_placeholder(placeholder: str, class_noun: str) -> None:
     """Refuse a placeholder that prompts could not carry.
 
     Raises:
-        UserInputError: it is empty, too long, holds white space, brackets, colon, comma or backslash, or is
-            a word of the class noun.
+        UserInputError: it is empty, too long, holds white space, brackets, colon, comma or backslash, is a word of the
+            class noun, or a common word.
     """
     if not re.fullmatch(r"[^\s()\[\]\\:,]{1,32}", placeholder):
         raise UserInputError(
@@ -39,16 +35,32 @@ def check_placeholder(placeholder: str, class_noun: str) -> None:
         raise UserInputError(
             f'The placeholder {placeholder!r} is a word of the class noun {class_noun!r}. Choose another, for example "V*".'
         )
+    if warning := placeholder_warning(placeholder):
+        raise UserInputError(warning)
+
+
+def placeholder_warning(placeholder: str) -> str | None:
+    """Return what is wrong with a placeholder that is a common word, or None."""
+    if placeholder.lower() not in COMMON_WORDS:
+        return None
+    return (
+        f"The placeholder {placeholder!r} is a common word: wherever a prompt says {placeholder!r}, your subject would be read. "
+        'Choose another, for example "V*", or a word that means nothing, such as "sks".'
+    )
 
 
 def check_class_noun(class_noun: str) -> str:
-    """Return the class noun with plain single spaces.
+    """Return the class noun with plain single spaces, without an article in front and punctuation around it.
+
+    >>> [check_class_noun(noun) for noun in ("The  cat", "a tortoise plushy.", '"cat"')]
+    ['cat', 'tortoise plushy', 'cat']
 
     Raises:
-        UserInputError: it is empty, or holds brackets, colon, comma, backslash or an asterisk.
+        UserInputError: nothing is left, or it holds brackets, colon, comma, backslash or an asterisk.
     """
-    words = " ".join(class_noun.split())
-    if not words or re.search(r"[()\[\]\\:,*]", words):
+    words = " ".join(class_noun.split()).rstrip(f"{_QUOTES}.,:;!?")
+    words = re.sub(rf"^[{_QUOTES}]*(?:(?:a|an|the)(?: |$))?[{_QUOTES}]*", "", words, flags=re.IGNORECASE)
+    if not re.search(r"\w", words) or re.search(r"[()\[\]\\:,*]", words):
         raise UserInputError(
             f"The class noun {class_noun!r} cannot be used. Write the plain word for what your subject is, such as "
             '"cat" or "tortoise plushy", without V*, brackets or punctuation.'
@@ -62,57 +74,64 @@ def placeholder_pattern(placeholders: Sequence[str]) -> re.Pattern[str]:
     return re.compile(rf"(?<!\w)(?:{words})(?![\w*])", re.IGNORECASE)
 
 
+def near_misses(prompt: str, placeholder: str) -> list[str]:
+    """Return what looks like the placeholder in a prompt and is not read as it.
+
+    That is the placeholder grown together with another word, with a backslash or a space in it, or in other characters.
+
+    >>> near_misses("a V*cat, a V \\\\* and a V\uff0a, but not a V*", "V*")
+    ['V*cat', 'V \\\\*', 'V\uff0a']
+    """
+    plain = "".join(form if len(form := unicodedata.normalize("NFKC", c)) == 1 else c for c in prompt).translate(_STARS)
+    if re.fullmatch(r"\w+", placeholder):
+        looks = rf"(?<!\w){re.escape(placeholder)}\w*"
+    else:
+        first, rest = placeholder[0], placeholder[1:]
+        parts = (re.escape(c) if re.match(r"\w", c) else rf"[\s\\]*{re.escape(c)}" for c in rest)
+        looks = rf"\w*{re.escape(first)}{''.join(parts)}[\w*]*"
+    read = {place for match in placeholder_pattern([placeholder]).finditer(prompt) for place in range(*match.span())}
+    found = re.finditer(looks, plain, re.IGNORECASE)
+    return [prompt[slice(*match.span())] for match in found if not read.intersection(range(*match.span()))]
+
+
+def no_placeholder(prompt: str, placeholder: str) -> str:
+    """Return the beginning of an error on a prompt that lacks the placeholder: what it is, and what was found instead."""
+    found = near_misses(prompt, placeholder)
+    if not found:  # an editor that reads asterisks as emphasis leaves the letters
+        letters = re.escape(re.sub(r"^\W+|\W+$", "", placeholder))
+        found = re.findall(rf"(?<!\w){letters}(?!\w)", prompt, re.IGNORECASE) if letters else []
+    told = " and ".join(f'"{text}"' for text in dict.fromkeys(found))
+    return f"does not contain {placeholder}" + (
+        f" as a word of its own; it holds {told}, which is read otherwise" if told else ""
+    )
+
+
 def check_caption(caption: str, placeholder: str, class_noun: str) -> None:
     """Refuse a caption of a reference image that names the subject, whose place the trainer gives it.
 
     Raises:
         UserInputError: it holds the placeholder.
     """
-    pattern = placeholder_pattern([placeholder])
-    if pattern.search(caption):
-        around = pattern.split(merge_concept_phrase(caption, placeholder, class_noun))[-1].strip(" ,.")
+    if placeholder_pattern([placeholder]).search(caption):
+        merged = merge_concept_phrase(caption, placeholder, class_noun)
+        around = _filled_in(placeholder).split(merged)[-1].strip(" ,.")
         raise UserInputError(
             f"The caption {caption!r} names the subject. The trainer writes {placeholder} {class_noun} into each prompt and adds "
             f'the caption behind it, so write only what is around the subject, such as "{around or "on a wooden table"}".'
         )
 
 
-def merge_concept_phrase(prompt: str, placeholder: str, class_noun: str) -> str:
-    """Return the prompt with every "V* <noun>" shortened to "V*"; emphasis around any of its words stays.
+def merge_concept_phrase(prompt: str, placeholder: str, class_noun: str, others: Sequence[str] = ()) -> str:
+    """Return the prompt with "V*" where the noun of each V* stood; a noun in plural leaves ``PLURAL`` behind it.
+
+    Words between the two stay, and so does the emphasis around any of the words.
 
     >>> merge_concept_phrase("a (V* cat:1.2), sleeping", "V*", "cat")
     'a (V*:1.2), sleeping'
-    """
-    gap = rf"({_CLOSED})\s+({_OPENED})"
-    words = "".join(gap + re.escape(word) for word in class_noun.split())
-    phrase = re.compile(rf"((?<!\w){re.escape(placeholder)}){words}(?!\w)", re.IGNORECASE)
-
-    def star_alone(match: re.Match[str]) -> str:
-        star, *brackets = match.groups()
-        text = star
-        for closed, opened in zip(brackets[::2], brackets[1::2]):
-            text += closed
-            text = f"{text} {opened}".rstrip() if text.endswith(")") else opened + text
-        return text
-
-    return _without_empty_brackets(phrase.sub(star_alone, prompt))
-
-
-def add_class_noun(prompt: str, placeholder: str, class_noun: str, others: Sequence[str] = ()) -> str:
-    """Return the prompt with the class noun behind every "V*" that lacks it, inside the emphasis around "V*".
-
-    A concept is trained as "V* <noun>", and "V*" alone is not the subject. "V*" has its noun when the noun stands directly
-    behind it, in singular or plural, or in singular after one to three other words. Between these words there may be
-    white space and emphasis; all else ends the phrase that "V*" begins: punctuation, other placeholders, and determiners,
-    prepositions, conjunctions and forms of "to be" and "to have". A plural after other words does not count, because it
-    need not be the subject ("V* chasing cats"). Names behind "embedding:" are left alone. A second time changes nothing.
-
-    >>> add_class_noun("a V* in snow, (v*:1.2)", "V*", "cat")
-    'a V* cat in snow, (v* cat:1.2)'
-    >>> add_class_noun("V*'s hat, V* on a cat, V*, cat", "V*", "cat")
-    "V* cat's hat, V* cat on a cat, V* cat, cat"
-    >>> add_class_noun("a V* cat, (V*:1.2) cat, two V* Cats, V* (fluffy little cat)", "V*", "cat")
-    'a V* cat, (V*:1.2) cat, two V* Cats, V* (fluffy little cat)'
+    >>> merge_concept_phrase("a (V* red cat:1.2), V*", "V*", "cat")
+    'a (red V*:1.2), V*'
+    >>> merge_concept_phrase("two V* cats", "V*", "cat").replace(PLURAL, "<plural>")
+    'two V*<plural>'
 
     Args:
         prompt: any text.
@@ -120,31 +139,91 @@ def add_class_noun(prompt: str, placeholder: str, class_noun: str, others: Seque
         class_noun: the concept's noun, one or more words.
         others: placeholders of other concepts.
     """
-    gap = rf"{_CLOSED}\s+{_OPENED}"
-    ends = "|".join(re.escape(word) for word in (*_PHRASE_ENDS, placeholder, *others))
-    word = rf"{gap}(?!(?:{ends}|\w+ing)(?!\w))\w[\w'’-]*"
-    noun = "".join(gap + re.escape(part) for part in class_noun.split())
-    plural = rf"{noun}e?s|{re.sub('y$', 'ies', noun)}"
-    has_noun = re.compile(rf"(?:{plural}|(?:{word}){{,3}}{noun})(?!\w)", re.IGNORECASE)
-    star_or_file = re.compile(rf"embedding:[^\s(),]+|{placeholder_pattern([placeholder]).pattern}", re.IGNORECASE)
+    text = prompt
+    for phrase in reversed(_phrases(prompt, placeholder, class_noun, others)):
+        if not phrase.noun:
+            continue
+        start, end = phrase.star
+        mark = prompt[start:end] + PLURAL * phrase.is_plural
+        words = [phrase.star, *phrase.noun] if phrase.is_direct else [*phrase.noun]
+        merged = joined(prompt, words, mark) + text[words[-1][1] :]
+        text = (
+            prompt[:start] + merged
+            if phrase.is_direct
+            else without_word(prompt[:start], prompt[end : words[0][0]] + merged)
+        )
+    return _without_empty_brackets(text)
 
-    def completed(match: re.Match[str]) -> str:
-        is_file = ":" in match.group()  # a placeholder holds no colon
-        return match.group() if is_file or has_noun.match(prompt, match.end()) else f"{match.group()} {class_noun}"
 
-    return star_or_file.sub(completed, prompt)
+def add_class_noun(prompt: str, placeholder: str, class_noun: str, others: Sequence[str] = ()) -> str:
+    """Return the prompt with the class noun behind every "V*" that lacks it, inside the emphasis around "V*".
+
+    A concept is trained as "V* <noun>", and "V*" alone is not the subject. What counts as its noun, see ``phrase.phrases``.
+    A second time changes nothing.
+
+    >>> add_class_noun("a V* in snow, (v*:1.2)", "V*", "cat")
+    'a V* cat in snow, (v* cat:1.2)'
+    >>> add_class_noun("V*'s hat, V* on a cat, V*, cat", "V*", "cat")
+    "V* cat's hat, V* cat on a cat, V* cat, cat"
+    >>> add_class_noun("a V* cat, (V*:1.2) cat, two V* big Cats, V* (fluffy little cat)", "V*", "cat")
+    'a V* cat, (V*:1.2) cat, two V* big Cats, V* (fluffy little cat)'
+
+    Args:
+        prompt: any text.
+        placeholder: usually "V*"; it counts as a word of its own only, in any letter case.
+        class_noun: the concept's noun, one or more words.
+        others: placeholders of other concepts.
+    """
+    text = prompt
+    for phrase in reversed(_phrases(prompt, placeholder, class_noun, others)):
+        if not phrase.noun:
+            text = f"{text[: phrase.star[1]]} {class_noun}{text[phrase.star[1] :]}"
+    return text
 
 
-def _without_empty_brackets(prompt: str) -> str:
-    """Drop emphasis around nothing, such as "(:1.2)", also nested."""
-    shorter = re.sub(rf"\s*\(\s*{_WEIGHT}\s*\)", "", prompt)
-    return shorter if shorter == prompt else _without_empty_brackets(shorter)
+def with_marked_nouns(
+    prompt: str, placeholder: str, class_noun: str, others: Sequence[str] = ()
+) -> tuple[str, list[str]]:
+    """Return the prompt with ``NOUN_MARK`` behind each word that is the noun of a V*, and these words as they stand there."""
+    text, words = prompt, []
+    for phrase in reversed(_phrases(prompt, placeholder, class_noun, others)):
+        for start, end in reversed(phrase.noun):
+            text = text[:end] + NOUN_MARK + text[end:]
+            words.append(prompt[start:end])
+    return text, words
+
+
+def class_nouns_in(text: str, class_noun: str) -> list[str]:
+    """Return where a text says the class noun, as it is written there, in singular or plural; each once."""
+    pattern = re.compile(rf"{FILE}|(?<!\w)(?P<noun>{noun_pattern(class_noun)})(?!\w)", re.IGNORECASE)
+    return list(dict.fromkeys(match["noun"] for match in pattern.finditer(text) if match["noun"]))
 
 
 def replace_placeholder(prompt: str, placeholder: str, replacement: str) -> str:
-    """Return the prompt with every placeholder replaced; an empty replacement also tidies what is left."""
-    text = placeholder_pattern([placeholder]).sub(lambda _: replacement, prompt)
+    """Return the prompt with every placeholder replaced, in plural where ``PLURAL`` follows; nothing in its place also tidies."""
+
+    def word_for(match: re.Match[str]) -> str:
+        return plural_of(replacement) if replacement and match.group().endswith(PLURAL) else replacement
+
+    text = _filled_in(placeholder).sub(word_for, prompt)
     if replacement:
         return text
     text = re.sub(r"\(\s+", "(", _without_empty_brackets(text))
     return re.sub(r"\s+([,.;!?)])", r"\1", " ".join(text.split())).strip(" ,")
+
+
+def _phrases(prompt: str, placeholder: str, class_noun: str, others: Sequence[str]) -> list[Phrase]:
+    names = (placeholder, *others)
+    ends = [*names, *(name + PLURAL for name in names)]
+    return phrases(prompt, placeholder_pattern([placeholder]).pattern, class_noun, ends)
+
+
+def _filled_in(placeholder: str) -> re.Pattern[str]:
+    """Return a pattern of the places where a noun goes."""
+    return placeholder_pattern([placeholder, placeholder + PLURAL])
+
+
+def _without_empty_brackets(prompt: str) -> str:
+    """Drop emphasis around nothing, such as "(:1.2)", also nested."""
+    shorter = re.sub(rf"\s*\(\s*{WEIGHT}\s*\)", "", prompt)
+    return shorter if shorter == prompt else _without_empty_brackets(shorter)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -13,12 +13,13 @@ from torch import Tensor
 from ...dci_core.concept.concept import Concept, ConceptInfo
 from ...dci_core.errors import UserInputError
 from ...dci_core.families import TEXT_ENCODERS
+from ...dci_core.prompt.plurals import plural_of
 from ...dci_core.prompt.tokens import Token, prompt_tokens
-from ...dci_core.prompt.words import add_class_noun, placeholder_pattern
+from ...dci_core.prompt.words import NOUN_MARK, PLURAL, add_class_noun, placeholder_pattern, with_marked_nouns
 
 
-class AuxiliaryNounId(int):
-    """A vocabulary id that remembers it was put where V* stood."""
+class NounId(int):
+    """A vocabulary id that remembers it is of a concept's noun: the auxiliary noun, or in a marked prompt the class noun."""
 
 
 @dataclass(frozen=True)
@@ -132,17 +133,58 @@ def clip_with_concept(clip: Any, concept: Concept, add_class_noun: bool = True) 
     return _clip_knowing(clip, (*known_concepts(clip), KnownConcept(concept.info, vectors, add_class_noun)))
 
 
+def clip_that_knows(clip: Any, concepts: Sequence[KnownConcept]) -> Any:
+    """Return a clone of the CLIP that knows further concepts; without any, the CLIP itself."""
+    return _clip_knowing(clip, (*known_concepts(clip), *concepts)) if concepts else clip
+
+
 def clip_with_nouns_for(clip: Any, nouns: Sequence[tuple[KnownConcept, str]]) -> Any:
     """Return a clone of the CLIP that reads concepts' placeholders as plain nouns, marking their tokens, and adds none to them."""
     replaced = [known for known, _ in nouns]
     others = tuple(k for k in known_concepts(clip) if all(k is not known for known in replaced))
-    ids = {
-        known.info.placeholder: {
-            name: [AuxiliaryNounId(i) for i in noun_ids(clip, name, noun)] for name in tokenizers_of(clip)
-        }
-        for known, noun in nouns
+    words = {known.info.placeholder: noun for known, noun in nouns}
+    words |= {placeholder + PLURAL: plural_of(noun) for placeholder, noun in words.items()}
+    return _clip_knowing(clip, others, _marked_ids(clip, words))
+
+
+def noun_positions(
+    clip: Any, text: str, known: KnownConcept, rows: Mapping[str, Sequence[Token]]
+) -> dict[str, tuple[int, ...]]:
+    """Return where the nouns that belong to a concept's placeholder stand in a prompt, per text encoder.
+
+    The prompt is tokenized again with these words marked; where that does not give the same tokens, no position is returned.
+
+    Args:
+        clip: a CLIP that knows the concept.
+        text: the prompt.
+        known: the concept.
+        rows: the prompt's real tokens, see ``real_tokens``.
+    """
+    concepts = tuple(replace(each, add_class_noun=False) for each in known_concepts(clip))
+    placeholders = [each.info.placeholder for each in concepts]
+    marked, words = with_marked_nouns(text, known.info.placeholder, known.info.class_noun, placeholders)
+    ids = _marked_ids(clip, {word + NOUN_MARK: word for word in words})
+    _, found = real_tokens(_clip_knowing(clip, concepts, ids), marked)
+    return {
+        name: tuple(position for position, token in row if isinstance(token, NounId)) if _same(row, rows[name]) else ()
+        for name, row in found.items()
     }
-    return _clip_knowing(clip, others, ids)
+
+
+def _same(row: Sequence[Token], other: Sequence[Token]) -> bool:
+    """Tell whether two prompts have the same tokens at the same positions; of vectors, the same objects."""
+    return len(row) == len(other) and all(
+        place == position and (token == twin if isinstance(token, int) and isinstance(twin, int) else token is twin)
+        for (place, token), (position, twin) in zip(row, other)
+    )
+
+
+def _marked_ids(clip: Any, words: Mapping[str, str]) -> dict[str, dict[str, list[Any]]]:
+    """Return the marked vocabulary ids of what is read in a word's place, by word and text encoder."""
+    return {
+        word: {name: [NounId(i) for i in noun_ids(clip, name, read)] for name in tokenizers_of(clip)}
+        for word, read in words.items()
+    }
 
 
 def noun_ids(clip: Any, encoder: str, noun: str) -> list[int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,20 +16,30 @@ from torch import Tensor
 
 from ....dci_core.errors import UserInputError
 from ....dci_core.prompt.auxiliary_noun import NounChoice
-from ....dci_core.prompt.pairs import AUTO, PromptPair, choose_auxiliary_nouns, pair_prompts, pair_prompts_of_several
+from ....dci_core.prompt.pairs import (
+    AUTO,
+    PromptPair,
+    choose_auxiliary_nouns,
+    merge_concept_phrases,
+    pair_prompts,
+    pair_prompts_of_several,
+    prompt_warnings,
+)
 from ....dci_core.prompt.tokens import Token, TokenSet, auxiliary_token_set, concept_token_set, united
-from ....dci_core.prompt.words import merge_concept_phrase, placeholder_pattern, replace_placeholder
+from ....dci_core.prompt.words import placeholder_pattern, replace_placeholder
 from ..tokenizer import (
-    AuxiliaryNounId,
     KnownConcept,
+    NounId,
     clip_with_nouns_for,
     is_vector_of,
     known_concepts,
     noun_ids,
+    noun_positions,
     real_tokens,
     with_class_nouns,
 )
 from .auxiliary_noun import choose_noun
+from .embeddings import Reading, advice_on_names, read_embeddings
 
 CARRIED_KEY = "dci"
 TokenRows = Mapping[str, list[Token]]
@@ -88,6 +98,7 @@ class BuiltConditioning:
         concept_text: P as it was read.
         auxiliary_text: P_a.
         choices: how "auto" chose its auxiliary nouns.
+        warnings: on what is read otherwise than it seems to be meant.
         class_noun_added: whether a class noun was added to the prompt that was given.
     """
 
@@ -95,30 +106,56 @@ class BuiltConditioning:
     concept_text: str
     auxiliary_text: str
     choices: tuple[NounChoice, ...] = ()
+    warnings: tuple[str, ...] = ()
     class_noun_added: bool = False
 
     def remarks(self) -> list[str]:
         """Return what the user should be told of it; the prompt, which may hold anything, last."""
         read = [f"read as: {self.concept_text}"] if self.class_noun_added else []
-        return [*(choice.text() for choice in self.choices), *read]
+        return [*(choice.text() for choice in self.choices), *self.warnings, *read]
 
 
 def build_conditioning(
-    clip: Any, prompt: str, auxiliary_noun: str = AUTO, entire_prompt: bool = True
+    clip: Any,
+    prompt: str,
+    auxiliary_noun: str = AUTO,
+    entire_prompt: bool = True,
+    class_noun: str = "",
 ) -> BuiltConditioning:
     """Encode a prompt and its auxiliary prompt into one positive conditioning.
 
     Args:
         clip: a CLIP that knows a concept.
-        prompt: with the concept's placeholder in it, or several concepts' placeholders; class nouns that it leaves out
-            are added, unless the CLIP was told not to.
+        prompt: with the concept's placeholder in it, or several concepts' placeholders, or the names of concept files among
+            the embeddings; class nouns that it leaves out are added, unless the CLIP was told not to.
         auxiliary_noun: a common noun, or "auto"; for several concepts one for each, with commas between them.
         entire_prompt: False is the paper's "w/o entire prompt" ablation.
+        class_noun: of an embedding that is no concept file; "" is none.
 
     Raises:
         UserInputError: no concept, or a prompt or noun that cannot be used.
     """
-    spoken = _spoken_concepts(clip, prompt)
+    reading = Reading(clip, prompt, {}) if _spoken_concepts(clip, prompt) else read_embeddings(clip, prompt, class_noun)
+    try:
+        built = _build(reading.clip, reading.prompt, auxiliary_noun, entire_prompt)
+    except UserInputError as error:
+        if not reading.files:
+            raise
+        raise UserInputError(reading.as_written(str(error))) from error
+    warnings = [reading.as_written(text) for text in built.warnings]
+    if class_noun.strip() and not reading.took_class_noun:
+        warnings.append(f"class_noun {class_noun.strip()!r} is not used: the concept has its own")
+    return replace(
+        built,
+        concept_text=reading.as_written(built.concept_text),
+        auxiliary_text=reading.as_written(built.auxiliary_text),
+        warnings=tuple(warnings),
+    )
+
+
+def _build(clip: Any, prompt: str, auxiliary_noun: str, entire_prompt: bool) -> BuiltConditioning:
+    """Return the conditioning of a prompt that names concepts by their placeholders."""
+    spoken = _spoken_concepts(clip, prompt) or _last_concept(clip, prompt)
     read = with_class_nouns(prompt, known_concepts(clip))
     words = [(known.info.placeholder, known.info.class_noun) for known in spoken]
     choices: list[NounChoice] = []
@@ -130,7 +167,7 @@ def build_conditioning(
     nouns = choose_auxiliary_nouns(auxiliary_noun, words, choose if entire_prompt else None)
     pair = _prompt_pair(read, words, nouns, entire_prompt)
     concept_ids, concept_rows = real_tokens(clip, pair.concept)
-    concept_sets = _concept_sets(clip, concept_rows, spoken, prompt)
+    concept_sets = _concept_sets(clip, concept_rows, spoken, pair.concept)
     reader = clip_with_nouns_for(clip, list(zip(spoken, nouns))) if entire_prompt else clip
     auxiliary_ids, auxiliary_rows = real_tokens(reader, pair.auxiliary_template)
     if entire_prompt:
@@ -143,7 +180,8 @@ def build_conditioning(
         pooled = other_options.get("pooled_output")
         text = AuxiliaryText(cond, other, pooled, _agreed(concept_sets), _agreed(auxiliary_sets))
         carried.append([cond, {**options, CARRIED_KEY: text}])
-    return BuiltConditioning(carried, pair.concept, pair.auxiliary, tuple(choices), read != prompt)
+    warnings = prompt_warnings(prompt, pair, words, nouns if entire_prompt else [])
+    return BuiltConditioning(carried, pair.concept, pair.auxiliary, tuple(choices), tuple(warnings), read != prompt)
 
 
 def _concept_sets(clip: Any, rows: TokenRows, spoken: list[KnownConcept], prompt: str) -> dict[str, TokenSet]:
@@ -155,10 +193,16 @@ def _concept_sets(clip: Any, rows: TokenRows, spoken: list[KnownConcept], prompt
                 f"{name} stands in the prompt {prompt!r}, but not as a word of its own: the tokenizer took it for part "
                 f'of something else. Write it between spaces, for example "a {name} {noun} on grass".'
             )
+    nouns = {known.info.placeholder: noun_positions(clip, prompt, known, rows) for known in spoken}
     return {
         encoder: united(
             [
-                concept_token_set(row, is_vector_of(known), noun_ids(clip, f"clip_{encoder}", known.info.class_noun))
+                concept_token_set(
+                    row,
+                    is_vector_of(known),
+                    noun_ids(clip, f"clip_{encoder}", known.info.class_noun),
+                    nouns[known.info.placeholder][encoder],
+                )
                 for known in spoken
             ]
         )
@@ -167,7 +211,7 @@ def _concept_sets(clip: Any, rows: TokenRows, spoken: list[KnownConcept], prompt
 
 
 def _is_auxiliary_noun(token: Any) -> bool:
-    return isinstance(token, AuxiliaryNounId)
+    return isinstance(token, NounId)
 
 
 def _check_noun_is_read(rows: TokenRows, auxiliary_noun: str, auxiliary_prompt: str) -> None:
@@ -179,15 +223,23 @@ def _check_noun_is_read(rows: TokenRows, auxiliary_noun: str, auxiliary_prompt: 
 
 
 def _spoken_concepts(clip: Any, prompt: str) -> list[KnownConcept]:
+    """Return the concepts that a prompt names, in its order."""
     concepts = known_concepts(clip)
-    if not concepts:
-        raise UserInputError("This CLIP knows no concept. Connect the CLIP that Apply Concept returns.")
     places = {}
     for number, known in enumerate(concepts):
         match = placeholder_pattern([known.info.placeholder]).search(prompt)
         if match is not None and real_tokens_contain(clip, prompt, known):
             places[number] = match.start()
-    return [concepts[number] for number in sorted(places, key=places.__getitem__)] or [concepts[-1]]
+    return [concepts[number] for number in sorted(places, key=places.__getitem__)]
+
+
+def _last_concept(clip: Any, prompt: str) -> list[KnownConcept]:
+    """Return the concept to speak of in errors on a prompt that names none."""
+    if known_concepts(clip):
+        return [known_concepts(clip)[-1]]
+    raise UserInputError(
+        f"This CLIP knows no concept. Connect the CLIP that Apply Concept returns.{advice_on_names(clip, prompt)}"
+    )
 
 
 def _prompt_pair(prompt: str, words: list[tuple[str, str]], nouns: list[str], entire_prompt: bool) -> PromptPair:
@@ -203,9 +255,8 @@ def _prompt_pair(prompt: str, words: list[tuple[str, str]], nouns: list[str], en
 
 def _template(prompt: str, words: list[tuple[str, str]], number: int) -> str:
     """Return the prompt with one concept's placeholder left, the other concepts as their class nouns."""
-    template = prompt
+    template = merge_concept_phrases(prompt, words)
     for other, (placeholder, class_noun) in enumerate(words):
-        template = merge_concept_phrase(template, placeholder, class_noun)
         if other != number:
             template = replace_placeholder(template, placeholder, class_noun)
     return template

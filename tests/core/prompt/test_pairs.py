@@ -24,7 +24,7 @@ def refusal_of(call: Callable[..., Any], *given: Any, **options: Any) -> str:
         ("a (V* cat:1.2)", "a (dog:1.2)", "a (V*:1.2)"),
         ("V* cat and V* cat", "dog and dog", "V* and V*"),
         ("V*, V* cat.", "dog, dog.", "V*, V*."),
-        ("a V* cats", "a dog cats", "a V* cats"),
+        ("two V* cats", "two dogs", "two V*\u02e2"),
         ("a V* cat chasing a dog", "a dog chasing a dog", "a V* chasing a dog"),
     ],
 )

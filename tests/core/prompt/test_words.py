@@ -55,7 +55,7 @@ def refusal_of(call: Callable[..., Any], *given: Any, **options: Any) -> str:
         ("V* cat-like", "V*-like"),
         ("a v* Cat", "a v*"),
         ("A V* CAT", "A V*"),
-        ("a V* cats", "a V* cats"),
+        ("two V* cats", "two V*\u02e2"),
         ("a V* catfish", "a V* catfish"),
         ("a (V* catfish:1.2)", "a (V* catfish:1.2)"),
         ("a (V*:1.2) catfish", "a (V*:1.2) catfish"),
@@ -210,7 +210,21 @@ def test_a_class_noun_gets_plain_single_spaces() -> None:
     assert check_class_noun("  tortoise \t plushy\n") == "tortoise plushy"
 
 
-@pytest.mark.parametrize("noun", ["", "  ", "V* cat", "(cat)", "cat:1.2", "cat, dog", "[cat]", "cat\\"])
+@pytest.mark.parametrize(
+    "noun", ["a cat", "The cat", "cat.", "A  cat!", "an cat", '"cat"', "the cat, ", 'a "cat"', '"The cat".']
+)
+def test_a_class_noun_loses_its_article_and_the_punctuation_around_it(noun: str) -> None:
+    assert check_class_noun(noun) == "cat"
+
+
+@pytest.mark.parametrize("noun", ["theatre", "ant", "A4 sheet", "St. Bernard", "shepherd's dog"])
+def test_a_class_noun_keeps_what_only_looks_like_an_article(noun: str) -> None:
+    assert check_class_noun(noun) == noun
+
+
+@pytest.mark.parametrize(
+    "noun", ["", "  ", "a", "The", "an.", "...", "V* cat", "(cat)", "cat:1.2", "cat, dog", "[cat]", "cat\\"]
+)
 def test_a_class_noun_with_prompt_syntax_is_refused(noun: str) -> None:
     message = refusal_of(check_class_noun, noun)
     assert f"The class noun {noun!r} cannot be used" in message
@@ -222,6 +236,8 @@ def test_a_class_noun_with_prompt_syntax_is_refused(noun: str) -> None:
     [
         ("a photo of V* cat on a table, in the sun", "on a table, in the sun"),
         ("v*, outdoors.", "outdoors"),
+        ("a photo of a V* red cat on a table", "on a table"),
+        ("two V* cats on a table", "on a table"),
         ("a V* cat", "on a wooden table"),
     ],
 )
