@@ -9,7 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from comfyui_dci.dci_core.sampling.masks import BlendMasks
+from comfyui_dci.dci_core.sampling.masks import MaskCollector
 from comfyui_dci.nodes.host.sampling.attention import DualBranchAttention
 from comfyui_dci.nodes.host.sampling.run import Run
 
@@ -41,8 +41,8 @@ class Clock:
             for owner, name, wrap in (
                 (DualBranchAttention, "record", self._without_inner),
                 (DualBranchAttention, "inject", self._without_inner),
-                (BlendMasks, "add", self._of_masks),
-                (BlendMasks, "finish_call", self._of_masks),
+                (MaskCollector, "add", self._of_masks),
+                (MaskCollector, "finish_call", self._of_masks),
                 (Run, "predict", self._holding),
             ):
                 patches.enter_context(patch.object(owner, name, wrap(getattr(owner, name))))

@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..dci_core.sampling.run_masks import KEPT_RUNS
 from ..dci_core.sampling.settings import DCISettings
 from .host.node_text import text_of_node
 from .host.sampling.patch import apply_dci
@@ -27,7 +28,9 @@ class ApplyDCI(io.ComfyNode):
             inputs=[io.Model.Input("model", tooltip="The model that Apply Concept returns."), *dci_inputs()],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="For the sampler; the model given in is not changed."),
-                masks_output(),
+                masks_output(
+                    f"Blend masks of {KEPT_RUNS} runs with this model, for MaskVisualizer, which takes those of its image."
+                ),
             ],
             hidden=[io.Hidden.unique_id],
         )

@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..dci_core.images.caption_file import without_marks
 from ..dci_core.prompt.words import check_class_noun
 from .host.concepts.store import class_image_root
 from .host.model import HostModel
@@ -41,10 +42,10 @@ class ClassImages(io.ComfyNode):
                 setting_input(ClassImagePlan, "count"),
                 setting_input(ClassImagePlan, "prompts", default="\n".join(DEFAULT_PROMPTS), multiline=True),
                 setting_input(ClassImagePlan, "seed", control_after_generate=False),
-                setting_input(ClassImagePlan, "steps", advanced=True),
-                setting_input(ClassImagePlan, "cfg", round=0.01, advanced=True),
-                setting_input(ClassImagePlan, "negative_prompt", advanced=True),
-                setting_input(ClassImagePlan, "resolution", advanced=True),
+                setting_input(ClassImagePlan, "steps", optional=True, advanced=True),
+                setting_input(ClassImagePlan, "cfg", round=0.01, optional=True, advanced=True),
+                setting_input(ClassImagePlan, "negative_prompt", optional=True, advanced=True),
+                setting_input(ClassImagePlan, "resolution", optional=True, advanced=True),
             ],
             outputs=[
                 io.Image.Output(
@@ -69,14 +70,9 @@ class ClassImages(io.ComfyNode):
         count: int,
         prompts: str,
         seed: int,
-        steps: int,
-        cfg: float,
-        negative_prompt: str,
-        resolution: int,
+        **drawing: Any,
     ) -> io.NodeOutput:
-        plan = ClassImagePlan(
-            check_class_noun(class_noun), prompts_of(prompts), count, seed, steps, cfg, negative_prompt, resolution
-        )
+        plan = ClassImagePlan(check_class_noun(class_noun), prompts_of(without_marks(prompts)), count, seed, **drawing)
         progress = DrawingProgress(count, "class image", cls.hidden.unique_id)
         images = class_images(HostModel(model, clip, vae), plan, class_image_root(), progress.on_picture)
         progress.on_end()

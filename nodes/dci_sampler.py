@@ -30,7 +30,10 @@ class DCISampler(io.ComfyNode):
                 *sampler_inputs(),
                 *dci_inputs(),
             ],
-            outputs=[io.Latent.Output(display_name="latent", tooltip="The denoised latent."), masks_output()],
+            outputs=[
+                io.Latent.Output(display_name="latent", tooltip="The denoised latent."),
+                masks_output("Blend masks of this run, for MaskVisualizer."),
+            ],
             hidden=[io.Hidden.unique_id],
         )
 
@@ -53,4 +56,4 @@ class DCISampler(io.ComfyNode):
         (latent,) = host_nodes.common_ksampler(
             patched, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise=denoise
         )
-        return io.NodeOutput(latent, masks)
+        return io.NodeOutput(latent, masks.latest)

@@ -123,7 +123,7 @@ def _patched(model: Any, cells: list[DCISettings], tell: Callable[[str], Tell | 
     memory = AuxiliaryMemory()
     return [
         model,
-        *(apply_dci(model, cell, memory, tell(f"λ {cell.injection_strength:g}"))[0] for cell in cells),
+        *(apply_dci(model, cell, memory, tell(f"λ {cell.injection_strength:g}"), kept_runs=0)[0] for cell in cells),
     ]
 
 

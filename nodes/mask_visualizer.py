@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from comfy_api.latest import io, ui
 
 from ..dci_core.pictures.mask_picture import Contrast, draw_inactive, draw_mask_grid
 from ..dci_core.sampling.masks import BlendMasks, stretched
+from ..dci_core.sampling.run_masks import PictureSource, RunMasks, masks_of
 from ..dci_core.sampling.strength import MapScale
+from .host.executing import executing_place, output_type
+from .host.lineage import lineage_of
 from .sockets import CATEGORY, MasksSocket
 
 ALL = "all"
 
 
 class MaskVisualizer(io.ComfyNode):
-    """Draw the masks of the latest run."""
+    """Draw the masks of the run that made a picture."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -27,7 +32,9 @@ class MaskVisualizer(io.ComfyNode):
             inputs=[
                 MasksSocket.Input("masks", tooltip="From DCISampler or Apply DCI."),
                 io.Image.Input(
-                    "image", tooltip="The decoded image of the same run; it makes this node wait for the sampler."
+                    "image",
+                    tooltip="The image of the same run, as the VAE decodes it: from before it is scaled or pasted. Its run is "
+                    "found through the graph.",
                 ),
                 io.Float.Input(
                     "overlay",
@@ -67,6 +74,15 @@ class MaskVisualizer(io.ComfyNode):
                     optional=True,
                     tooltip="Which attention head to show and to average, from 1. 0: all.",
                 ),
+                io.Int.Input(
+                    "row",
+                    default=0,
+                    min=0,
+                    max=4096,
+                    optional=True,
+                    tooltip="0: the images are all those of the run. Otherwise the number in the run's batch, from 1, of the "
+                    "one image to show, as after ImageFromBatch.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="picture", tooltip="One picture per image of the batch."),
@@ -76,27 +92,33 @@ class MaskVisualizer(io.ComfyNode):
                     "scene, black is subject.",
                 ),
             ],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
             is_output_node=True,
         )
 
     @classmethod
     def execute(
         cls,
-        masks: BlendMasks,
+        masks: BlendMasks | RunMasks,
         image: torch.Tensor,
         overlay: float,
         contrast: str,
         map_size: str = ALL,
         call: int = 0,
         head: int = 0,
+        row: int = 0,
     ) -> io.NodeOutput:
-        if not masks.calls:
+        lineage = lineage_of(cls.hidden.prompt or {}, cls.hidden.unique_id or "", output_type)
+        images, height, width = image.shape[:3]
+        source = PictureSource(images, height, width, row, lineage, executing_place())
+        found = masks_of(source, masks)
+        image = source.wanted(image)
+        if not found.calls:
             notice = draw_inactive(image[0])[None]
             return io.NodeOutput(notice, torch.zeros(image.shape[:3]), ui=ui.PreviewImage(notice, cls=cls))
-        chosen = masks.selected(None if map_size == ALL else MapScale(map_size), call, head)
-        rows = range(max(1, min(masks.batch, image.shape[0])))
-        pictures = torch.stack([draw_mask_grid(chosen, image[row], row, overlay, Contrast(contrast)) for row in rows])
+        chosen = found.selected(None if map_size == ALL else MapScale(map_size), call, head, row)
+        draw = partial(draw_mask_grid, chosen, overlay=overlay, contrast=Contrast(contrast))
+        pictures = torch.stack([draw(each, number) for number, each in enumerate(image)])
         mask = chosen.average(image.shape[1], image.shape[2])
         mask = stretched(mask) if Contrast(contrast) is Contrast.STRETCHED else mask
         return io.NodeOutput(pictures, mask, ui=ui.PreviewImage(pictures, cls=cls))

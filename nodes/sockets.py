@@ -65,23 +65,16 @@ def sampler_inputs() -> list[io.Input]:
 
 def dci_inputs() -> list[io.Input]:
     """Return the inputs of the two-branch part; their ids are the fields of ``DCISettings``."""
+    rare = ("share_guidance", "mask_preset", "blend", "layers", "share_noise", "auxiliary_steps", "auxiliary_eta")
     return [
         setting_input(DCISettings, "injection_strength", display_name="injection strength λ"),
         setting_input(DCISettings, "active_fraction", display_name="active fraction T_a"),
-        setting_input(DCISettings, "share_guidance", advanced=True),
-        setting_input(DCISettings, "mask_preset", advanced=True),
-        setting_input(DCISettings, "blend", advanced=True),
-        setting_input(DCISettings, "layers", advanced=True),
-        setting_input(DCISettings, "share_noise", advanced=True),
-        setting_input(DCISettings, "auxiliary_steps", optional=True, advanced=True),
-        setting_input(DCISettings, "auxiliary_eta", optional=True, advanced=True),
+        *(setting_input(DCISettings, name, optional=True, advanced=True) for name in rare),
         ScheduleSocket.Input("strength_schedule", optional=True, tooltip=tooltip_of(DCISettings, "strength_schedule")),
         io.Mask.Input("auxiliary_mask", optional=True, tooltip=tooltip_of(DCISettings, "auxiliary_mask")),
     ]
 
 
-def masks_output() -> io.Output:
-    """Return the output for the blend masks of a run."""
-    return MasksSocket.Output(
-        display_name="masks", tooltip="Blend masks of the latest run with this model, for MaskVisualizer."
-    )
+def masks_output(tooltip: str) -> io.Output:
+    """Return the output for blend masks."""
+    return MasksSocket.Output(display_name="masks", tooltip=tooltip)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -37,52 +37,51 @@ class CallMasks:
         return {size: grid.mean(dim=1) for size, grid in self.heads.items()}
 
 
-@dataclass
-class BlendMasks:
-    """Collects the masks of the latest run; cleared when the next run with the same patch starts.
+@dataclass(frozen=True)
+class Origin:
+    """The node of a graph that made a run.
 
     Args:
-        calls: finished model calls, in order.
-        latent_size: (h, w) of the run's latent; None stands for the largest map's.
+        node: its id.
+        place: which of the inputs in its lists the run was made of, from 0.
+        signature: of its inputs and of all that leads to them; None where the graph is not known.
     """
 
-    calls: list[CallMasks] = field(default_factory=list)
+    node: str
+    place: int = 0
+    signature: str | None = None
+
+
+@dataclass(frozen=True)
+class RunStamp:
+    """What a run made.
+
+    Args:
+        images: how many.
+        height_px: of each, once decoded.
+        width_px: likewise.
+        origin: what made it; None outside a graph.
+    """
+
+    images: int = 0
+    height_px: int = 0
+    width_px: int = 0
+    origin: Origin | None = None
+
+
+@dataclass(frozen=True)
+class BlendMasks:
+    """The masks of one finished run.
+
+    Args:
+        calls: model calls with masks, in order; none for a run in which both branches never met.
+        latent_size: (h, w) of the latent that the network was given; None stands for the largest map's.
+        stamp: what the run made.
+    """
+
+    calls: tuple[CallMasks, ...] = ()
     latent_size: MapSize | None = None
-    _sums: dict[MapSize, Tensor] = field(default_factory=dict, repr=False)
-    _counts: dict[MapSize, int] = field(default_factory=dict, repr=False)
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self.calls.clear()
-        self.latent_size = None
-        self.drop_call()
-
-    def add(self, weight_auxiliary: Tensor, size: MapSize) -> None:
-        """Add one layer's W_a, [B, H, N] with N = h·w, to the current call.
-
-        A layer with another number of heads than the first of its size counts with its mean for every head.
-        """
-        weight = weight_auxiliary.detach().float()
-        total = self._sums.get(size)
-        if total is not None and weight.shape != total.shape:
-            weight = weight.mean(dim=1, keepdim=True)
-        self._sums[size] = weight if total is None else total + weight.to(total)
-        self._counts[size] = self._counts.get(size, 0) + 1
-
-    def finish_call(self, sigma: float, timestep: float) -> None:
-        """Close the current call, if any layer was added, and keep its means."""
-        if self._sums:
-            heads = {
-                size: (total / self._counts[size]).unflatten(-1, size).cpu()  # [B, H, h, w]
-                for size, total in sorted(self._sums.items(), reverse=True)
-            }
-            self.calls.append(CallMasks(sigma, timestep, heads, len(self.calls) + 1))
-        self.drop_call()
-
-    def drop_call(self) -> None:
-        """Forget what the current call has added so far."""
-        self._sums.clear()
-        self._counts.clear()
+    stamp: RunStamp = RunStamp()
 
     @property
     def sizes(self) -> list[MapSize]:
@@ -94,13 +93,14 @@ class BlendMasks:
         """Number of images."""
         return max((grid.shape[0] for grid in self._grids()), default=0)
 
-    def selected(self, scale: MapScale | None = None, call: int = 0, head: int = 0) -> BlendMasks:
+    def selected(self, scale: MapScale | None = None, call: int = 0, head: int = 0, row: int = 0) -> BlendMasks:
         """Return a part of the masks.
 
         Args:
             scale: of the maps; None takes all.
             call: number of an active model call, from 1; 0 takes all.
             head: number of an attention head, from 1; 0 takes all. Maps with fewer heads drop out.
+            row: number of an image of the batch, from 1; 0 takes all.
 
         Raises:
             UserInputError: nothing is left.
@@ -113,13 +113,11 @@ class BlendMasks:
         if scale not in (None, *scales):
             names = ", ".join(one.value for one in scales)
             raise UserInputError(f"This run has no maps of scale {MapScale(scale).value}, only {names}. all takes all.")
-        parts = [
-            CallMasks(one.sigma, one.timestep, _heads(one.heads, latent, scale, head), one.number) for one in calls
-        ]
+        parts = tuple(replace(one, heads=_of_row(_heads(one.heads, latent, scale, head), row)) for one in calls)
         if not any(part.heads for part in parts):
             most = max(grid.shape[1] for one in calls for grid in one.heads.values())
             raise UserInputError(f"There is no head {head} in these maps; the most any has is {most}. 0 takes all.")
-        return BlendMasks(parts, latent)
+        return replace(self, calls=parts, latent_size=latent)
 
     def average(self, height_px: int, width_px: int) -> Tensor:
         """Return the masks of all sizes, calls and heads as one per image.
@@ -144,11 +142,59 @@ class BlendMasks:
         return (grid for call in self.calls for grid in call.maps.values())
 
 
+class MaskCollector:
+    """Collects the masks of one run, layer by layer and call by call.
+
+    ``latent_size`` is (h, w) of the latent that the network is given; None stands for the largest map's.
+    """
+
+    def __init__(self, latent_size: MapSize | None = None) -> None:
+        self.latent_size = latent_size
+        self._calls: list[CallMasks] = []
+        self._sums: dict[MapSize, Tensor] = {}
+        self._counts: dict[MapSize, int] = {}
+
+    def add(self, weight_auxiliary: Tensor, size: MapSize) -> None:
+        """Add one layer's W_a, [B, H, N] with N = h·w, to the current call.
+
+        A layer with another number of heads than the first of its size counts with its mean for every head.
+        """
+        weight = weight_auxiliary.detach().float()
+        total = self._sums.get(size)
+        if total is not None and weight.shape != total.shape:
+            weight = weight.mean(dim=1, keepdim=True)
+        self._sums[size] = weight if total is None else total + weight.to(total)
+        self._counts[size] = self._counts.get(size, 0) + 1
+
+    def finish_call(self, sigma: float, timestep: float) -> None:
+        """Close the current call, if any layer was added, and keep its means."""
+        if self._sums:
+            heads = {
+                size: (total / self._counts[size]).unflatten(-1, size).cpu()  # [B, H, h, w]
+                for size, total in sorted(self._sums.items(), reverse=True)
+            }
+            self._calls.append(CallMasks(sigma, timestep, heads, len(self._calls) + 1))
+        self.drop_call()
+
+    def drop_call(self) -> None:
+        """Forget what the current call has added so far."""
+        self._sums.clear()
+        self._counts.clear()
+
+    def masks(self) -> BlendMasks:
+        """Return the masks of the calls that are closed."""
+        return BlendMasks(tuple(self._calls), self.latent_size)
+
+
 def _heads(heads: dict[MapSize, Tensor], latent: MapSize, scale: MapScale | None, head: int) -> dict[MapSize, Tensor]:
     wanted = {size: grid for size, grid in heads.items() if scale is None or map_scale(size, latent) is scale}
     if head == 0:
         return wanted
     return {size: grid[:, head - 1 : head] for size, grid in wanted.items() if grid.shape[1] >= head}
+
+
+def _of_row(heads: dict[MapSize, Tensor], row: int) -> dict[MapSize, Tensor]:
+    return {size: grid[row - 1 : row] if row else grid for size, grid in heads.items()}
 
 
 def stretched(masks: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ...dci_core.log import LOG
+from .server import running_server
 
 Tell = Callable[[str], None]
 """Shows a text somewhere."""
@@ -12,9 +13,7 @@ Tell = Callable[[str], None]
 
 def send_text(text: str, node_id: str) -> None:
     """Show a text on a node of the graph; without a server nothing happens."""
-    from server import PromptServer
-
-    server = getattr(PromptServer, "instance", None)
+    server = running_server()
     if server is not None:
         server.send_progress_text(text, node_id)
 
@@ -41,6 +40,12 @@ def text_of_each(tell: Tell | None) -> Callable[[str], Tell | None]:
 def announce(text: str, tell: Tell | None) -> None:
     """Log a line and show it on the node."""
     LOG.info("DCI: %s", text)
+    show(text, tell)
+
+
+def warn(text: str, tell: Tell | None) -> None:
+    """Log a warning and show it on the node."""
+    LOG.warning("DCI: %s", text)
     show(text, tell)
 
 

@@ -22,7 +22,7 @@ from comfyui_dci.nodes.host.sampling.patch import apply_dci
 from comfyui_dci.nodes.lambda_sweep import LambdaSweep
 from comfyui_dci.nodes.mask_visualizer import MaskVisualizer
 from comfyui_dci.nodes.strength_schedule import StrengthSchedule
-from node_runs import run, trained
+from node_runs import required_defaults, run, run_bare, trained
 from scenes import ksample, relative_difference, scene
 
 
@@ -55,7 +55,7 @@ def test_a_concept_goes_through_every_node(concepts: Path) -> None:
         )
         image = base.vae.decode(latent["samples"])
     assert torch.equal(latent["samples"], same["samples"])
-    assert len(masks.calls) == len(other_masks.calls) == 3
+    assert len(masks.calls) == len(other_masks.latest.calls) == 3
     picture, mask = run(MaskVisualizer, masks=masks, image=image).result
     _, no_masks = run(DCISampler, model=model, steps=2, **{**common, "active_fraction": 0.0})
     notice, black = run(MaskVisualizer, masks=no_masks, image=image).result
@@ -145,6 +145,20 @@ def test_defaults_of_the_sampler_are_neutral_in_nothing_but_the_method() -> None
         (stock,) = host_nodes.KSampler().sample(*args)
     assert torch.equal(without["samples"], stock["samples"])
     assert relative_difference(with_dci["samples"], stock["samples"]) > 1e-4
+
+
+def test_graphs_of_the_api_may_leave_out_what_is_advanced() -> None:
+    s = scene()
+    given = {"positive": s.positive, "negative": s.negative, "latent_image": {"samples": torch.zeros(1, 4, 8, 8)}}
+    given |= {"model": s.model, "steps": 4}
+    usual, bare = (call(DCISampler, **given)[0]["samples"] for call in (run, run_bare))
+    assert torch.equal(bare, usual)
+    patched, _ = run_bare(ApplyDCI, model=s.model)
+    assert torch.equal(ksample(patched, s.positive, s.negative, cfg=7.0, seed=0), usual)
+    swept = run_bare(LambdaSweep, vae=s.base.vae, **{**given, "injection_strengths": "0"})[1]
+    with torch.inference_mode():
+        assert torch.equal(swept[-1:], s.base.vae.decode(usual))
+    assert not {"blend", "mask_preset", "share_noise"} & set(required_defaults(DCISampler))
 
 
 def test_the_schedule_and_the_mask_arrive_at_every_sampling_node() -> None:

@@ -60,6 +60,33 @@ def test_execute_takes_exactly_the_inputs(node: Any) -> None:
         assert set(named) == set(ids)
 
 
+@pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
+def test_the_widgets_of_older_graphs_stay_where_they_were(node: Any) -> None:
+    """Graphs hold the values of widgets in order, and the host hands out required inputs before optional ones."""
+    offered = node.INPUT_TYPES()
+    in_order = [*offered.get("required", {}), *offered.get("optional", {})]
+    assert in_order == [entry.id for entry in node.define_schema().inputs]
+
+
+@pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
+def test_what_is_advanced_can_be_left_out(node: Any) -> None:
+    """An advanced input in front of a required one stays required, so that no widget moves."""
+    inputs = node.define_schema().inputs
+    last_needed = max((place for place, entry in enumerate(inputs) if not entry.optional), default=-1)
+    needed = [
+        entry.id for entry in inputs[: last_needed + 1] if getattr(entry, "advanced", False) and not entry.optional
+    ]
+    assert needed == (["context_learning_rate"] if node.__name__ == "ICOTrainer" else [])
+
+
+@pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
+def test_what_is_left_out_is_what_a_fresh_node_has(node: Any) -> None:
+    shown = {entry.id: getattr(entry, "default", None) for entry in node.define_schema().inputs if entry.optional}
+    parameters = inspect.signature(node.execute).parameters.values()
+    taken = {one.name: one.default for one in parameters if one.name in shown and one.default is not None}
+    assert all(value == shown[name] or (shown[name] is None and not value) for name, value in taken.items())
+
+
 def test_the_two_branch_inputs_are_the_settings() -> None:
     fields = {name for name in DCISettings.__dataclass_fields__ if name != "forced_auxiliary_weight"}
     sampler = described()["DCISampler"]["inputs"]

@@ -16,9 +16,23 @@ def defaults(node: Any) -> dict[str, Any]:
     return {entry.id: entry.default for entry in inputs if getattr(entry, "default", None) is not None}
 
 
+def required_defaults(node: Any) -> dict[str, Any]:
+    """Return the default of every widget that a graph of the API must hold."""
+    needed = {entry.id for entry in node.define_schema().inputs if not entry.optional}
+    return {name: value for name, value in defaults(node).items() if name in needed}
+
+
 def run(node: Any, **inputs: Any) -> Any:
     """Execute a node the way the host does: on its locked class clone, under inference mode, lists where declared."""
-    values = {**defaults(node), **inputs}
+    return _executed(node, {**defaults(node), **inputs})
+
+
+def run_bare(node: Any, **inputs: Any) -> Any:
+    """Execute a node as a graph of the API does that leaves out whatever is optional."""
+    return _executed(node, {**required_defaults(node), **inputs})
+
+
+def _executed(node: Any, values: dict[str, Any]) -> Any:
     if node.define_schema().is_input_list:
         values = {name: value if isinstance(value, list) else [value] for name, value in values.items()}
     clone = node.PREPARE_CLASS_CLONE(None)

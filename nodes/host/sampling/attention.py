@@ -28,7 +28,7 @@ from ....dci_core.sampling.dbim import (
     saliency,
 )
 from ....dci_core.sampling.dial import parts_of
-from ....dci_core.sampling.masks import BlendMasks
+from ....dci_core.sampling.masks import MaskCollector
 from ....dci_core.sampling.region import region_of_map
 from ....dci_core.sampling.settings import Blend, DCISettings, Layers
 from ....dci_core.sampling.strength import map_scale
@@ -77,7 +77,7 @@ class DualBranchAttention:
         settings: DCISettings,
         rows: PairedRows,
         region: Tensor | None,
-        masks: BlendMasks,
+        masks: MaskCollector,
     ) -> None:
         self.layers = list(layers)[-1:] if settings.layers is Layers.LAST else list(layers)
         parts = parts_of(Counter(layers.values()))

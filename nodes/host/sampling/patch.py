@@ -9,7 +9,7 @@ runs with the record blended in. The sampler is the host's and sees nothing of i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,8 +17,10 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ....dci_core.errors import UserInputError
-from ....dci_core.sampling.masks import BlendMasks
+from ....dci_core.sampling.masks import BlendMasks, RunStamp
+from ....dci_core.sampling.run_masks import KEPT_RUNS, RunMasks
 from ....dci_core.sampling.settings import DCISettings
+from ..executing import executing_origin
 from ..families import family_of
 from ..node_text import Tell, announce
 from .attention import PATCH_KEY
@@ -30,15 +32,20 @@ from .session import RunPlan, Session, open_session
 
 
 def apply_dci(
-    model: Any, settings: DCISettings, memory: AuxiliaryMemory | None = None, tell: Tell | None = None
-) -> tuple[Any, BlendMasks]:
-    """Return a clone of the MODEL that samples with two branches, and the masks it fills as it does.
+    model: Any,
+    settings: DCISettings,
+    memory: AuxiliaryMemory | None = None,
+    tell: Tell | None = None,
+    kept_runs: int = KEPT_RUNS,
+) -> tuple[Any, RunMasks]:
+    """Return a clone of the MODEL that samples with two branches, and where its finished runs leave their masks.
 
     Args:
         model: a host MODEL; it is not changed.
         settings: of every run with the clone.
         memory: of the auxiliary passes, shared by the runs of a λ sweep; None runs on its own.
         tell: is given a line about each run; the log has it in any case.
+        kept_runs: how many of the latest runs keep their masks.
 
     Raises:
         UserInputError: the model has no text cross-attention, or already carries DCI.
@@ -49,9 +56,9 @@ def apply_dci(
         )
     family = family_of(model)
     layers = cross_attention_layers(model.get_model_object("diffusion_model"))
-    masks = BlendMasks()
+    masks = RunMasks(kept_runs)
     memory = memory or AuxiliaryMemory(is_open=False)
-    patch = _DCIPatch(RunPlan(settings, layers, family.native_latent, masks, memory), tell)
+    patch = _DCIPatch(RunPlan(settings, layers, family, masks, memory), tell)
     patched = model.clone()
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, PATCH_KEY, patch.outer_sample)
     patched.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, PATCH_KEY, _sampler_sample)
@@ -83,14 +90,10 @@ class _DCIPatch:
     ) -> Tensor:
         """Open a run when there is something to do; its state lives in the guider's options of this run only."""
         guider = executor.class_obj
-        self.plan.masks.clear()
-        if self.plan.settings.active_fraction <= 0.0:
-            tell_switched_off(self.tell)
-            return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
-        reason = self._why_inactive(guider, noise)
-        if reason is not None:
-            tell_inactive(reason, self.tell)
-            return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+        if self._is_inactive(guider, noise):
+            output: Tensor = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+            self._publish(BlendMasks(), output)
+            return output
         session = open_session(self.plan, guider)
         guider.model_options[PATCH_KEY] = session
         try:
@@ -98,11 +101,27 @@ class _DCIPatch:
             for run in session.runs:
                 announce(run.report().text(), self.tell)
             self.plan.memory.close()
+            self._publish(session.masks.masks(), output)
             return output
         finally:
             guider.model_options.pop(PATCH_KEY, None)
             session.end()
-            self.plan.masks.drop_call()
+
+    def _publish(self, masks: BlendMasks, output: Tensor) -> None:
+        """Keep the masks of a run that has finished; its latent may be larger than it began."""
+        height_px, width_px = (edge * self.plan.family.pixels_per_latent for edge in output.shape[-2:])
+        stamp = RunStamp(len(output), height_px, width_px, executing_origin())
+        self.plan.masks.publish(replace(masks, stamp=stamp))
+
+    def _is_inactive(self, guider: Any, noise: Tensor) -> bool:
+        """Tell whether a run is plain sampling, and say why."""
+        if self.plan.settings.active_fraction <= 0.0:
+            tell_switched_off(self.tell)
+            return True
+        reason = self._why_inactive(guider, noise)
+        if reason is not None:
+            tell_inactive(reason, self.tell)
+        return reason is not None
 
     def _why_inactive(self, guider: Any, noise: Tensor) -> str | None:
         if not any(CARRIED_KEY in cond for cond in guider.conds.get("positive", [])):

@@ -10,9 +10,11 @@ from typing import Any
 import comfy.samplers
 from torch import Tensor
 
+from ....dci_core.families import Family
 from ....dci_core.sampling.branches import sigma_at_end
-from ....dci_core.sampling.masks import BlendMasks
+from ....dci_core.sampling.masks import MaskCollector
 from ....dci_core.sampling.region import region_at
+from ....dci_core.sampling.run_masks import RunMasks
 from ....dci_core.sampling.settings import DCISettings
 from .attention import DualBranchAttention
 from .auxiliary_branch import AuxiliaryBranch
@@ -31,15 +33,15 @@ class RunPlan:
     Args:
         settings: of every run.
         layers: cross-attention layers of the model, in forward order, with the halvings of each.
-        native_latent: edge of the family's native latent.
-        masks: of the latest run.
+        family: of the model.
+        masks: of the latest runs.
         memory: of auxiliary passes.
     """
 
     settings: DCISettings
     layers: Mapping[Layer, int]
-    native_latent: int
-    masks: BlendMasks
+    family: Family
+    masks: RunMasks
     memory: AuxiliaryMemory
 
 
@@ -52,6 +54,7 @@ class Session:
         guider: the host's.
         positives: how many positive conditions there are before the host prepares them.
         controls: the auxiliary branch's own copies of adapters.
+        masks: of the session's runs, as they come.
         runs: those that have started; one, unless another node starts the sampler again.
     """
 
@@ -59,6 +62,7 @@ class Session:
     guider: Any
     positives: int
     controls: OwnControls
+    masks: MaskCollector = field(default_factory=MaskCollector)
     runs: list[Run] = field(default_factory=list)
 
     def start(
@@ -88,10 +92,11 @@ class Session:
             sigma_end=sigma_at_end(sigmas[:3].tolist(), active_fraction, model_sampling.percent_to_sigma),
             model_sampling=model_sampling,
         )
-        plan.masks.latent_size = start.latent_size
+        self.masks.latent_size = start.latent_size
         rows = pair_rows(guider.conds["positive"], guider.conds[AUXILIARY], self.positives)
         region = self._region(start)
-        attention = DualBranchAttention(plan.layers, plan.native_latent, plan.settings, rows, region, plan.masks)
+        native_latent = plan.family.native_latent
+        attention = DualBranchAttention(plan.layers, native_latent, plan.settings, rows, region, self.masks)
         conds = self._auxiliary_conds()
         make_branch = partial(AuxiliaryBranch, plan.settings, start, guider, conds, attention, plan.memory)
         self.runs.append(Run(plan.settings, start, attention, make_branch))
@@ -110,6 +115,7 @@ class Session:
     def _forget(self) -> None:
         for run in self.runs:
             run.forget()
+        self.masks.drop_call()
 
     def _region(self, start: RunStart) -> Tensor | None:
         mask = self.plan.settings.auxiliary_mask

@@ -15,7 +15,7 @@ from comfyui_dci.dci_core.pictures.mask_picture import (
     draw_inactive,
     draw_mask_grid,
 )
-from comfyui_dci.dci_core.sampling.masks import BlendMasks
+from comfyui_dci.dci_core.sampling.masks import BlendMasks, MaskCollector
 from torch import Tensor
 
 CELL = 64
@@ -25,13 +25,13 @@ TOLERANCE = 0.5 / 255 + 1e-6
 
 def masks_of(*maps: list[list[float]], images: int = 1) -> BlendMasks:
     """One call per map; further images of the batch have the map turned inside out."""
-    masks = BlendMasks()
+    collector = MaskCollector()
     for number, values in enumerate(maps):
         grid = torch.tensor(values)
         batch = torch.stack([grid if image == 0 else 1.0 - grid for image in range(images)])
-        masks.add(batch.flatten(1)[:, None], (grid.shape[0], grid.shape[1]))
-        masks.finish_call(10.0 - number, 999.0 - 50 * number)
-    return masks
+        collector.add(batch.flatten(1)[:, None], (grid.shape[0], grid.shape[1]))
+        collector.finish_call(10.0 - number, 999.0 - 50 * number)
+    return collector.masks()
 
 
 def plain_image(height: int = 128, width: int = 128) -> Tensor:
@@ -52,12 +52,12 @@ def cell(picture: Tensor, line: int, column: int, height: int = CELL, width: int
 
 @pytest.mark.parametrize("calls", [1, 3])
 def test_the_picture_has_a_column_per_call_and_a_row_per_size(calls: int) -> None:
-    masks = BlendMasks()
+    collector = MaskCollector()
     for call in range(calls):
-        masks.add(torch.rand(1, 1, 4), (2, 2))
-        masks.add(torch.rand(1, 1, 16), (4, 4))
-        masks.finish_call(1.0, float(call))
-    picture = draw_mask_grid(masks, plain_image(), cell_px=CELL)
+        collector.add(torch.rand(1, 1, 4), (2, 2))
+        collector.add(torch.rand(1, 1, 16), (4, 4))
+        collector.finish_call(1.0, float(call))
+    picture = draw_mask_grid(collector.masks(), plain_image(), cell_px=CELL)
     height = MARGIN_PX + LABEL_PX + 2 * (CELL + LABEL_PX + MARGIN_PX)
     assert picture.shape == (height, SIDE_PX + (1 + calls) * (max(CELL, LABEL_WIDTH_PX) + MARGIN_PX), 3)
     assert picture.dtype == torch.float32
@@ -94,12 +94,12 @@ def test_in_absolute_contrast_the_shade_is_the_weight() -> None:
 
 def two_sizes() -> BlendMasks:
     """Three calls: a 4 × 4 map of 0.2, 0.6 and 0.3, and a 2 × 2 map of 0.90, 0.94 and 0.93; image 1 is all over."""
-    masks = BlendMasks()
+    collector = MaskCollector()
     for large, small in ((0.2, 0.90), (0.6, 0.94), (0.3, 0.93)):
-        masks.add(torch.stack([torch.full((1, 16), large), torch.rand(1, 16)]), (4, 4))
-        masks.add(torch.stack([torch.full((1, 4), small), torch.rand(1, 4)]), (2, 2))
-        masks.finish_call(1.0, 1.0)
-    return masks
+        collector.add(torch.stack([torch.full((1, 16), large), torch.rand(1, 16)]), (4, 4))
+        collector.add(torch.stack([torch.full((1, 4), small), torch.rand(1, 4)]), (2, 2))
+        collector.finish_call(1.0, 1.0)
+    return collector.masks()
 
 
 def test_stretched_contrast_takes_each_size_from_its_least_to_its_largest_value_over_all_calls() -> None:
@@ -129,24 +129,24 @@ def test_masks_without_any_difference_are_drawn_as_they_are(weight: float) -> No
 
 
 def test_calls_follow_each_other_and_larger_maps_stand_on_top() -> None:
-    masks = BlendMasks()
+    collector = MaskCollector()
     for small, large in ((0.2, 0.8), (0.4, 0.6)):
-        masks.add(torch.full((1, 1, 4), small), (2, 2))
-        masks.add(torch.full((1, 1, 16), large), (4, 4))
-        masks.finish_call(1.0, 1.0)
-    picture = draw_mask_grid(masks, plain_image(), contrast=Contrast.ABSOLUTE, cell_px=CELL)
+        collector.add(torch.full((1, 1, 4), small), (2, 2))
+        collector.add(torch.full((1, 1, 16), large), (4, 4))
+        collector.finish_call(1.0, 1.0)
+    picture = draw_mask_grid(collector.masks(), plain_image(), contrast=Contrast.ABSOLUTE, cell_px=CELL)
     shades = [[cell(picture, line, column).mean().item() for column in (0, 1)] for line in (0, 1)]
     assert shades[0] == pytest.approx([0.8, 0.6], abs=TOLERANCE)
     assert shades[1] == pytest.approx([0.2, 0.4], abs=TOLERANCE)
 
 
 def test_the_generated_image_stands_in_front_of_each_row() -> None:
-    masks = BlendMasks()
-    masks.add(torch.rand(1, 1, 4), (2, 2))
-    masks.add(torch.rand(1, 1, 16), (4, 4))
-    masks.finish_call(1.0, 1.0)
+    collector = MaskCollector()
+    collector.add(torch.rand(1, 1, 4), (2, 2))
+    collector.add(torch.rand(1, 1, 16), (4, 4))
+    collector.finish_call(1.0, 1.0)
     image = plain_image(CELL, CELL)
-    picture = draw_mask_grid(masks, image, cell_px=CELL)
+    picture = draw_mask_grid(collector.masks(), image, cell_px=CELL)
     for line in (0, 1):
         torch.testing.assert_close(cell(picture, line, -1), image, atol=TOLERANCE, rtol=0)
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError, replace
+
 import pytest
 import torch
 from comfyui_dci.dci_core.errors import UserInputError
-from comfyui_dci.dci_core.sampling.masks import BlendMasks, stretched
+from comfyui_dci.dci_core.sampling.masks import BlendMasks, MaskCollector, RunStamp, stretched
 from comfyui_dci.dci_core.sampling.strength import MapScale
 
 
 def recorded() -> BlendMasks:
     """Two calls: the first with two layers of 2 × 2 and one of 1 × 2, the second with one layer of 2 × 2."""
-    masks = BlendMasks()
-    masks.add(torch.tensor([[[0.0, 0.2, 0.4, 0.6], [0.2, 0.4, 0.6, 0.8]]]), (2, 2))  # two heads
-    masks.add(torch.tensor([[[0.5, 0.5]]]), (1, 2))
-    masks.add(torch.tensor([[[0.5, 0.5, 0.5, 0.5]]]), (2, 2))
-    masks.finish_call(14.6, 999.0)
-    masks.add(torch.ones(1, 3, 4), (2, 2))
-    masks.finish_call(7.0, 900.0)
-    return masks
+    collector = MaskCollector()
+    collector.add(torch.tensor([[[0.0, 0.2, 0.4, 0.6], [0.2, 0.4, 0.6, 0.8]]]), (2, 2))  # two heads
+    collector.add(torch.tensor([[[0.5, 0.5]]]), (1, 2))
+    collector.add(torch.tensor([[[0.5, 0.5, 0.5, 0.5]]]), (2, 2))
+    collector.finish_call(14.6, 999.0)
+    collector.add(torch.ones(1, 3, 4), (2, 2))
+    collector.finish_call(7.0, 900.0)
+    return collector.masks()
 
 
 def test_heads_and_layers_of_one_size_are_averaged_by_hand() -> None:
@@ -34,9 +36,10 @@ def test_each_call_keeps_its_noise_level_and_timestep() -> None:
 
 
 def test_pixels_keep_their_place_in_maps_that_are_not_square() -> None:
-    masks = BlendMasks()
-    masks.add(torch.arange(6.0).view(1, 1, 6) / 10, (2, 3))
-    masks.finish_call(1.0, 1.0)
+    collector = MaskCollector()
+    collector.add(torch.arange(6.0).view(1, 1, 6) / 10, (2, 3))
+    collector.finish_call(1.0, 1.0)
+    masks = collector.masks()
     torch.testing.assert_close(masks.calls[0].maps[2, 3], torch.tensor([[[0.0, 0.1, 0.2], [0.3, 0.4, 0.5]]]))
 
 
@@ -47,33 +50,37 @@ def test_sizes_are_listed_largest_first() -> None:
 
 
 def test_the_images_of_a_batch_stay_apart() -> None:
-    masks = BlendMasks()
-    masks.add(torch.stack([torch.zeros(3, 4), torch.ones(3, 4), torch.full((3, 4), 0.5)]), (2, 2))
-    masks.finish_call(1.0, 1.0)
+    collector = MaskCollector()
+    collector.add(torch.stack([torch.zeros(3, 4), torch.ones(3, 4), torch.full((3, 4), 0.5)]), (2, 2))
+    collector.finish_call(1.0, 1.0)
+    masks = collector.masks()
     assert masks.batch == 3
     assert masks.calls[0].maps[2, 2].mean(dim=(1, 2)).tolist() == [0.0, 1.0, 0.5]
 
 
 def test_a_record_without_calls_is_empty() -> None:
     masks = BlendMasks()
-    assert (masks.calls, masks.sizes, masks.batch) == ([], [], 0)
+    assert (masks.calls, masks.sizes, masks.batch) == ((), [], 0)
 
 
 def test_a_call_without_layers_is_not_recorded() -> None:
-    masks = BlendMasks()
-    masks.finish_call(1.0, 1.0)
-    assert masks.calls == []
+    collector = MaskCollector()
+    collector.finish_call(1.0, 1.0)
+    masks = collector.masks()
+    assert masks.calls == ()
 
 
 def test_a_dropped_call_leaves_no_trace_in_the_next() -> None:
-    masks = BlendMasks()
-    masks.add(torch.ones(1, 1, 4), (2, 2))
-    masks.add(torch.ones(1, 1, 2), (1, 2))
-    masks.drop_call()
-    masks.finish_call(2.0, 2.0)
-    assert masks.calls == []
-    masks.add(torch.zeros(1, 1, 4), (2, 2))
-    masks.finish_call(1.0, 1.0)
+    collector = MaskCollector()
+    collector.add(torch.ones(1, 1, 4), (2, 2))
+    collector.add(torch.ones(1, 1, 2), (1, 2))
+    collector.drop_call()
+    collector.finish_call(2.0, 2.0)
+    masks = collector.masks()
+    assert masks.calls == ()
+    collector.add(torch.zeros(1, 1, 4), (2, 2))
+    collector.finish_call(1.0, 1.0)
+    masks = collector.masks()
     assert masks.sizes == [(2, 2)]
     assert masks.calls[0].maps[2, 2].tolist() == [[[0.0, 0.0], [0.0, 0.0]]]
 
@@ -84,67 +91,76 @@ def test_a_finished_call_leaves_no_trace_in_the_next() -> None:
     assert second.maps[2, 2].mean() == 1.0
 
 
-def test_clearing_forgets_finished_and_open_calls() -> None:
-    masks = recorded()
-    masks.add(torch.ones(1, 1, 4), (2, 2))
-    masks.clear()
-    masks.finish_call(1.0, 1.0)
-    assert masks.calls == []
-    assert masks.batch == 0
+def test_masks_do_not_change_with_what_is_collected_after_them() -> None:
+    collector = MaskCollector(latent_size=(2, 2))
+    collector.add(torch.ones(1, 1, 4), (2, 2))
+    collector.finish_call(2.0, 2.0)
+    first = collector.masks()
+    collector.latent_size = (4, 4)
+    collector.add(torch.zeros(1, 1, 4), (2, 2))
+    collector.finish_call(1.0, 1.0)
+    assert len(first.calls) == 1 and first.latent_size == (2, 2) and first.calls[0].maps[2, 2].min() == 1.0
+    assert len(collector.masks().calls) == 2
+    with pytest.raises(FrozenInstanceError):
+        first.calls = ()  # which is what the test is about
 
 
 def test_two_records_share_nothing() -> None:
-    first, second = BlendMasks(), BlendMasks()
+    first, second = MaskCollector(), MaskCollector()
     first.add(torch.ones(1, 1, 4), (2, 2))
     first.finish_call(1.0, 1.0)
     second.finish_call(1.0, 1.0)
-    assert second.calls == []
+    assert second.masks().calls == ()
 
 
 def test_recording_detaches_and_leaves_the_given_weights_alone() -> None:
     weight = torch.full((1, 1, 4), 0.25, requires_grad=True)
-    masks = BlendMasks()
-    masks.add(weight, (2, 2))
-    masks.add(torch.ones(1, 1, 4), (2, 2))
-    masks.finish_call(1.0, 1.0)
+    collector = MaskCollector()
+    collector.add(weight, (2, 2))
+    collector.add(torch.ones(1, 1, 4), (2, 2))
+    collector.finish_call(1.0, 1.0)
+    masks = collector.masks()
     assert not masks.calls[0].maps[2, 2].requires_grad
     assert torch.equal(weight.detach(), torch.full((1, 1, 4), 0.25))
 
 
 def test_half_precision_masks_are_averaged_in_float32() -> None:
-    masks = BlendMasks()
-    masks.add(torch.full((1, 4096, 1), 0.25, dtype=torch.float16), (1, 1))
-    masks.finish_call(1.0, 1.0)
+    collector = MaskCollector()
+    collector.add(torch.full((1, 4096, 1), 0.25, dtype=torch.float16), (1, 1))
+    collector.finish_call(1.0, 1.0)
+    masks = collector.masks()
     assert masks.calls[0].maps[1, 1].dtype == torch.float32
     assert masks.calls[0].maps[1, 1].tolist() == [[[0.25]]]
 
 
 def test_heads_are_kept_apart_and_averaged_over_the_layers_by_hand() -> None:
-    masks = BlendMasks()
-    masks.add(torch.tensor([[[0.0, 0.2], [0.4, 0.6]]]), (1, 2))
-    masks.add(torch.tensor([[[1.0, 0.4], [0.2, 0.0]]]), (1, 2))
-    masks.finish_call(1.0, 1.0)
+    collector = MaskCollector()
+    collector.add(torch.tensor([[[0.0, 0.2], [0.4, 0.6]]]), (1, 2))
+    collector.add(torch.tensor([[[1.0, 0.4], [0.2, 0.0]]]), (1, 2))
+    collector.finish_call(1.0, 1.0)
+    masks = collector.masks()
     heads = masks.calls[0].heads[1, 2]  # [1, 2 heads, 1, 2]
     torch.testing.assert_close(heads, torch.tensor([[[[0.5, 0.3]], [[0.3, 0.3]]]]))
     torch.testing.assert_close(masks.selected(head=2).calls[0].maps[1, 2], torch.tensor([[[0.3, 0.3]]]))
 
 
 def test_a_layer_with_other_heads_counts_with_its_mean() -> None:
-    masks = BlendMasks()
-    masks.add(torch.tensor([[[0.0], [0.4]]]), (1, 1))
-    masks.add(torch.tensor([[[0.1], [0.2], [0.6]]]), (1, 1))
-    masks.finish_call(1.0, 1.0)
+    collector = MaskCollector()
+    collector.add(torch.tensor([[[0.0], [0.4]]]), (1, 1))
+    collector.add(torch.tensor([[[0.1], [0.2], [0.6]]]), (1, 1))
+    collector.finish_call(1.0, 1.0)
+    masks = collector.masks()
     torch.testing.assert_close(masks.calls[0].heads[1, 1].flatten(), torch.tensor([0.15, 0.35]))
 
 
 def scaled() -> BlendMasks:
     """Two calls on a latent of 4 × 4: full maps of two heads, half maps of three."""
-    masks = BlendMasks(latent_size=(4, 4))
+    collector = MaskCollector(latent_size=(4, 4))
     for call in (0.1, 0.2):
-        masks.add(torch.tensor([1.0, 2.0])[None, :, None].expand(1, 2, 16) * call, (4, 4))
-        masks.add(torch.tensor([3.0, 4.0, 5.0])[None, :, None].expand(1, 3, 4) * call, (2, 2))
-        masks.finish_call(1.0, 1000.0 * call)
-    return masks
+        collector.add(torch.tensor([1.0, 2.0])[None, :, None].expand(1, 2, 16) * call, (4, 4))
+        collector.add(torch.tensor([3.0, 4.0, 5.0])[None, :, None].expand(1, 3, 4) * call, (2, 2))
+        collector.finish_call(1.0, 1000.0 * call)
+    return collector.masks()
 
 
 def test_a_selection_holds_what_was_asked_for() -> None:
@@ -154,6 +170,16 @@ def test_a_selection_holds_what_was_asked_for() -> None:
     assert masks.selected(head=3).sizes == [(2, 2)]  # full maps have two heads only
     assert masks.selected().sizes == masks.sizes
     assert torch.equal(masks.selected().average(4, 4), masks.average(4, 4))
+
+
+def test_a_row_is_one_image_of_the_batch() -> None:
+    collector = MaskCollector()
+    collector.add(torch.tensor([0.1, 0.2, 0.3])[:, None, None].expand(3, 2, 4), (2, 2))
+    collector.finish_call(1.0, 1.0)
+    masks = replace(collector.masks(), stamp=RunStamp(3, 16, 16))
+    second = masks.selected(row=2)
+    assert (masks.selected().batch, second.batch, second.stamp) == (3, 1, masks.stamp)
+    torch.testing.assert_close(second.average(16, 16), torch.full((1, 16, 16), 0.2))
 
 
 def test_the_average_counts_sizes_calls_and_heads_alike_by_hand() -> None:
@@ -172,9 +198,10 @@ def test_the_average_counts_sizes_calls_and_heads_alike_by_hand() -> None:
 
 
 def test_the_average_keeps_places() -> None:
-    masks = BlendMasks()
-    masks.add(torch.tensor([[[0.0, 1.0, 0.0, 0.0]], [[0.0, 0.0, 0.0, 1.0]]]), (2, 2))
-    masks.finish_call(1.0, 1.0)
+    collector = MaskCollector()
+    collector.add(torch.tensor([[[0.0, 1.0, 0.0, 0.0]], [[0.0, 0.0, 0.0, 1.0]]]), (2, 2))
+    collector.finish_call(1.0, 1.0)
+    masks = collector.masks()
     upper_right, lower_right = masks.average(8, 8)
     assert upper_right[0, -1] == 1.0 and upper_right[-1].max() == 0.0 and lower_right[-1, -1] == 1.0
 

@@ -30,8 +30,8 @@ def test_the_auxiliary_branch_is_silent_where_the_mask_is_black_at_every_map_siz
     settings = DCISettings(active_fraction=0.5, forced_auxiliary_weight=0.5, auxiliary_mask=LEFT)
     patched, masks = apply_dci(s.model, settings)
     ksample(patched, s.positive, s.negative, size=16)
-    assert len(masks.sizes) == 4
-    for grid in (grid for call in masks.calls for grid in call.maps.values()):
+    assert len(masks.latest.sizes) == 4
+    for grid in (grid for call in masks.latest.calls for grid in call.maps.values()):
         width = grid.shape[-1]
         assert (grid[..., : width // 2] == 0.5).all() and (grid[..., width // 2 :] == 0.0).all()
 
@@ -45,7 +45,7 @@ def test_each_image_of_a_batch_obeys_its_own_mask() -> None:
     )
     patched, masks = apply_dci(s.model, settings)
     ksample(patched, s.positive, s.negative, batch=3)
-    assert [grid.mean().item() for grid in masks.calls[0].maps[8, 8]] == [0.0, 0.5, 0.0]
+    assert [grid.mean().item() for grid in masks.latest.calls[0].maps[8, 8]] == [0.0, 0.5, 0.0]
 
 
 @pytest.mark.parametrize(("left", "silent"), [(0, False), (1, True)])

@@ -87,7 +87,7 @@ def test_a_guider_without_negative_works() -> None:
         sampler = custom.KSamplerSelect.execute("euler").result[0]
         latent = {"samples": torch.zeros(1, 4, 8, 8)}
         custom.SamplerCustomAdvanced.execute(custom.RandomNoise.execute(3).result[0], guider, sampler, sigmas, latent)
-    assert len(masks.calls) == 2
+    assert len(masks.latest.calls) == 2
 
 
 def test_the_auxiliary_branch_gets_its_own_text_and_pooled_vector() -> None:
@@ -147,7 +147,7 @@ def test_image_to_image_keeps_its_share_of_active_steps() -> None:
     latent = {"samples": torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))}
     patched, masks = apply_dci(s.model, DCISettings(active_fraction=0.25))
     result = ksample(patched, s.positive, s.negative, steps=8, denoise=0.5, latent=latent)
-    assert len(masks.calls) == 2
+    assert len(masks.latest.calls) == 2
     assert (
         relative_difference(result, ksample(s.model, s.positive, s.negative, steps=8, denoise=0.5, latent=latent))
         > 1e-5

@@ -90,7 +90,7 @@ def test_sizes_that_are_no_multiples_of_64(size: tuple[int, int], preset: str) -
     check("sd1", latent=latent)
     patched, masks = apply_dci(s.model, DCISettings(injection_strength=1.0, active_fraction=0.5, mask_preset=preset))
     ksample(patched, s.positive, s.negative, latent=latent)
-    assert masks.sizes[0] == size and masks.batch == 2
+    assert masks.latest.sizes[0] == size and masks.latest.batch == 2
 
 
 @pytest.mark.parametrize("family", ["sd1", "inpaint", "sd2_inpaint", "sdxl_inpaint"])

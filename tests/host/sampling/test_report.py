@@ -19,7 +19,7 @@ def told(conditioning: Any = None, sampler: str = "euler", **settings: Any) -> t
     patched, masks = apply_dci(s.model, DCISettings(**{"active_fraction": 0.5, **settings}), tell=lines.append)
     ksample(patched, conditioning or s.positive, s.negative, sampler)
     (line,) = lines
-    return line, masks
+    return line, masks.latest
 
 
 def test_a_run_names_layers_tokens_steps_and_weight(caplog: pytest.LogCaptureFixture) -> None:
@@ -92,5 +92,5 @@ def test_cropped_areas_count_in_the_mean_although_they_have_no_masks() -> None:
     s = scene()
     area = [[s.positive[0][0], {**s.positive[0][1], "area": (4, 8, 0, 0), "strength": 1.0}]]
     line, masks = told(area, forced_auxiliary_weight=0.5)
-    assert masks.calls == []
+    assert masks.calls == ()
     assert "mean auxiliary weight 0.5; masks are not kept for conditionings with an area" in line

@@ -10,8 +10,9 @@ import comfy.samplers
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
+from comfyui_dci.dci_core.families import FAMILIES
 from comfyui_dci.dci_core.sampling.branches import auxiliary_noise, sigma_at_end
-from comfyui_dci.dci_core.sampling.masks import BlendMasks
+from comfyui_dci.dci_core.sampling.run_masks import RunMasks
 from comfyui_dci.dci_core.sampling.settings import DCISettings
 from comfyui_dci.nodes.host.sampling.auxiliary_branch import AuxiliaryBranch
 from comfyui_dci.nodes.host.sampling.auxiliary_memory import AuxiliaryMemory
@@ -60,7 +61,7 @@ def test_a_start_is_noised_as_the_host_does_it_and_never_changed() -> None:
 
 
 def test_a_session_without_a_run_answers_plainly_and_takes_its_twins_away() -> None:
-    plan = RunPlan(DCISettings(), {("middle", 0, 0): 3}, 64, BlendMasks(), AuxiliaryMemory())
+    plan = RunPlan(DCISettings(), {("middle", 0, 0): 3}, FAMILIES["sd1"], RunMasks(), AuxiliaryMemory())
     guider = SimpleNamespace(conds={"positive": [], AUXILIARY: []})
     session = Session(plan, guider, 1, OwnControls())
     latent, timestep = torch.zeros(1, 4, 8, 8), torch.ones(1)
@@ -151,7 +152,7 @@ def test_a_sampler_that_another_node_starts_again_makes_a_run_of_its_own() -> No
     s, told = scene(), []
     patched, masks = apply_dci(started_again(s.model), DCISettings(active_fraction=0.5), tell=told.append)
     image = ksample(patched, s.positive, s.negative)
-    assert len(told) == 2 and told[0] == told[1] and len(masks.calls) == 4
+    assert len(told) == 2 and told[0] == told[1] and len(masks.latest.calls) == 4
     assert torch.equal(image, ksample(dci(s.model, injection_strength=0.0), s.positive, s.negative))
 
 

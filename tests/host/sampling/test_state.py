@@ -42,7 +42,7 @@ def test_applying_and_sampling_leave_the_model_as_it_was() -> None:
     before = patcher_state(s.model)
     patched, masks = apply_dci(s.model, DCISettings(injection_strength=1.0, active_fraction=0.5))
     ksample(patched, s.positive, s.negative)
-    assert masks.calls
+    assert masks.latest.calls
     assert_unchanged(s.model, before)
     assert torch.equal(ksample(s.model, s.positive, s.negative), stock)
 
@@ -118,28 +118,40 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
     assert not torch.equal(ksample(patched, s.positive, s.negative, seed=4), first)
 
 
-def test_masks_belong_to_the_latest_run() -> None:
+def test_each_run_publishes_masks_of_its_own_when_it_has_finished() -> None:
     s = scene()
     patched, masks = apply_dci(s.model, DCISettings(active_fraction=0.5))
     ksample(patched, s.positive, s.negative, batch=2)
-    assert masks.batch == 2 and masks.sizes[0] == (8, 8) and len(masks.calls) == 2
-    assert all(grid.device.type == "cpu" for call in masks.calls for grid in call.heads.values())
+    assert masks.latest.batch == 2 and masks.latest.sizes[0] == (8, 8) and len(masks.latest.calls) == 2
+    assert all(grid.device.type == "cpu" for call in masks.latest.calls for grid in call.heads.values())
+    first, grids = masks.latest, [grid.clone() for call in masks.latest.calls for grid in call.heads.values()]
     ksample(patched, s.positive, s.negative, batch=1)
-    assert masks.batch == 1 and len(masks.calls) == 2
+    assert masks.latest.batch == 1 and len(masks.latest.calls) == 2
     ksample(patched, encode(s.clip, "a castle"), s.negative)
-    assert masks.calls == []
+    assert masks.latest.calls == ()
+    stopped = fail_at(patched, 2, comfy.model_management.InterruptProcessingException)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        ksample(stopped, s.positive, s.negative)
+    assert [(run.stamp.images, run.stamp.height_px, len(run.calls)) for run in masks.runs] == [
+        (2, 64, 2),
+        (1, 64, 2),
+        (1, 64, 0),
+    ]
+    assert masks.runs[0] is first
+    now = [grid for call in first.calls for grid in call.heads.values()]
+    assert all(map(torch.equal, now, grids)) and len(now) == len(grids)
 
 
 def test_masks_hold_the_weights_that_were_used() -> None:
     s = scene()
     forced, masks = apply_dci(s.model, DCISettings(active_fraction=0.5, forced_auxiliary_weight=0.25))
     ksample(forced, s.positive, s.negative)
-    assert all((grid == 0.25).all() for call in masks.calls for grid in call.maps.values())
+    assert all((grid == 0.25).all() for call in masks.latest.calls for grid in call.maps.values())
     computed, masks = apply_dci(s.model, DCISettings(active_fraction=0.5))
     ksample(computed, s.positive, s.negative)
-    largest = masks.calls[0].maps[8, 8]
+    largest = masks.latest.calls[0].maps[8, 8]
     assert largest.shape == (1, 8, 8) and 0 < largest.min() < largest.max() < 0.5  # λ = 0: σ(-s_c)
-    timesteps = [call.timestep for call in masks.calls]
+    timesteps = [call.timestep for call in masks.latest.calls]
     assert timesteps[0] == 999 and timesteps == sorted(timesteps, reverse=True)
 
 

@@ -20,7 +20,7 @@ def sampled(strength: float = 0.5, active_fraction: float = 0.6, **offsets: floa
     s = scene()
     settings = DCISettings(strength, active_fraction, strength_schedule=StrengthSchedule(**offsets))
     patched, masks = apply_dci(s.model, settings)
-    return ksample(patched, s.positive, s.negative, steps=5, size=16), masks
+    return ksample(patched, s.positive, s.negative, steps=5, size=16), masks.latest
 
 
 def first_call(masks: BlendMasks) -> dict[int, torch.Tensor]:
