@@ -6,8 +6,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..dci_core.images.folder import ENDINGS, read_image_folder
+from ..dci_core.images.folder import read_and_report
 from .host.input_folder import find_input_folder, fingerprint, list_input_folders
+from .host.node_text import announce, text_of_node
 from .sockets import CATEGORY
 
 
@@ -21,12 +22,14 @@ class LoadImageFolder(io.ComfyNode):
             display_name="Load Image Folder",
             category=CATEGORY,
             description="Loads every image of a folder inside ComfyUI's input folder, upright, in order of names, with masks "
-            'and captions: "cat_mask.png" or the image\'s transparency, and "cat.txt".',
+            'and captions: "cat_mask.png" or the image\'s transparency, and "cat.txt" or "cat.caption". The node says what it '
+            "found and what it left out.",
             inputs=[
                 io.Combo.Input(
                     "folder",
                     options=list_input_folders(),
-                    tooltip=f"A folder in ComfyUI's input folder, with images ({', '.join(ENDINGS)}).",
+                    tooltip="A folder in ComfyUI's input folder, with images of any kind that Pillow opens: .png, .jpg, .webp, "
+                    ".gif, .tif, .bmp, .avif and others.",
                 ),
             ],
             outputs=[
@@ -38,6 +41,7 @@ class LoadImageFolder(io.ComfyNode):
                 ),
                 io.String.Output(display_name="captions", is_output_list=True, tooltip='A caption per image, or "".'),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -46,6 +50,7 @@ class LoadImageFolder(io.ComfyNode):
 
     @classmethod
     def execute(cls, folder: str) -> io.NodeOutput:
-        found = read_image_folder(find_input_folder(folder))
+        found, said = read_and_report(find_input_folder(folder))
+        announce(said, text_of_node(cls.hidden.unique_id))
         images = [entry.image[None] for entry in found]
         return io.NodeOutput(images, [entry.mask[None] for entry in found], [entry.caption for entry in found])

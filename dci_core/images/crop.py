@@ -26,7 +26,7 @@ def center_crop(image: Tensor, height_px: int, width_px: int) -> Tensor:
     """Crop the largest centred part of a shape's proportions and resize it.
 
     Args:
-        image: [height, width, channels ≥ 3], values 0 … 1; alpha is dropped.
+        image: [height, width, channels ≥ 3], values 0 … 1; four channels are laid on white.
         height_px, width_px: of the result in pixels.
 
     Returns:
@@ -41,10 +41,31 @@ def center_crop(image: Tensor, height_px: int, width_px: int) -> Tensor:
         )
     if not torch.isfinite(image).all():
         raise UserInputError("A reference image holds values that are not finite. Load it again or leave it out.")
-    cropped = _cropped(image[..., :3].to(torch.float32).movedim(-1, 0)[None], height_px, width_px)  # [1, 3, h, w]
+    cropped = centre_part(on_white(image).to(torch.float32).movedim(-1, 0)[None], height_px, width_px)  # [1, 3, h, w]
     if cropped.shape[-2:] != (height_px, width_px):
         cropped = F.interpolate(cropped, size=(height_px, width_px), mode="bicubic", antialias=True).clamp(0.0, 1.0)
     return cropped[0].movedim(0, -1).contiguous()
+
+
+def on_white(image: Tensor) -> Tensor:
+    """Return an image without transparency: what is transparent is white, as under a cut-out lies no colour that was meant.
+
+    Args:
+        image: [height, width, channels], values 0 … 1; the fourth of four channels is alpha, 0 is transparent.
+
+    Returns:
+        [height, width, 3]; the first three channels as they are where alpha is 1, and of any other number of channels.
+    """
+    colours = image[..., :3]
+    if not has_alpha(image):
+        return colours
+    alpha = image[..., 3:].clamp(0.0, 1.0)
+    return colours * alpha + (1.0 - alpha)
+
+
+def has_alpha(image: Tensor) -> bool:
+    """Tell whether an image [height, width, channels] has a channel of transparency."""
+    return image.ndim == 3 and image.shape[-1] == 4
 
 
 def is_one_colour(image: Tensor) -> bool:
@@ -69,7 +90,7 @@ def latent_mask(mask: Tensor, height_px: int, width_px: int, pixels_per_latent: 
     """
     if not torch.isfinite(mask).all():
         raise UserInputError("A mask holds values that are not finite. Load it again or leave it out.")
-    cropped = _cropped(mask.to(torch.float32).clamp(0.0, 1.0)[None, None], height_px, width_px)
+    cropped = centre_part(mask.to(torch.float32).clamp(0.0, 1.0)[None, None], height_px, width_px)
     small = F.interpolate(cropped, size=(height_px // pixels_per_latent, width_px // pixels_per_latent), mode="area")
     if not small.max() > 0.0:
         raise UserInputError(
@@ -106,8 +127,8 @@ def bucket_of(height: int, width: int, resolution: int) -> tuple[int, int]:
     return min(buckets, key=lambda bucket: (abs(math.log(bucket[1] / bucket[0]) - wanted), -bucket[0] * bucket[1]))
 
 
-def _cropped(images: Tensor, height_px: int, width_px: int) -> Tensor:
-    """Return the largest centred part of [B, C, H, W] with the proportions given."""
+def centre_part(images: Tensor, height_px: int, width_px: int) -> Tensor:
+    """Return the largest centred part of [B, C, H, W] with the proportions given; nothing is resized."""
     height, width = images.shape[-2:]
     scale = min(height / height_px, width / width_px)
     tall, wide = min(height, round(height_px * scale)), min(width, round(width_px * scale))

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from ..errors import UserInputError
 from ..files import write_atomically
+from .caption_file import read_caption
+from .folder_files import FolderFiles, ImageFiles, files_of, names_text
+from .picture import LAID_ON_WHITE, read_mask, read_picture
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-MASK_ENDINGS = ("_mask", "-masklabel")
+TRANSPARENCY_IS_MASK = "the transparency is the mask"
+MASK_FILE_IS_MASK = "the mask is the mask file"
 
 
 @dataclass(frozen=True)
@@ -23,44 +27,61 @@ class FolderImage:
 
     Args:
         name: of its file.
-        image: [height, width, 3], values 0 … 1, upright by its EXIF orientation.
+        image: [height, width, 3], values 0 … 1 of sRGB, upright by its EXIF orientation, on white where transparent.
         mask: where it counts, [height, width], values 0 … 1; all ones without one.
         caption: text of the file beside it, or "".
+        notes: what was done to it; nothing in most cases.
     """
 
     name: str
     image: Tensor
     mask: Tensor
     caption: str
+    notes: tuple[str, ...] = ()
 
 
 def read_image_folder(folder: Path) -> list[FolderImage]:
     """Return the images of a folder in order of their names.
 
     ``cat_mask.png`` (or ``cat-masklabel.png``) is the mask of ``cat.jpg``, white where it counts; without one, the
-    image's own transparency is. ``cat_mask.png`` without a ``cat`` is an image like any other. ``cat.txt`` is its caption.
+    image's own transparency is. ``cat_mask.png`` without a ``cat`` is an image like any other. ``cat.txt`` (or
+    ``cat.caption``) is its caption.
 
     Raises:
         UserInputError: there is no such folder or no image in it, or a file cannot be read; the file is named.
     """
-    if not folder.is_dir():
-        raise UserInputError(f"There is no folder {folder.name!r}. Choose one of the list.")
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in ENDINGS and file.is_file())
-    stems = {file.stem for file in files}
-    masks = {_subject(file): file for file in files if _subject(file) in stems}
-    images = [_read(file, masks.get(file.stem)) for file in files if _subject(file) not in stems]
-    if not images:
-        raise UserInputError(f"The folder {folder.name!r} holds no image ({', '.join(ENDINGS)}). Put some in.")
+    images, _ = read_and_report(folder)
     return images
 
 
+def read_and_report(folder: Path) -> tuple[list[FolderImage], str]:
+    """Return what ``read_image_folder`` does, and a text: what was found, what was left out, and what was done to images.
+
+    Raises:
+        UserInputError: as there.
+    """
+    files = files_of(folder)
+    texts = {file: read_caption(file) for some in files.images for file in some.captions}
+    left = sorted({*files.left_out, *texts} - {_taken(some, texts) for some in files.images})
+    unread = [f"not read: {names_text([file.name for file in left])}"] if left else []
+    if not files.images:
+        raise UserInputError(
+            "\n".join([f"The folder {folder.name!r} holds no image. Put some in.", *unread, *files.remarks()])
+        )
+    images = [_read(some, texts) for some in files.images]
+    first = "; ".join([_counts(files, texts), *unread])
+    return images, "\n".join([first, *files.remarks(), *_on_captions(files, texts), *_notes(images)])
+
+
 def read_image(file: Path) -> FolderImage:
-    """Return one image with the caption and transparency it has.
+    """Return one image with the caption in its text file and the transparency it has.
 
     Raises:
         UserInputError: the image or its caption cannot be read; the file is named.
     """
-    return _read(file, None)
+    caption = file.with_suffix(".txt")
+    texts = {caption: read_caption(caption)} if caption.is_file() else {}
+    return _read(ImageFiles(file, None, tuple(texts)), texts)
 
 
 def write_image(image: Tensor, caption: str, file: Path) -> None:
@@ -76,42 +97,59 @@ def write_image(image: Tensor, caption: str, file: Path) -> None:
     write_atomically(file, lambda part: Image.fromarray(pixels).save(part, format="PNG"))
 
 
-def _subject(file: Path) -> str | None:
-    """Return the stem of the image that a file would be the mask of, by its name; None for other names."""
-    return next((file.stem.removesuffix(ending) for ending in MASK_ENDINGS if file.stem.endswith(ending)), None)
-
-
-def _read(file: Path, mask_file: Path | None) -> FolderImage:
-    picture = _opened(file)
-    alpha = (
-        picture.convert("RGBA").getchannel("A") if "A" in picture.getbands() or "transparency" in picture.info else None
-    )
-    mask = alpha if mask_file is None else _opened(mask_file).convert("L")
-    image = _tensor(picture.convert("RGB"))
-    if mask is not None and mask.size != picture.size:
+def _read(files: ImageFiles, texts: Mapping[Path, str]) -> FolderImage:
+    picture = read_picture(files.image)
+    height, width = picture.image.shape[:2]
+    mask = picture.alpha if files.mask is None else read_mask(files.mask)
+    if files.mask is not None and mask is not None and mask.shape != (height, width):
         raise UserInputError(
-            f"The mask {mask_file.name if mask_file else file.name} is {mask.size[0]} × {mask.size[1]} pixels, its image "
-            f"{file.name} is {picture.size[0]} × {picture.size[1]}. Make them the same size."
+            f"The mask {files.mask.name} is {mask.shape[1]} × {mask.shape[0]} pixels, its image {files.image.name} is "
+            f"{width} × {height} pixels. Make them the same size."
         )
-    caption = file.with_suffix(".txt")
-    try:
-        text = caption.read_text(encoding="utf-8").strip() if caption.is_file() else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserInputError(f"The caption {caption.name} cannot be read ({error}). Save it as UTF-8 text.") from error
-    return FolderImage(file.name, image, torch.ones(image.shape[:2]) if mask is None else _tensor(mask), text)
+    notes = picture.notes
+    if LAID_ON_WHITE in notes:
+        notes = (*notes, TRANSPARENCY_IS_MASK if files.mask is None else MASK_FILE_IS_MASK)
+    taken = _taken(files, texts)
+    caption = "" if taken is None else texts[taken]
+    everywhere = torch.ones(height, width)
+    return FolderImage(files.image.name, picture.image, everywhere if mask is None else mask, caption, notes)
 
 
-def _opened(file: Path) -> Image.Image:
-    try:
-        with Image.open(file) as opened:
-            upright = ImageOps.exif_transpose(opened)
-            upright.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserInputError(
-            f"The image {file.name} cannot be read ({error}). Save it again as PNG or JPEG, or take it out of the folder."
-        ) from error
-    return upright.point(lambda value: value / 256).convert("L") if upright.mode.startswith("I") else upright
+def _taken(files: ImageFiles, texts: Mapping[Path, str]) -> Path | None:
+    """Return the file that holds the caption of an image: the first with a text in it."""
+    return next((file for file in files.captions if texts[file]), None)
 
 
-def _tensor(picture: Image.Image) -> Tensor:
-    return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255.0)
+def _counts(files: FolderFiles, texts: Mapping[Path, str]) -> str:
+    masks = {some.mask for some in files.images if some.mask is not None}
+    captions = {file for some in files.images if (file := _taken(some, texts)) is not None}
+    counts = {"image": len(files.images), "mask": len(masks), "caption": len(captions)}
+    parts = [f"{count} {name}{'s' * (count > 1)}" for name, count in counts.items() if count]
+    total = sum(counts.values())
+    return f"{total} file{'s' * (total > 1)}: {', '.join(parts)}"
+
+
+def _on_captions(files: FolderFiles, texts: Mapping[Path, str]) -> list[str]:
+    """Return what is to be said of captions: files without text, and files that contradict the one that is taken."""
+    remarks = []
+    empty = [file.name for file, text in texts.items() if not text]
+    if empty:
+        remarks.append(f"{names_text(empty)}: no text in it.")
+    contradicting = {
+        file.name
+        for some in files.images
+        for file in some.captions
+        if texts[file] and (taken := _taken(some, texts)) is not None and texts[file] != texts[taken]
+    }
+    if contradicting:
+        remarks.append(f"{names_text(sorted(contradicting))}: says something else than the .txt, which is taken.")
+    return remarks
+
+
+def _notes(images: list[FolderImage]) -> list[str]:
+    """Return each thing that was done, with the images it was done to."""
+    done: dict[str, list[str]] = defaultdict(list)
+    for image in images:
+        if image.notes:
+            done["; ".join(image.notes)].append(image.name)
+    return [f"{names_text(some)}: {notes}." for notes, some in done.items()]

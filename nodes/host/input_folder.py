@@ -7,6 +7,7 @@ from pathlib import Path
 import folder_paths
 
 from ...dci_core.errors import UserInputError
+from ...dci_core.images.folder_files import files_that_count
 
 
 def list_input_folders() -> list[str]:
@@ -28,6 +29,6 @@ def find_input_folder(name: str) -> Path:
 
 
 def fingerprint(folder: Path) -> str:
-    """Return what changes when a file of the folder does."""
-    stats = {file.name: file.stat() for file in sorted(folder.iterdir()) if file.is_file()}
+    """Return what changes when a file does that decides what is read of the folder."""
+    stats = {file.name: file.stat() for file in files_that_count(folder)}
     return "|".join(f"{name}-{stat.st_mtime_ns}-{stat.st_size}" for name, stat in stats.items())

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from ....dci_core.errors import UserInputError
-from ....dci_core.images.crop import BUCKET_STEP_PX, is_one_colour
+from ....dci_core.images.caption_file import without_marks
+from ....dci_core.images.crop import BUCKET_STEP_PX, bucket_of, has_alpha, is_one_colour, on_white
+from ....dci_core.images.mask_coverage import mask_remarks
 from ....dci_core.images.resolution import RESOLUTION, check_resolution
 from ....dci_core.prompt.words import check_caption
 from ....dci_core.setting import setting
@@ -37,7 +39,8 @@ class TrainingInputs:
     What each field is for is told in its metadata; here is what they hold.
 
     Args:
-        images, regularization_images: each [height, width, 3], values 0 … 1.
+        images, regularization_images: each [height, width, 3], values 0 … 1; with alpha as fourth channel they are laid on
+            white.
         class_noun, placeholder: checked.
         regularization_captions: one per class image.
         masks: each [height, width] as its image, values 0 … 1; empty is everywhere.
@@ -65,7 +68,8 @@ class TrainingInputs:
     regularization_captions: Sequence[str] = field(
         default=(),
         metadata=setting(
-            "A caption per regularization image, one per line, or one for all.", 'Empty: "photo of a <class noun>".'
+            "A caption per regularization image, one per line, or one for all.",
+            'Empty, and an empty line: "photo of a <class noun>".',
         ),
     )
     resolution: int = field(default=0, metadata=RESOLUTION)
@@ -86,7 +90,7 @@ class TrainingInputs:
         default=(),
         metadata=setting(
             'What is around the subject in each reference image, such as "on a wooden table", so that it is not learned '
-            "as part of it: one per line, or one for all. Without V* and noun.",
+            "as part of it: one per line (an empty line is none), or one for all. Without V* and noun.",
             "Empty: none.",
         ),
     )
@@ -117,13 +121,34 @@ class TrainingInputs:
                 "image, one per line, a single caption for all, or none."
             )
 
+    def size_of(self, image: Tensor, resolution: int) -> tuple[int, int]:
+        """Return height and width in pixels that an image is brought to, where the square has edges of ``resolution``."""
+        if self.crop is Crop.CENTER or image.ndim != 3:
+            return resolution, resolution
+        return bucket_of(image.shape[0], image.shape[1], resolution)
+
+    def remarks(self, resolution: int) -> list[str]:
+        """Return what is to be said of the images before the run: what masks leave, and what becomes of transparency.
+
+        Args:
+            resolution: edge of the square in pixels.
+        """
+        remarks = mask_remarks(self.masks, [self.size_of(image, resolution) for image in self.images])
+        images = (*self.images, *self.regularization_images)
+        transparent = sum(has_alpha(image) and bool((image[..., 3] < 1.0).any()) for image in images)
+        if transparent:
+            remarks.append(
+                f"Images laid on white where they are transparent: {transparent}. Only masks leave that part out."
+            )
+        return remarks
+
     def _check_images(self) -> None:
         if not 1 <= len(self.images) <= MOST_IMAGES:
             raise UserInputError(
                 f"There are {len(self.images)} reference images; 1 to {MOST_IMAGES} can be used, 4 to 8 are usual."
             )
         for number, image in enumerate(self.images, 1):
-            if image.ndim == 3 and is_one_colour(image):
+            if image.ndim == 3 and is_one_colour(on_white(image)):
                 raise UserInputError(
                     f"Reference image {number} is one even colour, so there is nothing to learn from it. Look at what is "
                     "connected, or leave it out."
@@ -210,23 +235,34 @@ def masks_from(batches: Sequence[Tensor] | None) -> list[Tensor]:
 def one_caption_each(texts: Sequence[str] | None, images: int, class_noun: str) -> list[str]:
     """Return a caption per class image: a text or a line each, the only line for all, "photo of a <noun>" without any.
 
-    Raises:
-        UserInputError: captions without images.
+    Captions without images are none: see ``unused_captions``.
     """
-    if not images and any(text.strip() for text in texts or []):
-        raise UserInputError(
-            "There are regularization captions but no regularization images. Connect images or clear the text."
-        )
     usual = template_prompt(class_noun)
-    return [caption or usual for caption in captions_from(texts, images)] or [usual] * images
+    given = captions_from(texts, images) if images else []
+    return [caption or usual for caption in given] or [usual] * images
+
+
+def unused_captions(texts: Sequence[str] | None, images: int) -> list[str]:
+    """Return what is to be said of regularization captions that come without images, as a bypassed node hands on a text."""
+    given = [" ".join(text.split()) for text in texts or []]
+    unused = next((text for text in given if text), None)
+    if images or unused is None:
+        return []
+    return [f"The regularization captions ({unused!r}) are not used, as there are no regularization images."]
 
 
 def captions_from(texts: Sequence[str] | None, images: int) -> list[str]:
-    """Return a caption per image, "" for an image without: a text or a line each, or the only line for all; [] without any."""
-    texts = list(texts or [])
+    """Return a caption per image, "" for an image without: a text or a line each, or the only line for all; [] without any.
+
+    An empty line is an image without where there are as many lines as images, and nothing otherwise; the end of the last
+    line begins no other, and empty lines behind the only one are nothing.
+    """
+    texts = [without_marks(text) for text in texts or []]
     if len(texts) == images:  # a list, as Load Image Folder gives it
         captions = [" ".join(text.split()) for text in texts]
     else:
-        lines = [line.strip() for text in texts for line in text.splitlines() if line.strip()]
-        captions = lines * images if len(lines) == 1 else lines
+        lines = [line.strip() for text in texts for line in text.splitlines()]
+        written = [line for line in lines if line]
+        one_each = len(lines) == images and lines[:1] != written
+        captions = lines if one_each else written * images if len(written) == 1 else written
     return captions if any(captions) else []

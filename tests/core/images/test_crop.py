@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 from comfyui_dci.dci_core.errors import UserInputError
-from comfyui_dci.dci_core.images.crop import bucket_of, center_crop, center_square, is_one_colour, latent_mask
+from comfyui_dci.dci_core.images.crop import (
+    bucket_of,
+    center_crop,
+    center_square,
+    has_alpha,
+    is_one_colour,
+    latent_mask,
+    on_white,
+)
 
 
 def test_a_square_of_the_right_size_is_returned_unchanged() -> None:
@@ -23,9 +31,21 @@ def test_the_middle_of_a_tall_image_is_cut_out() -> None:
     assert torch.equal(center_square(image, 8), image[2:10])
 
 
-def test_alpha_is_dropped() -> None:
+def test_what_is_transparent_is_laid_on_white() -> None:
+    image = torch.tensor([0.0, 1.0, 0.5, 1.0]).repeat(8, 8, 1)
+    image[2, 3, 3], image[4, 4, 3] = 0.0, 0.25
+    square = center_square(image, 8)
+    assert square[0, 0].tolist() == [0.0, 1.0, 0.5]
+    assert square[2, 3].tolist() == [1.0, 1.0, 1.0]
+    assert square[4, 4].tolist() == [0.75, 1.0, 0.875]
+
+
+def test_alpha_that_hides_nothing_changes_no_bit_and_of_other_channels_three_are_taken() -> None:
     image = torch.rand(8, 8, 4)
-    assert torch.equal(center_square(image, 8), image[..., :3])
+    image[..., 3] = 1.0
+    assert torch.equal(on_white(image), image[..., :3])
+    assert torch.equal(on_white(torch.ones(8, 8, 6) * 0.3), torch.full((8, 8, 3), 0.3))
+    assert has_alpha(image) and not has_alpha(image[..., :3]) and not has_alpha(torch.ones(8, 4))
 
 
 @pytest.mark.parametrize("resolution", [4, 8, 24, 51])

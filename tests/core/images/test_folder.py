@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from comfyui_dci.dci_core.errors import UserInputError
-from comfyui_dci.dci_core.images.folder import read_image_folder
+from comfyui_dci.dci_core.images.folder import read_and_report, read_image, read_image_folder
 from PIL import Image
 
 
@@ -108,3 +108,92 @@ def test_empty_and_missing_folders_and_unreadable_captions_are_told(tmp_path: Pa
     (tmp_path / "cat.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserInputError, match="The caption cat.txt cannot be read"):
         read_image_folder(tmp_path)
+
+
+def test_the_report_says_what_was_found_and_what_was_left_out(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.GIF", "c.tiff", "d.jfif"):
+        save(tmp_path, name)
+    save(tmp_path, "a_Mask.PNG", color=255, mode="L")
+    (tmp_path / "b.TXT").write_text("on grass")
+    (tmp_path / "notes.md").touch()
+    (tmp_path / "._a.jpg").write_bytes(b"a Mac's")
+    images, text = read_and_report(tmp_path)
+    assert [(entry.name, entry.caption) for entry in images] == [
+        ("a.jpg", ""),
+        ("b.GIF", "on grass"),
+        ("c.tiff", ""),
+        ("d.jfif", ""),
+    ]
+    assert text == "6 files: 4 images, 1 mask, 1 caption; not read: notes.md"
+
+
+def test_the_report_of_one_image_and_nothing_else_is_short(tmp_path: Path) -> None:
+    save(tmp_path, "a.png")
+    assert read_and_report(tmp_path)[1] == "1 file: 1 image"
+
+
+def test_an_avif_is_read_where_pillow_opens_it(tmp_path: Path) -> None:
+    Image.init()
+    if "AVIF" not in Image.SAVE:
+        (tmp_path / "a.avif").touch()
+        save(tmp_path, "b.png")
+        assert "a.avif: not opened here" in read_and_report(tmp_path)[1]
+    else:
+        save(tmp_path, "a.avif")
+        assert [entry.name for entry in read_image_folder(tmp_path)] == ["a.avif"]
+
+
+def test_a_caption_that_holds_nothing_is_none_and_the_other_is_taken(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        save(tmp_path, name)
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf")
+    (tmp_path / "b.txt").write_bytes(b"\xef\xbb\xbfon grass")
+    (tmp_path / "c.txt").write_text(" \n")
+    (tmp_path / "c.caption").write_text("indoors")
+    images, text = read_and_report(tmp_path)
+    assert [entry.caption for entry in images] == ["", "on grass", "indoors"]
+    assert text == "5 files: 3 images, 2 captions; not read: a.txt, c.txt\na.txt, c.txt: no text in it."
+
+
+def test_of_two_captions_the_text_file_is_taken_and_a_contradiction_is_told(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        save(tmp_path, name)
+    for name, text in (("a.txt", "outdoors"), ("a.caption", "indoors"), ("b.txt", "same"), ("b.caption", "same")):
+        (tmp_path / name).write_text(text)
+    images, text = read_and_report(tmp_path)
+    assert [entry.caption for entry in images] == ["outdoors", "same"]
+    assert text.splitlines() == [
+        "4 files: 2 images, 2 captions; not read: a.caption, b.caption",
+        "a.caption: says something else than the .txt, which is taken.",
+    ]
+
+
+def test_what_was_done_to_images_is_told_by_kind(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        save(tmp_path, name, color=(255, 0, 51, 0), mode="RGBA")
+    save(tmp_path, "c_mask.png", color=255, mode="L")
+    images, text = read_and_report(tmp_path)
+    assert [entry.mask.max().item() for entry in images] == [0.0, 0.0, 1.0]
+    assert all((entry.image == 1.0).all() for entry in images)
+    assert text.splitlines()[1:] == [
+        "a.png, b.png: laid on white where transparent; the transparency is the mask.",
+        "c.png: laid on white where transparent; the mask is the mask file.",
+    ]
+
+
+def test_a_folder_of_photographs_that_are_not_opened_says_so(tmp_path: Path) -> None:
+    (tmp_path / "IMG_1.HEIC").touch()
+    with pytest.raises(UserInputError) as refusal:
+        read_image_folder(tmp_path)
+    assert str(refusal.value).splitlines() == [
+        f"The folder {tmp_path.name!r} holds no image. Put some in.",
+        "not read: IMG_1.HEIC",
+        "IMG_1.HEIC: not opened here. Save as PNG or JPEG.",
+    ]
+
+
+def test_a_single_image_has_the_caption_in_its_text_file(tmp_path: Path) -> None:
+    save(tmp_path, "a.png")
+    assert read_image(tmp_path / "a.png").caption == ""
+    (tmp_path / "a.txt").write_text("on grass\n", encoding="utf-8-sig")
+    assert read_image(tmp_path / "a.png").caption == "on grass"
