@@ -9,10 +9,15 @@ from comfy_api.latest import io, ui
 from ..dci_core.concept.concept import Concept, renamed
 from ..dci_core.concept.file import PRECISIONS, load_concept, save_concept
 from ..dci_core.concept.low_rank import MOST_RANK
+from ..dci_core.concept.metadata import Metadata
+from ..dci_core.concept.size import most_file_bytes
 from ..dci_core.errors import UserInputError
-from .host.concepts.applying import apply_concept, reading_of
-from .host.concepts.store import FOLDER, check_name, find_concept, free_path, list_concepts, name_of
-from .host.node_text import announce, text_of_node
+from .host.concepts.applying import apply_concept
+from .host.concepts.listing import offered_concepts
+from .host.concepts.saving import check_place, save_as
+from .host.concepts.store import FOLDER, find_concept, name_of
+from .host.metadata import is_metadata_disabled
+from .host.node_text import text_of_node, warn
 from .sockets import CATEGORY, ConceptSocket
 
 
@@ -43,6 +48,7 @@ class SaveConcept(io.ComfyNode):
                     "overwrite",
                     default=False,
                     tooltip="Off: an existing file is kept and a number is added to the name.",
+                    optional=True,
                     advanced=True,
                 ),
                 io.Int.Input(
@@ -55,6 +61,15 @@ class SaveConcept(io.ComfyNode):
                     tooltip="0 keeps the weight changes whole. 32 makes the file about six times smaller at an error that is told; "
                     "a concept trained at a rank loses nothing at that rank.",
                 ),
+                io.Combo.Input(
+                    "metadata",
+                    options=[kept.value for kept in Metadata],
+                    default=Metadata.ALL.value,
+                    optional=True,
+                    advanced=True,
+                    tooltip="What the file says about its training. all: everything. no picture: all but the small picture of the first "
+                    "photograph. least: only what is needed to load and apply it, as always when ComfyUI runs with --disable-metadata.",
+                ),
             ],
             outputs=[
                 ConceptSocket.Output(display_name="concept", tooltip="The same concept."),
@@ -64,21 +79,38 @@ class SaveConcept(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, name: str) -> bool | str:
+    def validate_inputs(cls, name: str | None) -> bool | str:
         try:
-            check_name(name or "linked")
+            check_place("name to come" if name is None else name)  # a linked one is known when it runs
         except UserInputError as error:
             return str(error)
         return True
 
     @classmethod
-    def execute(cls, concept: Concept, name: str, precision: str, overwrite: bool, rank: int = 0) -> io.NodeOutput:
-        path = free_path(name, overwrite)
-        error = save_concept(concept, path, precision, rank)
+    def execute(
+        cls,
+        concept: Concept,
+        name: str,
+        precision: str,
+        overwrite: bool = False,
+        rank: int = 0,
+        metadata: str = Metadata.ALL.value,
+    ) -> io.NodeOutput:
+        disabled = is_metadata_disabled()
+        kept = Metadata.LEAST if disabled else Metadata(metadata)
+        path, error = save_as(
+            name,
+            overwrite,
+            concept.info,
+            most_file_bytes(concept, precision, rank),
+            lambda path, replace: save_concept(concept, path, precision, rank, kept, replace),
+        )
         name = name_of(path)
         told = f"saved {name}, {path.stat().st_size / 1e6:.1f} MB" + (
             f", rank {rank}: error {error:.2%}" if rank else ""
         )
+        if kept is not Metadata.ALL:
+            told += f", metadata: {kept.value}{' (--disable-metadata)' if disabled else ''}"
         return io.NodeOutput(concept, name, ui=ui.PreviewText(told))
 
 
@@ -92,18 +124,50 @@ class LoadConcept(io.ComfyNode):
             display_name="Load Concept",
             category=CATEGORY,
             description=f"Loads a concept from models/{FOLDER}; the file is checked completely before it is used.",
-            inputs=[io.Combo.Input("name", options=list_concepts(), tooltip=f"A file in models/{FOLDER}.")],
+            inputs=[
+                io.Combo.Input(
+                    "name",
+                    options=offered_concepts(),
+                    optional=True,
+                    tooltip=f"A file in models/{FOLDER}; below the saved ones what trainings have left, by subject, steps and date.",
+                ),
+                io.String.Input(
+                    "file_name",
+                    optional=True,
+                    force_input=True,
+                    tooltip="From Save Concept: that file is loaded, whatever name is set to.",
+                ),
+            ],
             outputs=[ConceptSocket.Output(display_name="concept", tooltip="For Apply Concept.")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def fingerprint_inputs(cls, name: str, **_: Any) -> str:
-        stat = find_concept(name).stat()
+    def validate_inputs(cls, name: str | None = "", file_name: str | None = "") -> bool | str:
+        if name is None or file_name is None:  # linked, and known when it runs
+            return True
+        try:
+            find_concept(file_name or name)
+        except UserInputError as error:
+            if not (file_name or name):
+                raise  # the host looks at what is returned only where an input is given
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, name: str | None = "", file_name: str | None = "") -> str:
+        if name is None or file_name is None:  # then what it is linked to says whether it changed
+            return ""
+        stat = find_concept(file_name or name).stat()
         return f"{stat.st_mtime_ns}-{stat.st_size}"
 
     @classmethod
-    def execute(cls, name: str) -> io.NodeOutput:
-        return io.NodeOutput(load_concept(find_concept(name)))
+    def execute(cls, name: str | None = "", file_name: str = "") -> io.NodeOutput:
+        unread: list[str] = []
+        concept = load_concept(find_concept(file_name or name or ""), unread.append)
+        if unread:
+            warn("\n".join(unread), text_of_node(cls.hidden.unique_id))
+        return io.NodeOutput(concept)
 
 
 class ApplyConcept(io.ComfyNode):
@@ -163,6 +227,5 @@ class ApplyConcept(io.ComfyNode):
         add_class_noun: bool = True,
     ) -> io.NodeOutput:
         named = renamed(concept, placeholder)
-        applied = apply_concept(model, clip, named, strength, add_class_noun)
-        announce(reading_of(named.info, add_class_noun), text_of_node(cls.hidden.unique_id))
-        return io.NodeOutput(*applied)
+        tell = text_of_node(cls.hidden.unique_id)
+        return io.NodeOutput(*apply_concept(model, clip, named, strength, add_class_noun, tell))

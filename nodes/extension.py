@@ -15,7 +15,9 @@ from .ico_trainer import ICOTrainer
 from .image_folder import LoadImageFolder
 from .lambda_sweep import LambdaSweep
 from .mask_visualizer import MaskVisualizer
+from .sdxl_sizes import SDXLSizes
 from .strength_schedule import StrengthSchedule
+from .tidy_trainings import TidyTrainings
 
 NODES: list[type[io.ComfyNode]] = [
     ICOTrainer,
@@ -32,6 +34,8 @@ NODES: list[type[io.ComfyNode]] = [
     DemoModel,
     DemoSubject,
     ClassImages,
+    TidyTrainings,
+    SDXLSizes,
 ]
 
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from ..errors import UserInputError
 from ..prompt.words import check_placeholder
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Of the files that are written. In version 1 the checksum covered all metadata, and every field but those of runs was required."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class ConceptInfo:
         placeholder: how prompts call the concept, usually "V*".
         prefix, suffix, concept_vectors: the scheme M, L, S.
         steps: optimizer steps taken.
-        seed: of the training.
+        seed: of the training; None when unknown.
         base_hash: ``key_value_hash`` of the base's cross-attention K and V.
         settings: everything else that shaped the training, JSON values only.
         package_version: of the code that trained it.
@@ -38,6 +39,9 @@ class ConceptInfo:
             "loss_without_contexts" on fixed noise) and "key_value_change", see ``training.report``.
         prediction: what the base predicts, "epsilon" or "v"; "" when unknown.
         thumbnail: a small picture of the first reference image as a data URL, or "".
+        clip_layer: layer that the text encoders stopped at, counted from the end: -1 is the last; None when unknown.
+        model_patches, clip_patches: what lay on the base's weights beside the checkpoint, LoRAs mostly, as ``base.BaseFacts`` tells it;
+            "" when unknown.
     """
 
     family: str
@@ -47,7 +51,7 @@ class ConceptInfo:
     suffix: int
     concept_vectors: int
     steps: int
-    seed: int
+    seed: int | None
     base_hash: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     package_version: str = ""
@@ -58,6 +62,9 @@ class ConceptInfo:
     history: Mapping[str, Any] = field(default_factory=dict)
     prediction: str = ""
     thumbnail: str = ""
+    clip_layer: int | None = None
+    model_patches: str = ""
+    clip_patches: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,9 +112,8 @@ def check_concept_fits(
     family: str,
     shapes: Mapping[str, tuple[int, ...]],
     token_widths: Mapping[str, int],
-    base_hash: str,
-) -> str | None:
-    """Check a concept against the model it is to be applied to.
+) -> None:
+    """Check a concept against the model it is to be applied to; what only differs is told by ``base.differences``.
 
     Args:
         concept: the concept.
@@ -115,10 +121,6 @@ def check_concept_fits(
         shapes: of each cross-attention weight of the model, by module name; those of projections
             that the concept does not change do not matter.
         token_widths: embedding width per text encoder of the CLIP.
-        base_hash: of the model's K and V.
-
-    Returns:
-        None, or a warning for another base of the same family.
 
     Raises:
         UserInputError: another family, other layers, other text encoders, or other shapes.
@@ -154,12 +156,6 @@ def check_concept_fits(
             f"The concept has vectors for {sorted(concept.tokens)}, this CLIP has the text encoders {sorted(token_widths)}. "
             "Connect the CLIP of the checkpoint it was trained on."
         )
-    if info.base_hash != base_hash:
-        return (
-            "The concept was trained on another checkpoint of the same family. It is applied; likeness may differ. "
-            "Train it again on this checkpoint if it does."
-        )
-    return None
 
 
 def _projection(module: str) -> str:

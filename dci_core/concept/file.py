@@ -6,10 +6,8 @@ know as a weight difference, and a tensor named after its text encoder (``clip_l
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, fields
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -17,37 +15,43 @@ from torch import Tensor
 
 from ..errors import UserInputError
 from ..families import TEXT_ENCODERS
+from ..log import LOG
 from ..tensor_file import check_content, damaged, read_tensors, write_tensors
-from .concept import FORMAT_VERSION, Concept, ConceptInfo
+from .concept import Concept, ConceptInfo
 from .low_rank import low_rank_factors, relative_error
-from .modelspec import modelspec_of
-from .scheme import ICOScheme
+from .metadata import COVERED, COVERED_OF_VERSION, FORMAT, Metadata, info_from, metadata_of
 
-FORMAT = "dci_concept"
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _DIFFERENCE = ".diff"
 _UP, _DOWN = ".lora_up.weight", ".lora_down.weight"
 _CONTEXTS = "image_contexts."
 _CROSS_ATTENTION = re.compile(r"diffusion_model\.[\w.]+\.attn2\.to_(k|v|q|out\.0)")
-_LATER = ("training_key", "dataset_hash", "versions", "history", "prediction", "thumbnail")  # written where known
-_OBJECTS = ("settings", "versions", "history")
-_INTEGERS = ("prefix", "suffix", "concept_vectors", "steps", "seed", "format_version")
 
 
-def save_concept(concept: Concept, path: Path, precision: str = "float16", rank: int = 0) -> float:
+def save_concept(
+    concept: Concept,
+    path: Path,
+    precision: str = "float16",
+    rank: int = 0,
+    kept: Metadata = Metadata.ALL,
+    replace: bool = True,
+) -> float:
     """Write a concept; the file appears complete under its name or not at all.
 
     Args:
         concept: what to write.
-        path: target ending in .safetensors; an existing file is replaced.
+        path: target ending in .safetensors.
         precision: of the K/V deltas: "float16", "bfloat16" or "float32". Vectors stay float32.
         rank: 0 writes whole deltas; above, two factors of this rank each, as LoRA loaders know them.
+        kept: how much the file says about its training; the tensors are the same.
+        replace: an existing file; False leaves it alone.
 
     Returns:
         The relative error of the stored deltas, see ``low_rank.relative_error``.
 
     Raises:
         UserInputError: a wrong precision or file ending, or a tensor that cannot be written in that precision.
+        FileExistsError: there is a file of that name, and it is not to be replaced.
     """
     if precision not in PRECISIONS:
         raise UserInputError(f"precision must be one of {', '.join(PRECISIONS)}, but got {precision!r}.")
@@ -66,12 +70,16 @@ def save_concept(concept: Concept, path: Path, precision: str = "float16", rank:
             raise UserInputError(
                 f"{name} holds values too large for {precision}. Save in float32, or train with a lower rate."
             )
-    write_tensors(path, tensors, _to_metadata(concept.info, bool(concept.deltas)))
+    write_tensors(path, tensors, metadata_of(concept.info, bool(concept.deltas), kept), COVERED, replace)
     return relative_error(deltas, _deltas_of(changes))
 
 
-def load_concept(path: Path) -> Concept:
+def load_concept(path: Path, warn: Callable[[str], object] = LOG.warning) -> Concept:
     """Read a concept and check every key, shape and value; nothing is unpickled.
+
+    Args:
+        path: of the file.
+        warn: is told what the file says about its training in a way that cannot be read; it is left out.
 
     Raises:
         UserInputError: the file is missing, truncated, foreign, newer than this code, or was changed by hand.
@@ -83,12 +91,14 @@ def load_concept(path: Path) -> Concept:
         raise UserInputError(
             f"{path.name} is a safetensors file, but not a DCI concept. Choose a file made by Save Concept."
         )
-    if metadata.get("format_version") != str(FORMAT_VERSION):
+    version = str(metadata.get("format_version"))
+    if version not in COVERED_OF_VERSION:
         raise UserInputError(
-            f"{path.name} has concept format {metadata.get('format_version')}, this version reads {FORMAT_VERSION}. "
+            f"{path.name} has concept format {version}, this version reads {' and '.join(COVERED_OF_VERSION)}. "
             "Update the node pack."
         )
-    info = _from_metadata(path, check_content(path, tensors, metadata))
+    covered = COVERED_OF_VERSION[version]
+    info = info_from(path, check_content(path, tensors, metadata, covered), warn)
     changes = {k: v for k, v in tensors.items() if k.endswith((_DIFFERENCE, _UP, _DOWN))}
     _check_factors(path, changes)
     deltas = _deltas_of(changes)
@@ -165,31 +175,3 @@ def _check_tensors(
         for name, tensor in group.items():
             if tensor.dtype not in PRECISIONS.values() or not torch.isfinite(tensor).all():
                 raise damaged(path, f"{name} holds values that are not finite {' or '.join(PRECISIONS)} numbers")
-
-
-def _to_metadata(info: ConceptInfo, changes_weights: bool) -> dict[str, str]:
-    values = {name: value for name, value in asdict(info).items() if value or name not in _LATER}
-    own = {
-        name: value if isinstance(value, str) else json.dumps(value, sort_keys=True) for name, value in values.items()
-    }
-    own.pop("thumbnail", None)  # it stands where other programs look for it
-    return {"format": FORMAT} | own | modelspec_of(info, changes_weights)
-
-
-def _from_metadata(path: Path, metadata: Mapping[str, str]) -> ConceptInfo:
-    values: dict[str, object] = {}
-    for entry in fields(ConceptInfo):
-        if entry.name == "thumbnail":
-            values[entry.name] = metadata.get("modelspec.thumbnail", "")
-        elif entry.name in metadata:
-            values[entry.name] = metadata[entry.name]
-        elif entry.name not in _LATER:
-            raise damaged(path, f"its metadata lacks {entry.name!r}")
-    try:
-        values |= {name: int(metadata[name]) for name in _INTEGERS}
-        values |= {name: json.loads(metadata[name]) for name in _OBJECTS if name in metadata}
-        info = ConceptInfo(**values)  # type: ignore[arg-type]  # each made of its kind above
-        ICOScheme(info.prefix, info.suffix, info.concept_vectors)
-    except ValueError as error:
-        raise damaged(path, f"its metadata cannot be read ({error})") from error
-    return info

@@ -63,9 +63,26 @@ def contents(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata())  # noqa: SIM118 (the file is no mapping)
 
 
+COVERED = {
+    *(
+        "format",
+        "format_version",
+        "family",
+        "class_noun",
+        "placeholder",
+        "prefix",
+        "suffix",
+        "concept_vectors",
+        "steps",
+    ),
+    *("base_hash", "training_key", "prediction", "clip_layer", "model_patches", "clip_patches"),
+}
+
+
 def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     """The format's checksum, written out again: a file of today must be readable for ever."""
-    stated = {name: value for name, value in metadata.items() if name != "content_hash"}
+    covered = set(metadata) - {"content_hash"} if metadata.get("format_version") == "1" else COVERED
+    stated = {name: value for name, value in metadata.items() if name in covered}
     digest = hashlib.sha256(json.dumps(stated, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name}|{tensor.dtype}|{list(tensor.shape)}|".encode())

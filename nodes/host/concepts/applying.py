@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
+from ....dci_core.concept.base import differences
 from ....dci_core.concept.concept import Concept, ConceptInfo, check_concept_fits
+from ....dci_core.errors import UserInputError
 from ....dci_core.log import LOG
+from ....dci_core.prompt.words import placeholder_warning
+from ..base_facts import base_facts_beside, concept_patches
 from ..families import family_of
+from ..node_text import Tell, show
 from ..tokenizer import clip_with_concept, embedding_widths
-from ..weights import base_hash, cross_attention_shapes
+from ..weights import cross_attention_shapes, key_value_quantisation
 
 
 def apply_concept(
-    model: Any, clip: Any, concept: Concept, strength: float = 1.0, add_class_noun: bool = True
+    model: Any,
+    clip: Any,
+    concept: Concept,
+    strength: float = 1.0,
+    add_class_noun: bool = True,
+    tell: Tell | None = None,
 ) -> tuple[Any, Any]:
     """Return clones of MODEL and CLIP that know the concept; those given in are not changed.
 
@@ -22,22 +32,34 @@ def apply_concept(
         concept: to be applied.
         strength: of the K/V change; 0 adds no weight patch at all.
         add_class_noun: whether the CLIP reads "V*" alone as "V* <noun>".
+        tell: is told how V* is read, and what there is to warn of: each difference from what the concept was trained on, a
+            common word as placeholder. The log has it in any case.
 
     Raises:
         UserInputError: the concept does not fit the model or the CLIP.
     """
-    widths = embedding_widths(clip)
-    shapes = cross_attention_shapes(model)
-    warning = check_concept_fits(concept, family_of(model).name, shapes, widths, base_hash(model))
-    if warning:
+    check_concept_fits(concept, family_of(model).name, cross_attention_shapes(model), embedding_widths(clip))
+    facts = base_facts_beside(model, clip, concept.info)
+    warnings = differences(concept.info, facts, key_value_quantisation(model))
+    common = placeholder_warning(concept.info.placeholder)
+    warnings += [common] if common else []
+    for warning in warnings:
         LOG.warning("%s", warning)
     patched = model.clone()
     if strength != 0.0:
-        patches = {f"{name}.weight": ("diff", (delta,)) for name, delta in concept.deltas.items()}
+        patches = concept_patches(concept)
         added = patched.add_patches(patches, strength)
         if len(added) != len(patches):
-            raise RuntimeError(f"The host took {len(added)} of {len(patches)} weight changes. Please report this.")
-    return patched, clip_with_concept(clip, concept, add_class_noun)
+            raise UserInputError(
+                f"This model takes {len(added)} of the concept's {len(patches)} weight changes: its loader keeps the weights in "
+                "a way that the host cannot patch. Load an fp16, bf16 or fp32 file of the same checkpoint with a loader of the "
+                "host."
+            )
+    knowing = clip_with_concept(clip, concept, add_class_noun)
+    reading = reading_of(concept.info, add_class_noun)
+    LOG.info("DCI: %s", reading)
+    show("\n".join([reading, *warnings]), tell)
+    return patched, knowing
 
 
 def reading_of(concept: ConceptInfo, add_class_noun: bool) -> str:

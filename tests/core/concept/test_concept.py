@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from comfyui_dci.dci_core.concept.base import BaseFacts, differences
 from comfyui_dci.dci_core.concept.concept import Concept, ConceptInfo, check_concept_fits, key_value_hash, renamed
 from comfyui_dci.dci_core.errors import UserInputError
 from torch import Tensor
@@ -33,19 +34,22 @@ def small_concept() -> Concept:
 def model(**changes: Any) -> dict[str, Any]:
     """What ``small_concept`` fits, with changes."""
     shapes = {f"{LAYER}.to_k": (4, 6), f"{LAYER}.to_v": (4, 6)}
-    return {"family": "sd1", "shapes": shapes, "token_widths": {"clip_l": 6}, "base_hash": "abc"} | changes
+    return {"family": "sd1", "shapes": shapes, "token_widths": {"clip_l": 6}} | changes
 
 
 def test_a_concept_fits_the_model_it_was_trained_on_without_a_word() -> None:
-    assert check_concept_fits(small_concept(), **model()) is None
+    check_concept_fits(small_concept(), **model())
+    assert differences(small_concept().info, BaseFacts("abc")) == []
 
 
 def test_another_base_of_the_same_family_is_warned_about() -> None:
-    warning = check_concept_fits(small_concept(), **model(base_hash="abd"))
-    assert warning is not None
+    (warning,) = differences(small_concept().info, BaseFacts("abd"))
     assert "another checkpoint of the same family" in warning
     assert "likeness may differ" in warning
-    assert "Train it again on this checkpoint" in warning
+    assert "Train it again on this checkpoint" in warning and "quantised" not in warning
+    (warning,) = differences(small_concept().info, BaseFacts("abd"), "float8_e4m3fn")
+    assert "This one is quantised (float8_e4m3fn), its K and V are rounded" in warning
+    assert differences(small_concept().info, BaseFacts("abc"), "float8_e4m3fn") == []
 
 
 @pytest.mark.parametrize(

@@ -53,17 +53,27 @@ def test_a_foreign_safetensors_file_is_told_from_a_damaged_one(path: Path) -> No
         assert "is a safetensors file, but not a DCI concept. Choose a file made by Save Concept." in message
 
 
-@pytest.mark.parametrize("version", ["2", "0", "one", None])
+@pytest.mark.parametrize("version", ["3", "0", "one", None])
 def test_another_format_version_is_refused_by_number(saved: Path, version: str | None) -> None:
     rewrite(saved, {}, {"format_version": version})
     message = refusal_of(saved)
-    assert f"has concept format {version}, this version reads 1" in message
+    assert f"has concept format {version}, this version reads 1 and 2. " in message
     assert "Update the node pack." in message
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"class_noun": "dog"}, {"steps": "124"}, {"extra": "1"}, {"content_hash": ""}, {"content_hash": "0" * 64}],
+    [
+        *({"class_noun": "dog"}, {"steps": "124"}, {"prefix": "3"}, {"base_hash": ""}, {"placeholder": "W*"}),
+        *(
+            {"clip_layer": "-2"},
+            {"training_key": "a"},
+            {"prediction": "v"},
+            {"model_patches": "0"},
+            {"clip_patches": "0"},
+        ),
+        *({"content_hash": ""}, {"content_hash": "0" * 64}),
+    ],
 )
 def test_edited_metadata_do_not_match_the_checksum(saved: Path, change: dict[str, str]) -> None:
     tensors, metadata = contents(saved)
@@ -174,9 +184,11 @@ def test_kinds_of_tensors_that_no_concept_has_are_refused_in_the_same_words(save
     "metadata, told",
     [
         ({"family": None}, "its metadata lacks 'family'"),
-        ({"settings": None}, "its metadata lacks 'settings'"),
+        ({"settings": None, "format_version": "1"}, "its metadata lacks 'settings'"),
+        ({"seed": None, "format_version": "1"}, "its metadata lacks 'seed'"),
         ({"steps": "many"}, "its metadata cannot be read (invalid literal"),
-        ({"settings": "{"}, "its metadata cannot be read (Expecting property name"),
+        ({"clip_layer": "last"}, "its metadata cannot be read (invalid literal"),
+        ({"settings": "{", "format_version": "1"}, "its metadata cannot be read (Expecting property name"),
         ({"concept_vectors": "0"}, "concept_vectors must be between 1 and 16, but got 0"),
         ({"prefix": "-1"}, "prefix must be between 0 and 16, but got -1"),
     ],

@@ -71,7 +71,7 @@ def test_the_metadata_hold_every_field_as_promised(saved: Path) -> None:
     assert json.loads(settings) == small_info().settings
     assert metadata == {
         "format": "dci_concept",
-        "format_version": "1",
+        "format_version": "2",
         "family": "sdxl",
         "class_noun": "tortoise plushy",
         "placeholder": "<my-tortoise>",
@@ -94,6 +94,7 @@ def test_the_metadata_hold_every_field_as_promised(saved: Path) -> None:
 def test_the_metadata_are_named_as_the_fields(saved: Path) -> None:
     _, metadata = contents(saved)
     later = {"training_key", "dataset_hash", "versions", "history", "prediction", "thumbnail"}  # written where known
+    later |= {"clip_layer", "model_patches", "clip_patches"}
     own = {name for name in metadata if not name.startswith("modelspec.")}
     assert own == set(asdict(small_info())) - later | {"format", "content_hash"}
 
@@ -105,6 +106,9 @@ def test_a_run_that_tells_its_history_is_read_back(path: Path) -> None:
         "versions": {"torch": "2.11"},
         "history": {"loss": [0.1, 1 / 3], "evaluations": [{"step": 2.0, "loss": 0.25}], "best_step": 2},
         "prediction": "v",
+        "clip_layer": -2,
+        "model_patches": "12 " + "ab" * 32,
+        "clip_patches": "0",
         "thumbnail": "data:image/jpeg;base64,AAAA",
         "settings": {"resolution": 768, "mode": "textual_inversion"},
     }

@@ -85,6 +85,7 @@ def test_a_concept_trained_at_a_rank_loses_nothing_at_that_rank(tmp_path: Path) 
 
 @pytest.mark.parametrize("change", ["missing", "shape", "twice"])
 def test_wrong_factors_are_refused_by_name(tmp_path: Path, change: str) -> None:
+    from comfyui_dci.dci_core.concept.metadata import COVERED
     from comfyui_dci.dci_core.tensor_file import HASH_KEY, read_tensors, write_tensors
 
     path = tmp_path / "a.safetensors"
@@ -98,6 +99,6 @@ def test_wrong_factors_are_refused_by_name(tmp_path: Path, change: str) -> None:
         tensors[name] = tensors[name][:, :1].contiguous()
     else:
         tensors[f"{LAYER}.to_k.diff"] = torch.zeros(96, 64)
-    write_tensors(path, tensors, metadata)
+    write_tensors(path, tensors, metadata, COVERED)
     with pytest.raises(UserInputError, match=f"{LAYER}.to_k.*has no matching|changes {LAYER}.to_k twice"):
         load_concept(path)

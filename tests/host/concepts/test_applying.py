@@ -18,6 +18,7 @@ from comfyui_dci.nodes.host.concepts import store as concept_store
 from comfyui_dci.nodes.host.concepts.applying import apply_concept
 from comfyui_dci.nodes.host.weights import base_hash, key_value_weights
 from patcher_state import assert_unchanged, patcher_state
+from safetensors.torch import load_file
 from scenes import encode, ksample, random_concept, relative_difference, scene
 
 from workbench.tiny import tiny, tiny_model
@@ -73,6 +74,27 @@ def test_the_file_is_a_weight_difference_and_an_embedding_for_the_hosts_own_load
     assert torch.equal(ksample(model, ours, s.negative), ksample(s.model, ours, s.negative))
 
 
+def test_a_saved_checkpoint_keeps_keys_and_values_and_no_vectors(tmp_path: Path) -> None:
+    s = scene()
+    with torch.inference_mode():
+        comfy.sd.save_checkpoint(str(tmp_path / "saved.safetensors"), s.model, s.clip, s.base.vae)
+        kept = load_file(tmp_path / "saved.safetensors")
+        for name, weight in key_value_weights(s.base.model).items():
+            assert torch.allclose(kept[f"model.{name}.weight"], weight + s.concept.deltas[name], atol=1e-6)
+        words = s.base.clip.cond_stage_model.clip_l.transformer.get_input_embeddings().weight
+        (table,) = (value for name, value in kept.items() if name.endswith("token_embedding.weight"))
+        assert torch.equal(table.float(), words) and not any(name.startswith("clip_l") for name in kept)
+        checkpoint = tiny_model("sd1")
+        for name in s.concept.deltas:
+            checkpoint.model.get_submodule(name).weight.copy_(kept[f"model.{name}.weight"])
+        texts: list[str] = []
+        model, clip = apply_concept(checkpoint, s.base.clip, s.concept, 0.0, tell=texts.append)
+    assert "another checkpoint" in texts[0]
+    positive, expected = encode(clip, "a V* cat"), encode(s.clip, "a V* cat")
+    assert torch.equal(positive[0][0], expected[0][0])
+    assert relative_difference(ksample(model, positive, s.negative), ksample(s.model, expected, s.negative)) < 1e-4
+
+
 def test_a_concept_survives_its_file(tmp_path: Path) -> None:
     s = scene()
     save_concept(s.concept, tmp_path / "c.safetensors", "float32")
@@ -112,6 +134,11 @@ def test_the_hash_is_of_the_base_not_of_what_is_patched_onto_it() -> None:
     assert len(key_value_weights(s.model)) == 32
 
 
+def where(name: str, overwrite: bool = False) -> Path:
+    """Where a concept of that name would be saved."""
+    return concept_store.save_under(name, overwrite, lambda path, replace: path)[0]
+
+
 def test_concept_names_cannot_leave_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     extra = tmp_path / "elsewhere"
     monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path / "models"))
@@ -121,13 +148,13 @@ def test_concept_names_cannot_leave_their_folder(tmp_path: Path, monkeypatch: py
     assert folders == [str(tmp_path / "models" / "dci_concepts"), str(extra)] and endings == {".safetensors"}
     for name in ("../x", "/etc/x", "a/../../x", "", " ", "a\\b", "x:y", ".", "a/.", "C:x"):
         with pytest.raises(UserInputError):
-            concept_store.free_path(name, overwrite=False)
-    first = concept_store.free_path("pets/tom", overwrite=False)
+            where(name)
+    first = where("pets/tom")
     assert first == (tmp_path / "models" / "dci_concepts" / "pets" / "tom.safetensors").resolve()
     first.parent.mkdir(parents=True)
     first.touch()
-    assert concept_store.free_path("pets/tom.safetensors", overwrite=False).name == "tom_2.safetensors"
-    assert concept_store.free_path("pets/tom", overwrite=True) == first
+    assert where("pets/tom.safetensors").name == "tom_2.safetensors"
+    assert where("pets/tom", overwrite=True) == first
     with pytest.raises(UserInputError, match="no concept 'nobody.safetensors'"):
         concept_store.find_concept("nobody.safetensors")
 

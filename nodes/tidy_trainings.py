@@ -1,0 +1,46 @@
+"""DCITidyTrainings: what trainings have left on the disk, with sizes, and a way to delete it."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+from comfy_api.latest import io, ui
+
+from ..dci_core.log import LOG
+from ..dci_core.setting import settings_of
+from ..dci_core.training.tidying import TidyAction, TidyPlan, tidy
+from .host.concepts.store import roots_beside, training_root
+from .inputs import setting_input
+from .sockets import CATEGORY
+
+
+class TidyTrainings(io.ComfyNode):
+    """List or delete runs of training."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DCITidyTrainings",
+            display_name="DCI Tidy Trainings",
+            category=CATEGORY,
+            description="Lists what trainings have left in models/dci_concepts/training, with sizes, and deletes what you choose. "
+            "Concepts that Save Concept has written and class images are never touched.",
+            search_aliases=["delete checkpoints", "free disk space", "clean up"],
+            inputs=[setting_input(TidyPlan, name, optional=name != "action") for name in settings_of(TidyPlan)],
+            outputs=[io.String.Output(display_name="report", tooltip="What the node says.")],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, **_: Any) -> float:
+        return math.nan  # equals nothing: the disk is looked at every time
+
+    @classmethod
+    def execute(
+        cls, action: str, older_than_days: int = TidyPlan.older_than_days, run: str = TidyPlan.run
+    ) -> io.NodeOutput:
+        report = tidy(roots_beside(training_root()), TidyPlan(TidyAction(action), older_than_days, run), time.time())
+        LOG.info("DCI: %s", report)
+        return io.NodeOutput(report, ui=ui.PreviewText(report))
