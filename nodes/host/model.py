@@ -12,8 +12,9 @@ from torch import Tensor
 from ...dci_core.errors import UserInputError
 from ...dci_core.families import Family
 from ...dci_core.prediction import Prediction
-from .families import family_of
+from .families import family_of, variant_of
 from .tokenizer import tokenizers_of
+from .weights import check_readable
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ class HostModel:
         """Refuse a model that cannot be trained.
 
         Raises:
-            UserInputError: it is of no family, takes extra inputs, predicts something else, or the CLIP does not belong to it.
+            UserInputError: it is of no family, takes extra inputs, predicts something else, its weights cannot be read, or the
+            CLIP does not belong to it.
         """
         family = self.family
         if self.clip is None:
@@ -89,10 +91,11 @@ class HostModel:
         channels = config["in_channels"]
         if channels != family.latent_channels or (family.name == "sd2" and config.get("adm_in_channels")):
             raise UserInputError(
-                f"This {family.name} model takes extra inputs ({channels} channels: inpainting, unCLIP or edit model). "
-                "Train on the plain text-to-image model of the family; the concept can be applied to this one."
+                f"This {family.name} model takes extra inputs ({channels} channels): it is {variant_of(self.model)}. Train on "
+                "the plain text-to-image model of the family; the concept can be applied to this one."
             )
         _ = self.prediction  # refuses what is neither ε nor v
+        check_readable(self.model)
         found = tuple(self.tokenizers)
         if set(found) != set(family.text_encoders):
             raise UserInputError(

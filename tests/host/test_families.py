@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import comfy.model_base
@@ -12,6 +13,7 @@ import comfy.supported_models as supported
 import comfy_extras.nodes_model_advanced as model_nodes
 import pytest
 import torch
+from comfy.supported_models_base import BASE
 from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.dci_core.families import FAMILIES
 from comfyui_dci.dci_core.prediction import Prediction
@@ -67,7 +69,7 @@ def test_the_native_size_of_sd2_depends_on_what_it_predicts() -> None:
     assert family_of(tiny_model("sd2", v_prediction=False)).native_resolution == 512
 
 
-@pytest.mark.parametrize("config", ["SD3", "Flux", "SDXLRefiner"])
+@pytest.mark.parametrize("config", ["SD3", "Flux"])
 def test_models_without_text_cross_attention_are_refused_by_name(config: str) -> None:
     model = without_network(getattr(supported, config), in_channels=16)
     message = f"{config} models have no text cross-attention.*Connect an SD1.x, SD2.x or SDXL model"
@@ -77,30 +79,66 @@ def test_models_without_text_cross_attention_are_refused_by_name(config: str) ->
         apply_dci(model, DCISettings())
 
 
-def test_an_inpainting_model_is_sampled_but_not_trained() -> None:
+def test_the_refiner_is_told_where_it_belongs() -> None:
+    model = without_network(supported.SDXLRefiner, num_heads=8)
+    message = (
+        "^This is the SDXL refiner; concepts and DCI work on the SDXL base model. Connect that one, and let the refiner"
+    )
+    with pytest.raises(UserInputError, match=message):
+        apply_dci(model, DCISettings())
+    with pytest.raises(UserInputError, match=message):
+        apply_concept(model, tiny_clip("sdxl"), scene("sdxl").concept)
+    with pytest.raises(UserInputError, match=message):
+        HostModel(model, tiny_clip("sdxl"), None).check_trainable()
+
+
+def test_every_other_model_of_the_host_is_told_what_it_is_and_what_is_taken() -> None:
+    families = tuple(getattr(supported, name) for name in HOST_CLASSES)
+    others = [config for config in supported.models if not issubclass(config, families)]
+    assert len(others) > 40
+    for config in others:
+        with pytest.raises(UserInputError) as refusal:
+            family_of(SimpleNamespace(model=SimpleNamespace(model_config=config.__new__(config))))
+        said, name = str(refusal.value), config.__name__.replace("_", " ")
+        assert said.startswith(("This is the SDXL refiner", f"{name} models ")) and "SDXL" in said
+        by_image = config.__name__ in ("SVD_img2vid", "SV3D_u", "SV3D_p", "Stable_Zero123")
+        assert ("steered by an image, not by a text" in said) is by_image
+
+
+@pytest.mark.parametrize("config", [None, BASE.__new__(BASE)])
+def test_a_model_that_the_host_does_not_know_is_not_given_a_name(config: Any) -> None:
+    with pytest.raises(UserInputError, match="^ComfyUI does not know what kind of model this is. Connect an SD1.x"):
+        family_of(SimpleNamespace(model=SimpleNamespace(model_config=config)))
+
+
+@pytest.mark.parametrize(
+    ("config", "layout", "kind"),
+    [
+        ("SD15", "inpaint", r"sd1 model takes extra inputs \(9 channels\): it is an inpainting model"),
+        ("SDXL", "sdxl_inpaint", r"sdxl model takes extra inputs \(9 channels\): it is an inpainting model"),
+        ("SD15_instructpix2pix", {"in_channels": 8}, r"sd1 .*\(8 channels\): it is an InstructPix2Pix model"),
+        ("SDXL_instructpix2pix", {"in_channels": 8}, r"sdxl .*\(8 channels\): it is an InstructPix2Pix model"),
+        ("SD21UnclipL", {"in_channels": 4, "adm_in_channels": 1536}, "sd2 .*it is an unCLIP model"),
+        ("SD21UnclipH", {"in_channels": 4, "adm_in_channels": 2048}, "sd2 .*it is an unCLIP model"),
+        ("SD_X4Upscaler", {"in_channels": 7}, r"sd2 .*\(7 channels\): it is the 4× upscaler"),
+        ("LotusD", {"in_channels": 4, "adm_in_channels": 4}, "sd2 .*it is a Lotus model"),
+        ("SD15", {"in_channels": 5}, r"sd1 .*\(5 channels\): it is a model with other inputs"),
+    ],
+)
+def test_a_member_of_a_family_with_other_inputs_is_told_what_it_is_and_not_trained(
+    config: str, layout: Any, kind: str
+) -> None:
+    given = TINY[layout] if isinstance(layout, str) else {"num_heads": 8, **layout}
+    model = without_network(getattr(supported, config), **given)
+    with pytest.raises(UserInputError, match=f"^This {kind}. Train on the plain text-to-image model of the family"):
+        HostModel(model, tiny_clip(family_of(model).name), None).check_trainable()
+
+
+def test_dci_takes_an_inpainting_model() -> None:
     config = supported.SD15(TINY["inpaint"])
     config.set_inference_dtype(torch.float32, None)
     model = comfy.model_base.BaseModel(config, device=torch.device("cpu"))
-    patcher = comfy.model_patcher.ModelPatcher(model, torch.device("cpu"), torch.device("cpu"))
-    apply_dci(patcher, DCISettings())
-    with pytest.raises(UserInputError, match="9 channels.*Train on the plain text-to-image model"):
-        HostModel(patcher, tiny_clip("sd1"), None).check_trainable()
-
-
-def test_quantised_weights_are_told_in_plain_words() -> None:
-    """The host saves a quantised layer's scale beside its weight, but the layer has no attribute of that name."""
-    s = scene()
-    base = tiny_model("sd1")
-
-    def with_scale(module: Any, state: dict[str, Any], prefix: str, meta: Any) -> None:
-        state[f"{prefix}weight_scale"] = torch.ones(())
-
-    layer = base.model.diffusion_model.get_submodule("middle_block.1.transformer_blocks.0.attn2.to_k")
-    layer.register_state_dict_post_hook(with_scale)
-    with pytest.raises(
-        UserInputError, match="cannot be read one by one .*Quantised checkpoints are like this: load an fp16"
-    ):
-        apply_concept(base, s.base.clip, s.concept)
+    apply_dci(comfy.model_patcher.ModelPatcher(model, torch.device("cpu"), torch.device("cpu")), DCISettings())
 
 
 def test_the_prediction_follows_model_sampling_nodes() -> None:

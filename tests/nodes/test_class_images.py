@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import comfy.model_management
+import folder_paths
 import nodes as host_nodes
 import pytest
 import torch
@@ -77,6 +79,7 @@ def test_each_is_drawn_once(drawn: list[int], concepts: Path) -> None:
     draw(count=2, seed=1)
     assert len(drawn) == 4
     draw(count=1, prompts="a cat at night")
+    draw(count=1, prompts="\ufeffa cat at night")  # pasted with a byte-order mark
     draw(count=1, cfg=2.0)
     draw(count=1, steps=3)
     draw(count=1, resolution=128)
@@ -84,6 +87,38 @@ def test_each_is_drawn_once(drawn: list[int], concepts: Path) -> None:
     assert len(drawn) == 9
     files = sorted((concepts / "class_images").glob("*/*.png"))
     assert len(files) == 9 and not list((concepts / "class_images").glob("*/.*"))
+
+
+def test_those_of_before_are_found_when_another_folder_has_become_the_default(
+    drawn: list[int], concepts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(count=1)
+    paths = [str(concepts.parent / "big"), str(concepts)]
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "dci_concepts", (paths, {".safetensors"}))
+    draw(count=2)
+    assert drawn == [0, 1] and len(list((concepts / "class_images").glob("*/*.png"))) == 2
+
+
+def test_those_on_a_disk_that_is_only_read_are_taken_and_others_are_drawn_elsewhere(
+    drawn: list[int], concepts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = draw(count=1)
+    own = concepts.parent / "own"
+    monkeypatch.setitem(
+        folder_paths.folder_names_and_paths, "dci_concepts", ([str(own), str(concepts)], {".safetensors"})
+    )
+    monkeypatch.setattr(os, "access", lambda place, mode: own in Path(place).parents)
+    images, _ = draw(count=2)
+    assert drawn == [0, 1] and torch.equal(images[0], first[0])
+    assert [len(list(folder.glob("class_images/*/*.png"))) for folder in (concepts, own)] == [1, 1]
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_first_is_drawn(drawn: list[int], concepts: Path) -> None:
+    concepts.mkdir(exist_ok=True)
+    (concepts / "class_images").write_text("a file where the folder should be")
+    with pytest.raises(UserInputError, match="Class images cannot be written to"):
+        draw(count=1)
+    assert drawn == []
 
 
 def test_another_model_draws_its_own(drawn: list[int]) -> None:

@@ -12,6 +12,7 @@ import nodes as host_nodes
 import torch
 
 from ....dci_core.errors import UserInputError
+from ....dci_core.files import check_room
 from ....dci_core.fingerprint import run_key
 from ....dci_core.images.folder import FolderImage, read_image, write_image
 from ....dci_core.images.resolution import RESOLUTION, check_resolution
@@ -19,8 +20,9 @@ from ....dci_core.log import LOG
 from ....dci_core.seeds import LARGEST_SEED, following_seed
 from ....dci_core.setting import check_settings, setting
 from ....dci_core.training.ico import template_prompt
-from ..concepts.store import folder_name
+from ..concepts.store import folder_name, places_of
 from ..model import HostModel
+from .autoencoder import decoded
 from .description import model_facts
 from .inputs import check_class_caption
 
@@ -114,7 +116,8 @@ def class_images(
             that are found come before the first that is drawn.
 
     Raises:
-        UserInputError: the model cannot be trained or a prompt is too long for a caption, so class images would be of no use.
+        UserInputError: the model cannot be trained or a prompt is too long for a caption, so class images would be of no use;
+            or the model or the VAE gives NaN, of which nothing is kept.
     """
     base.check_trainable()
     base.check_vae()
@@ -122,16 +125,20 @@ def class_images(
         check_class_caption(base, plan.prompt(number))
     resolution = base.family.resolution(plan.resolution)
     facts = [model_facts(base), plan.steps, plan.cfg, plan.negative_prompt, resolution]
-    folder = root / folder_name(plan.class_noun, run_key({"class images": facts}))
+    places = places_of(root, folder_name(plan.class_noun, run_key({"class images": facts})))
+    folder = places[0]
     LOG.info("Class images are kept in %s.", folder)
     images: dict[int, FolderImage] = {}
     for number in range(plan.count):
-        image = _kept(folder / _file_name(plan, number), plan.prompt(number))
+        name, prompt = _file_name(plan, number), plan.prompt(number)
+        image = next((kept for place in places if (kept := _kept(place / name, prompt)) is not None), None)
         if image is not None:
             images[number] = image
             on_image(len(images), 0)
     shape = base.family.latent_shape(resolution)
     missing = [number for number in range(plan.count) if number not in images]
+    if missing:
+        check_room(folder, len(missing) * 3 * resolution**2, "Class images")
     encoded = functools.cache(functools.partial(_encoded, base.clip))
     for drawn, number in enumerate(missing, 1):
         prompt, file = plan.prompt(number), folder / _file_name(plan, number)
@@ -147,7 +154,7 @@ def class_images(
             encoded(plan.negative_prompt),
             latent,
         )
-        write_image(base.vae.decode(sampled["samples"])[0], prompt, file)
+        write_image(decoded(base.vae, sampled["samples"], f"Class image {number + 1} ({prompt!r})"), prompt, file)
         images[number] = read_image(file)
         on_image(len(images), drawn)
     return [images[number] for number in range(plan.count)]
@@ -164,6 +171,9 @@ def _kept(file: Path, prompt: str) -> FolderImage | None:
         image = read_image(file)
     except UserInputError as error:
         LOG.warning("%s It is drawn again.", error)
+        return None
+    if not image.image.any():
+        LOG.warning("%s is black everywhere. It is drawn again.", file.name)
         return None
     return image if image.caption == prompt else None
 

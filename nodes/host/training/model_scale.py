@@ -7,7 +7,7 @@ from typing import Any
 
 from ....dci_core.training.presets import ModelScale, PresetName, RunValues, run_values
 from ..model import HostModel
-from ..weights import key_patches, key_value_weights, patched_weight
+from ..weights import KEY_VALUE, cross_attention_shapes, cross_attention_weights, patched_weight, weight_entry
 from .networks import EMBEDDINGS
 
 
@@ -18,7 +18,7 @@ def scale_of(base: HostModel) -> ModelScale:
         UserInputError: the model cannot be trained, or the CLIP does not belong to it.
     """
     base.check_trainable()
-    width = next(iter(key_value_weights(base.model).values())).shape[1]
+    _, width = cross_attention_shapes(base.model)[cross_attention_weights(base.model, KEY_VALUE)[0]]
     return ModelScale(width, min(_embedding_std(base.clip, name) for name in base.family.text_encoders))
 
 
@@ -33,4 +33,4 @@ def values_for(base: HostModel, preset: PresetName, given: Mapping[str, Any]) ->
 
 def _embedding_std(clip: Any, name: str) -> float:
     key = f"{name}.transformer.{EMBEDDINGS}"
-    return float(patched_weight(key, key_patches(clip.patcher, key)[key]).float().std())
+    return float(patched_weight(key, weight_entry(clip.patcher, key)).float().std())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,14 +18,13 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ....dci_core.errors import UserInputError
 from ....dci_core.training.clip_text import ClipTextTransformer
 from ....dci_core.training.data import TextConditioning
 from ....dci_core.training.frozen_layers import frozen_conv2d, gated_gelu
 from ....dci_core.training.model import detach_first_token
 from ....dci_core.training.settings import Precision, TrainingSettings
 from ..model import HostModel
-from ..weights import UNET_PREFIX, cross_attention_weights, key_patches, patched_weight, patched_weights
+from ..weights import UNET_PREFIX, cross_attention_weights, patched_weight, patched_weights, weight_entry
 
 KEY_VALUE_NAMES = (".attn2.to_k", ".attn2.to_v")
 DOWN, UP = ".down", ".up"
@@ -51,10 +50,9 @@ class HostDenoiser:
         self.key_value_norms: dict[str, float] = {}
         self._modules = cross_attention_weights(base.model, settings.mode.projections)
         generator = torch.Generator().manual_seed(settings.seed)
-        entries = key_patches(base.model, UNET_PREFIX)
         for name in self._modules:
             module = self.unet.get_submodule(name.removeprefix(UNET_PREFIX))
-            original = patched_weight(f"{name}.weight", entries[f"{name}.weight"])
+            original = _weight_of(base.model, f"{name}.weight")
             trained = _low_rank(module, settings.rank, generator) if settings.rank else _whole(module, original)
             self.projections |= {f"{name}{part}": parameter for part, parameter in trained.items()}
             if name.endswith(KEY_VALUE_NAMES):
@@ -86,11 +84,7 @@ class HostDenoiser:
         trained = {name: parameter.detach().cpu() for name, parameter in self.projections.items()}
         if self._rank:
             return {name: trained[name + UP] @ trained[name + DOWN] for name in self._modules}
-        entries = key_patches(self._model, UNET_PREFIX)
-        return {
-            name: trained[name] - patched_weight(f"{name}.weight", entries[f"{name}.weight"]).float()
-            for name in self._modules
-        }
+        return {name: trained[name] - _weight_of(self._model, f"{name}.weight").float() for name in self._modules}
 
 
 class HostPromptEncoder:
@@ -154,11 +148,8 @@ def _copy_of(model: Any, dtype: torch.dtype, device: torch.device) -> UNetModel:
     config |= {"dtype": dtype, "operations": comfy.ops.manual_cast, "device": device}
     unet = UNetModel(**config).eval()
     with torch.no_grad():
-        state = unet.state_dict()
-        for name, weight in _unet_weights(model):
-            state.pop(name).copy_(weight)
-    if state:
-        raise UserInputError(f"The model lacks the weight {next(iter(state))}. Load a complete checkpoint.")
+        for name, weight in unet.state_dict().items():
+            weight.copy_(_weight_of(model, UNET_PREFIX + name))
     return unet.requires_grad_(False)
 
 
@@ -213,6 +204,5 @@ def _compute_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     return {Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16, Precision.FP32: torch.float32}[precision]
 
 
-def _unet_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
-    for key, entry in key_patches(model, UNET_PREFIX).items():
-        yield key.removeprefix(UNET_PREFIX), patched_weight(key, entry)
+def _weight_of(model: Any, key: str) -> Tensor:
+    return patched_weight(key, weight_entry(model, key))

@@ -12,7 +12,7 @@ import comfy.model_management
 import torch
 from torch import Tensor
 
-from ....dci_core.images.crop import bucket_of, center_crop, latent_mask
+from ....dci_core.images.crop import center_crop, latent_mask
 from ....dci_core.training.clip_text import ClipTextTransformer
 from ....dci_core.training.concept_training import ConceptTraining
 from ....dci_core.training.data import ImageSet, RegularizationSet, TextConditioning
@@ -30,7 +30,8 @@ from ....dci_core.training.prompts import PromptParts
 from ....dci_core.training.settings import TrainingSettings
 from ..model import HostModel
 from ..tokenizer import noun_ids, real_tokens
-from .inputs import Crop, TrainingInputs, check_run
+from .autoencoder import encoded
+from .inputs import TrainingInputs, check_run
 from .networks import EMBEDDINGS, HostDenoiser, HostPromptEncoder, text_encoder, without_vocabulary
 
 
@@ -42,8 +43,8 @@ def prepare_training(base: HostModel, inputs: TrainingInputs, settings: Training
     """
     check_run(base, inputs, settings)
     masks = _latent_masks(base, inputs, settings.flip)
-    latents = _encode_images(base, inputs.images, inputs, settings.flip)
-    class_latents = _encode_images(base, inputs.regularization_images, inputs, settings.flip)
+    latents = _encode_images(base, inputs.images, inputs, settings.flip, "Reference image")
+    class_latents = _encode_images(base, inputs.regularization_images, inputs, settings.flip, "Regularization image")
     class_text = _encode_captions(base, inputs.regularization_captions)
     device = comfy.model_management.get_torch_device()
     comfy.model_management.unload_all_models()
@@ -98,15 +99,18 @@ def _prompt_parts(
     )
 
 
-def _encode_images(base: HostModel, images: Sequence[Tensor], inputs: TrainingInputs, flip: bool) -> list[Tensor]:
+def _encode_images(
+    base: HostModel, images: Sequence[Tensor], inputs: TrainingInputs, flip: bool, kind: str
+) -> list[Tensor]:
     """Return scaled latents of each image, [F, D, h, w], the mirrored one behind when ``flip``."""
-    encoded = []
-    for image in images:
+    all_latents = []
+    for number, image in enumerate(images, 1):
         comfy.model_management.throw_exception_if_processing_interrupted()
         cropped = center_crop(image, *_size_of(image, base, inputs))
         variants = torch.stack([cropped, cropped.flip(1)] if flip else [cropped])
-        encoded.append(base.model.model.process_latent_in(base.vae.encode(variants)).float())
-    return encoded
+        latents = encoded(base.vae, variants, f"{kind} {number}")
+        all_latents.append(base.model.model.process_latent_in(latents).float())
+    return all_latents
 
 
 def _latent_masks(base: HostModel, inputs: TrainingInputs, flip: bool) -> list[Tensor]:
@@ -120,10 +124,7 @@ def _latent_masks(base: HostModel, inputs: TrainingInputs, flip: bool) -> list[T
 
 def _size_of(image: Tensor, base: HostModel, inputs: TrainingInputs) -> tuple[int, int]:
     """Return height and width in pixels that an image is brought to."""
-    resolution = base.family.resolution(inputs.resolution)
-    if inputs.crop is Crop.CENTER or image.ndim != 3:
-        return resolution, resolution
-    return bucket_of(image.shape[0], image.shape[1], resolution)
+    return inputs.size_of(image, base.family.resolution(inputs.resolution))
 
 
 def _encode_captions(base: HostModel, captions: Sequence[str]) -> TextConditioning | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,14 +11,15 @@ import torch
 from torch import Tensor
 
 from ....dci_core.errors import UserInputError
-from ....dci_core.log import LOG
-from ....dci_core.prompt.words import add_class_noun, placeholder_pattern
+from ....dci_core.prompt.words import add_class_noun, no_placeholder, placeholder_pattern
 from ....dci_core.setting import check_settings, setting
 from ....dci_core.training.concept_training import ConceptTraining
 from ....dci_core.training.ico import template_prompt
 from ....dci_core.training.preview import preview_latents
 from ..model import HostModel
 from ..tokenizer import noun_ids
+from ..weights import patched_weight, weight_entry
+from .autoencoder import decoded
 from .inputs import TrainingInputs
 from .memory import is_out_of_memory
 from .networks import EMBEDDINGS
@@ -78,7 +80,7 @@ class Previewer:
         texts = placeholder_pattern([placeholder]).split(prompt)
         if len(texts) == 1:
             raise UserInputError(
-                f"The preview prompt {prompt!r} does not contain {placeholder}. Write {placeholder} into it."
+                f"The preview prompt {prompt!r} {no_placeholder(prompt, placeholder)}. Write {placeholder} into it."
             )
         self._words = {name: tuple(_embeddings(base.clip, name, text) for text in texts) for name in base.tokenizers}
         for name, parts in self._words.items():
@@ -94,26 +96,31 @@ class Previewer:
         """Whether a picture is to be drawn after a step."""
         return bool(self._every) and step % self._every == 0
 
-    def draw(self, training: ConceptTraining) -> Tensor | None:
-        """Return a picture [height, width, 3], values 0 … 1; None when memory did not suffice, which is only logged."""
+    def draw(self, training: ConceptTraining, warn: Callable[[str], None]) -> Tensor | None:
+        """Return a picture [height, width, 3], values 0 … 1; None when there can be none, of which ``warn`` is told why."""
+        step = training.steps_done
         try:
             device = next(iter(training.prompts.tokens.values())).device
             words = {name: tuple(part.to(device) for part in parts) for name, parts in self._words.items()}
             latents = preview_latents(training, words, *self._latent_size)
             with torch.inference_mode():
-                decoded = self._base.vae.decode(self._base.model.model.process_latent_out(latents.clone()))
-                return decoded[0].float().cpu().clamp(0.0, 1.0)
+                unscaled = self._base.model.model.process_latent_out(latents.clone())
+                return decoded(self._base.vae, unscaled, "The picture").float().cpu().clamp(0.0, 1.0)
+        except UserInputError as error:
+            self._every = 0  # the next would be no better
+            warn(f"No preview after step {step}, nor later: {error} Training goes on.")
+            return None
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            LOG.warning("No preview after step %d: memory did not suffice. Training goes on.", training.steps_done)
+            warn(f"No preview after step {step}: memory did not suffice. Training goes on.")
             comfy.model_management.soft_empty_cache()
             return None
 
 
 def _embeddings(clip: Any, name: str, text: str) -> Tensor:
     key = f"{name}.transformer.{EMBEDDINGS}"
-    table = clip.patcher.get_key_patches(key)[key][0][0]
     with torch.inference_mode(False):
+        table = patched_weight(key, weight_entry(clip.patcher, key)[:1])
         ids = noun_ids(clip, name, text.strip()) if text.strip() else []
-        return table.detach().clone()[ids].float().cpu() if ids else torch.zeros(0, table.shape[1])
+        return table[ids].float() if ids else torch.zeros(0, table.shape[1])
