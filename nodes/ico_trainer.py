@@ -21,6 +21,7 @@ from .host.training.inputs import (
     images_from,
     masks_from,
     one_caption_each,
+    unused_captions,
 )
 from .host.training.model_scale import values_for
 from .host.training.preview import PreviewPlan
@@ -31,6 +32,7 @@ from .sockets import CATEGORY, ConceptSocket, LossMap
 from .training_inputs import (
     checkpoint_plan,
     given_settings,
+    keep_state_input,
     length_and_rate_inputs,
     preset_input,
     preset_values,
@@ -68,9 +70,9 @@ class ICOTrainer(io.ComfyNode):
                 *length_and_rate_inputs(),
                 setting_input(TrainingSettings, "seed", control_after_generate=False),
                 setting_input(TrainingInputs, "resolution"),
-                setting_input(TrainingSettings, "flip", advanced=True),
-                setting_input(TrainingInputs, "placeholder", advanced=True),
-                setting_input(TrainingInputs, "keep_contexts", advanced=True),
+                setting_input(TrainingSettings, "flip", optional=True, advanced=True),
+                setting_input(TrainingInputs, "placeholder", optional=True, advanced=True),
+                setting_input(TrainingInputs, "keep_contexts", optional=True, advanced=True),
                 io.Image.Input(
                     "regularization_images", optional=True, tooltip=tooltip_of(TrainingInputs, "regularization_images")
                 ),
@@ -82,6 +84,7 @@ class ICOTrainer(io.ComfyNode):
                 *preview_inputs(),
                 setting_input(TrainingInputs, "captions", **_LINES),
                 preset_input(),
+                keep_state_input(),
             ],
             outputs=[
                 ConceptSocket.Output(display_name="concept", tooltip="For Save Concept and Apply Concept."),
@@ -105,11 +108,13 @@ class ICOTrainer(io.ComfyNode):
     ) -> io.NodeOutput:
         value = {name: values[0] for name, values in single.items()}
         class_noun = check_class_noun(value["class_noun"])
-        check_placeholder(value["placeholder"], class_noun)
+        placeholder = value.get("placeholder", TrainingInputs.placeholder)
+        check_placeholder(placeholder, class_noun)
         preset = PresetName(value.get("preset", PresetName.WITH_DCI))
         base = HostModel(value["model"], value["clip"], value["vae"])
         chosen = values_for(base, preset, preset_values(value))
-        settings = TrainingSettings(**chosen.settings, flip=value["flip"], seed=value["seed"], **given_settings(value))
+        flip = value.get("flip", TrainingSettings.flip)
+        settings = TrainingSettings(**chosen.settings, flip=flip, seed=value["seed"], **given_settings(value))
         plan = checkpoint_plan(value, chosen)
         references, class_images = images_from(images), images_from(regularization_images)
         inputs = TrainingInputs(
@@ -121,11 +126,13 @@ class ICOTrainer(io.ComfyNode):
             masks=masks_from(masks),
             crop=Crop(value.get("crop", Crop.CENTER)),
             captions=captions_from(captions, len(references)),
-            placeholder=value["placeholder"],
-            keep_contexts=value["keep_contexts"],
+            placeholder=placeholder,
+            keep_contexts=value.get("keep_contexts", TrainingInputs.keep_contexts),
         )
         progress = TrainingProgress(settings.steps, cls.hidden.unique_id)
-        progress.announce(start_text(chosen, preset, settings, len(class_images)))
+        remarks = inputs.remarks(base.family.resolution(inputs.resolution))
+        remarks += unused_captions(regularization_captions, len(class_images))
+        progress.announce("\n".join([start_text(chosen, preset, settings, len(class_images)), *remarks]))
         concept, losses = train_concept(
             base,
             inputs,

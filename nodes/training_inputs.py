@@ -13,7 +13,7 @@ from ..dci_core.concept.scheme import ICOScheme
 from ..dci_core.errors import UserInputError
 from ..dci_core.setting import settings_of
 from ..dci_core.training.presets import AS_PRESET, PRESET_INPUTS, PRESETS, SD1_SCALE, PresetName, RunValues, run_values
-from ..dci_core.training.run import CheckpointPlan
+from ..dci_core.training.run import CheckpointPlan, KeepState
 from ..dci_core.training.settings import TrainingSettings
 from .host.training.preview import PreviewPlan
 from .inputs import setting_input
@@ -74,15 +74,20 @@ def storage_inputs() -> list[io.Input]:
         io.Boolean.Input(
             "reuse",
             default=True,
-            tooltip="On: the same inputs go on where they were interrupted, or return the finished concept at once. "
-            "Off: what they left is deleted and training starts anew.",
+            tooltip="On: the same inputs go on where they were interrupted, or return the finished concept at once; with more steps "
+            "they go on from it (see keep_state). Off: what they left is deleted and training starts anew.",
             **_RARE,
         ),
     ]
 
 
+def keep_state_input() -> io.Input:
+    """Return whether a finished run keeps its state; it stands last, so that the widgets of older graphs stay where they were."""
+    return setting_input(CheckpointPlan, "keep_state", **_RARE)
+
+
 def preset_input() -> io.Input:
-    """Return the choice of a preset; it stands last, so that the widgets of older graphs stay where they were."""
+    """Return the choice of a preset; it stands behind all that came before it, so that the widgets of older graphs stay."""
     lines = [f"{name.value}: {preset.purpose}" for name, preset in PRESETS.items()]
     return io.Combo.Input(
         "preset",
@@ -118,7 +123,7 @@ def given_settings(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def checkpoint_plan(value: dict[str, Any], chosen: RunValues) -> CheckpointPlan:
-    """Return the plan of the chosen values and ``checkpoint_steps``.
+    """Return the plan of the chosen values, ``checkpoint_steps`` and ``keep_state``.
 
     Raises:
         UserInputError: ``checkpoint_steps`` is no list of numbers, or the plan is outside its range.
@@ -129,7 +134,8 @@ def checkpoint_plan(value: dict[str, Any], chosen: RunValues) -> CheckpointPlan:
         raise UserInputError(
             f'checkpoint_steps must be numbers with commas between, such as "50, 200", but got {given!r}.'
         )
-    return CheckpointPlan(chosen.checkpoint_every, chosen.checkpoints_kept, tuple(int(part) for part in text))
+    steps, keep_state = tuple(int(part) for part in text), KeepState(value.get("keep_state", KeepState.UP_TO_1_GB))
+    return CheckpointPlan(chosen.checkpoint_every, chosen.checkpoints_kept, steps, keep_state)
 
 
 def _rare(*names: str, **shown: Any) -> list[io.Input]:

@@ -124,13 +124,20 @@ def _change_warnings(change: float) -> list[str]:
 def _share_warnings(share: float, info: ConceptInfo) -> list[str]:
     if share >= LEAST_SHARE:
         return []
-    rate = float(info.settings.get("context_learning_rate", 0.0))
-    key_value_rate = float(info.settings.get("learning_rate", 0.0))
+    contexts = info.prefix + info.suffix
+    told = (
+        f"The image contexts have taken the subject in, and pictures are made without them: V* has only {share:.0%} of what was learned; "
+        f"{LEAST_SHARE:.0%} or more is good."
+    )
+    rate, key_value_rate = info.settings.get("context_learning_rate"), info.settings.get("learning_rate")
+    if not isinstance(rate, (int, float)) or not isinstance(key_value_rate, (int, float)):
+        return [
+            f"{told} Take a lower context_learning_rate, fewer context vectors (now {contexts}), or a higher learning_rate."
+        ]
     token_rate = info.settings.get("token_learning_rate")
-    token_rate = key_value_rate if token_rate is None else float(token_rate)
+    token_rate = float(token_rate) if isinstance(token_rate, (int, float)) else key_value_rate
     lower = token_rate if 0 < token_rate < rate else rate / 3
     return [
-        f"The image contexts have taken the subject in, and pictures are made without them: V* has only {share:.0%} of what was learned; "
-        f"{LEAST_SHARE:.0%} or more is good. Set context_learning_rate to {lower:.3g} (now {rate:g}), use fewer context vectors (now "
-        f"{info.prefix + info.suffix}), or a higher learning_rate (now {key_value_rate:g})."
+        f"{told} Set context_learning_rate to {lower:.3g} (now {rate:g}), use fewer context vectors (now {contexts}), or a higher "
+        f"learning_rate (now {key_value_rate:g})."
     ]

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import Enum
 
 from safetensors import SafetensorError
 
 from ..concept.concept import Concept
 from ..errors import DivergenceError, UserInputError
-from ..log import LOG
+from ..files import reason_of
 from ..setting import check_settings, setting
 from .concept_training import ConceptTraining
-from .folder import TrainingFolder
-from .state import restore_state, state_of
+from .folder import BEST, STATES_KEPT, TrainingFolder
+from .state import expected_size, restore_state, state_of
+
+LARGE_STATE = 1_000_000_000
+
+
+class KeepState(str, Enum):
+    """Whether a finished run keeps the state after its last step, from which a run with more steps goes on."""
+
+    UP_TO_1_GB = "up to 1 GB"
+    ALWAYS = "always"
+    NEVER = "never"
+
+    def allows(self, size: int) -> bool:
+        """Whether a state of so many bytes is kept."""
+        return self is KeepState.ALWAYS or (self is KeepState.UP_TO_1_GB and size <= LARGE_STATE)
 
 
 @dataclass(frozen=True)
@@ -44,6 +59,14 @@ class CheckpointPlan:
             'Further steps whose concept is always kept, such as "50, 200, 350".', name="checkpoint_steps"
         ),
     )
+    keep_state: KeepState = field(
+        default=KeepState.UP_TO_1_GB,
+        metadata=setting(
+            "Whether a finished run keeps what it needs to go on (finished.resume, about 0.2 GB for SD1.x, 4 GB for SDXL): the same "
+            "inputs with more steps then train the further steps only. Needs schedule constant. up to 1 GB: unless it is larger. "
+            "It may be changed at any time."
+        ),
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -54,6 +77,27 @@ class CheckpointPlan:
         """Whether a checkpoint is to be written after a step."""
         return step in self.steps or bool(self.every and step % self.every == 0)
 
+    def lasting(self, steps: int) -> list[int]:
+        """Return the steps whose concepts a run of so many steps leaves behind, ascending."""
+        due = [step for step in range(1, steps + 1) if self.is_due(step)]
+        return sorted({*due[-self.keep :], *(step for step in due if step in self.steps)})
+
+    def keeps_state(self, training: ConceptTraining) -> bool:
+        """Whether the state after the last step of a run is kept: never where no run with more steps could go on from it."""
+        return training.settings.goes_on and self.keep_state.allows(expected_size(training))
+
+    def room(self, training: ConceptTraining, concept: int) -> int:
+        """Return how many bytes a run may have on the disk at its fullest, about.
+
+        Args:
+            training: the run.
+            concept: bytes of its concept in float32; checkpoints take half of it.
+        """
+        on_the_way = len(self.lasting(training.settings.steps))
+        states = min(on_the_way, STATES_KEPT + 1) + self.keeps_state(training)
+        halves = on_the_way + bool(on_the_way) + bool(training.settings.evaluate_every)
+        return states * expected_size(training) + concept + halves * concept // 2
+
 
 def run_training(
     training: ConceptTraining,
@@ -62,7 +106,9 @@ def run_training(
     plan: CheckpointPlan | None = None,
     make_concept: Callable[[ConceptTraining], Concept] | None = None,
 ) -> list[float]:
-    """Run all steps and return their losses; with a folder, go on from its newest checkpoint.
+    """Run all steps and return their losses; with a folder, go on from the first of its ``states``.
+
+    Steps that another run has taken are not taken again; the folder then holds what it would hold if they had been taken here.
 
     Whatever interrupts the run, its folder then holds the last step that was completed, unless the run diverged:
     then it holds the last checkpoint before.
@@ -81,15 +127,15 @@ def run_training(
     if training.start is None:
         training.start = training.measured()
     try:
-        if (
-            training.steps_done and _evaluate(training) and keeper is not None
-        ):  # interrupted between step and evaluation
-            keeper.after_step(improved=True)
+        if training.steps_done:  # it may have been interrupted between step and evaluation
+            _evaluate(training)
+            if keeper is not None:
+                keeper.after_step()
         while training.steps_done < training.settings.steps and not _should_stop(training):
             loss = training.step()
-            improved = _evaluate(training)
+            _evaluate(training)
             if keeper is not None:
-                keeper.after_step(improved)
+                keeper.after_step()
             on_step(training.steps_done, loss)
         training.end = _last_measured(training)
     except DivergenceError:
@@ -121,23 +167,56 @@ class _Keeper:
         self._saved = 0
 
     def resume(self) -> None:
-        state = self._folder.latest_state()
-        if state is not None:
-            if state.values.get("start") is None:  # written by an older version; afterwards it would be too late
-                self._training.start = self._training.measured()
-            restore_state(self._training, state)
-            self._saved = self._training.steps_done
-            missing = self._folder.missing(self._plan.steps, self._saved)
-            if missing:
-                LOG.warning(
-                    "The run goes on from step %d; the concepts of steps %s, named in checkpoint_steps, were not kept on the way there.",
-                    self._saved,
-                    missing,
-                )
+        found = self._folder.latest_state(self._training.settings.steps)
+        if found is None:
+            return
+        stored, state = found
+        if state.values.get("start") is None:  # written by an older version; afterwards it would be too late
+            self._training.start = self._training.measured()
+        restore_state(self._training, state)
+        reached = self._training.steps_done
+        if stored.path.parent == self._folder.path:
+            self._saved = reached
+        else:
+            self._take_over(TrainingFolder(stored.path.parent, "", warn=self._folder.warn))
+        missing = self._folder.missing(self._plan.steps, reached)
+        if missing:
+            self._folder.warn(
+                f"The run goes on from step {reached}; the concepts of steps {missing}, named in checkpoint_steps, were not kept on the "
+                "way there."
+            )
 
-    def after_step(self, improved: bool) -> None:
-        step = self._training.steps_done
-        if improved:
+    def _take_over(self, other: TrainingFolder) -> None:
+        """Write what this run would have written by now, from what another run on its way has kept."""
+        reached, best = self._training.steps_done, best_evaluation(self._training)
+        info = self._make_concept(self._training).info
+
+        def concept_of(step: int) -> Concept | None:
+            there = other.concept_of(step)
+            if there is None:
+                return None
+            return replace(there, info=replace(info, steps=step, history=there.info.history))
+
+        try:
+            for step in self._folder.missing(self._plan.lasting(self._training.settings.steps), reached):
+                concept = concept_of(step)
+                if concept is not None:
+                    self._folder.save_step(concept)
+            if best is not None and best["step"] < reached:
+                concept = concept_of(int(best["step"]))
+                if concept is None:  # the evaluation after its last step, which this run has not, was better
+                    self._folder.warn(
+                        f"The concept of step {best['step']:g}, the best so far, was not kept in {other.path}. Only a better one of a "
+                        f"later step will be kept as {BEST}."
+                    )
+                else:
+                    self._folder.save_best(concept)
+        except (OSError, SafetensorError) as error:
+            self._folder.warn(f"Checkpoints of {other.path} could not be copied: {reason_of(error)}. Training goes on.")
+
+    def after_step(self) -> None:
+        step, best = self._training.steps_done, best_evaluation(self._training)
+        if best is not None and best["step"] == step:
             self._save_best()
         if self._plan.is_due(step):
             self.save_now()
@@ -146,7 +225,9 @@ class _Keeper:
         try:
             self._folder.save_best(self._make_concept(self._training))
         except (OSError, SafetensorError) as error:
-            LOG.warning("The best concept could not be written: %s. Training goes on.", error)
+            self._folder.warn(
+                f"The best concept could not be written to {self._folder.path}: {reason_of(error)}. Training goes on."
+            )
 
     def save_now(self) -> None:
         if self._training.steps_done == self._saved:
@@ -155,20 +236,22 @@ class _Keeper:
             self._folder.save_checkpoint(self._make_concept(self._training), state_of(self._training))
             self._folder.prune(self._plan.keep, self._plan.steps)
         except (OSError, SafetensorError) as error:
-            LOG.warning("No checkpoint after step %d: %s. Training goes on.", self._training.steps_done, error)
+            self._folder.warn(
+                f"The checkpoint of step {self._training.steps_done} could not be written to {self._folder.path}: {reason_of(error)}. "
+                "Training goes on."
+            )
         self._saved = self._training.steps_done
 
 
-def _evaluate(training: ConceptTraining) -> bool:
-    """Evaluate when it is time; return whether that was the best so far."""
-    every, step = training.settings.evaluate_every, training.steps_done
+def _evaluate(training: ConceptTraining) -> None:
+    """Evaluate when it is time."""
+    step = training.steps_done
     done = bool(training.evaluations) and training.evaluations[-1]["step"] == step
-    if not every or done or (step % every and step != training.settings.steps):
-        return False
+    if done or not training.settings.is_evaluated(step):
+        return
     entry = {"step": float(step), **training.measured()}
     drift = training.drift_loss()
     training.evaluations.append(entry if drift is None else {**entry, "drift": drift})
-    return best_evaluation(training) is training.evaluations[-1]
 
 
 def _last_measured(training: ConceptTraining) -> dict[str, float]:

@@ -240,6 +240,15 @@ class TrainingSettings:
             )
 
     @property
+    def goes_on(self) -> bool:
+        """Whether a run with more steps begins with the very steps of this one: falling rates depend on the number of steps."""
+        return self.schedule is Schedule.CONSTANT
+
+    def is_evaluated(self, step: int) -> bool:
+        """Whether the loss on fixed noise is measured after a step, counted from 1: every so often, and after the last."""
+        return bool(self.evaluate_every) and (step % self.evaluate_every == 0 or step == self.steps)
+
+    @property
     def prompt_scheme(self) -> ICOScheme:
         """The scheme of training prompts: with the template's three words as fixed contexts where none are learned."""
         return (

@@ -14,9 +14,12 @@ from torch import Tensor
 from ..errors import UserInputError
 from ..tensor_file import check_content, damaged, read_tensors, write_tensors
 from .concept_training import ConceptTraining
+from .settings import OptimizerKind
 
 FORMAT = "dci_training_state"
 FORMAT_VERSION = "1"
+_OPTIMIZER_SHARE = {OptimizerKind.ADAMW: 2.0, OptimizerKind.ADAMW_8BIT: 0.55}
+"""Size of the optimizer's state, in sizes of the trained tensors: two moments, in float32 or in 8 bits with their scales."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,17 @@ def state_of(training: ConceptTraining) -> TrainingState:
     return TrainingState(copies, json.loads(json.dumps(values)))
 
 
+def expected_size(training: ConceptTraining) -> int:
+    """Return how many bytes the state of a run will take, about; nothing is copied."""
+    trained = sum(value.nbytes for value in training.parameters().values())
+    return round(trained * (1 + _OPTIMIZER_SHARE[training.settings.optimizer] + (training.average is not None)))
+
+
 @torch.no_grad()
 def restore_state(training: ConceptTraining, state: TrainingState) -> None:
     """Put a run of the same inputs where another one was.
+
+    Its number of steps may be another: an evaluation that was made only because the other run ended there is left out.
 
     Raises:
         UserInputError: the state belongs to other tensors than this run trains; nothing is changed then.
@@ -73,33 +84,41 @@ def restore_state(training: ConceptTraining, state: TrainingState) -> None:
         training.decks[name].cards = list(cards)
     training.scaler.load_state_dict(state.values["scaler"])
     training.losses = list(state.values["losses"])
-    training.evaluations = list(state.values["evaluations"])
+    training.evaluations = [
+        entry for entry in state.values["evaluations"] if training.settings.is_evaluated(int(entry["step"]))
+    ]
     training.start = state.values.get("start", training.start)  # states of older versions have none
 
 
-def save_state(state: TrainingState, path: Path, key: str) -> None:
+def save_state(state: TrainingState, path: Path, key: str, path_key: str = "") -> None:
     """Write a state, complete or not at all.
 
     Args:
         state: what to write.
         path: target; any ending, the content is safetensors.
         key: of the run, see ``fingerprint.run_key``.
+        path_key: the same of all runs that take the same steps and differ in their number only; "" where there are none.
     """
     metadata = {"format": FORMAT, "format_version": FORMAT_VERSION, "key": key}
+    metadata |= {"path_key": path_key, "steps": str(len(state.values["losses"]))} if path_key else {}
     write_tensors(path, state.tensors, {**metadata, "values": json.dumps(state.values, sort_keys=True)})
 
 
-def load_state(path: Path, key: str) -> TrainingState:
+def load_state(path: Path, key: str, path_key: str = "") -> TrainingState:
     """Read a state and check it completely; nothing is unpickled.
 
+    Args:
+        path, key: of the run that goes on.
+        path_key: a state of another run is taken where it has the same; "" takes none.
+
     Raises:
-        UserInputError: the file is damaged, no training state, or of a run with another key.
+        UserInputError: the file is damaged, no training state, or of a run with other keys.
     """
     tensors, metadata = read_tensors(path)
     if metadata.get("format") != FORMAT or metadata.get("format_version") != FORMAT_VERSION:
         raise damaged(path, "it is no training state that this version reads")
     metadata = check_content(path, tensors, metadata)
-    if metadata["key"] != key:
+    if metadata["key"] != key and not (path_key and metadata.get("path_key") == path_key):
         raise damaged(path, "it belongs to a run with other images or settings")
     return TrainingState(tensors, json.loads(metadata["values"]))
 

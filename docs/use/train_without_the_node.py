@@ -17,7 +17,7 @@ if not torch.cuda.is_available():
 
 import comfy.sd
 from custom_nodes.comfyui_dci.dci_core.concept.file import save_concept
-from custom_nodes.comfyui_dci.dci_core.images.folder import read_image_folder
+from custom_nodes.comfyui_dci.dci_core.images.folder import read_and_report
 from custom_nodes.comfyui_dci.dci_core.training.presets import PresetName
 from custom_nodes.comfyui_dci.dci_core.training.settings import TrainingSettings
 from custom_nodes.comfyui_dci.nodes.host.model import HostModel
@@ -50,7 +50,7 @@ def main() -> None:
     with torch.inference_mode():  # as ComfyUI runs its nodes
         model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(str(given.checkpoint))
         base = HostModel(model, clip, vae)
-        photographs = read_image_folder(given.images)
+        photographs, found = read_and_report(given.images)
         inputs = TrainingInputs(
             [photograph.image for photograph in photographs],
             given.class_noun,
@@ -58,6 +58,7 @@ def main() -> None:
             masks=masks_from([photograph.mask for photograph in photographs]),
             captions=captions_from([photograph.caption for photograph in photographs], len(photographs)),
         )
+        logging.info("\n".join([found, *inputs.remarks(base.family.resolution(given.resolution))]))
         own = {} if given.steps == -1 else {"steps": given.steps}
         settings = TrainingSettings(**values_for(base, PresetName.WITH_DCI, own).settings, seed=given.seed)
         storage = Storage(given.concept.parent / "training")

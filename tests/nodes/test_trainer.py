@@ -9,10 +9,12 @@ import pytest
 import torch
 from comfyui_dci.dci_core.concept.scheme import ICOScheme
 from comfyui_dci.dci_core.errors import UserInputError
-from comfyui_dci.dci_core.training.run import CheckpointPlan
+from comfyui_dci.dci_core.training.run import CheckpointPlan, KeepState
 from comfyui_dci.dci_core.training.settings import TrainingSettings
 from comfyui_dci.nodes import ico_trainer
+from comfyui_dci.nodes.host.training import progress
 from comfyui_dci.nodes.host.training.preview import PreviewPlan
+from comfyui_dci.nodes.host.training.progress import TrainingProgress
 from comfyui_dci.nodes.ico_trainer import ICOTrainer
 from node_runs import run, trained
 from other_settings import OTHER_SETTINGS
@@ -28,7 +30,6 @@ from workbench.tiny import tiny
         ({"placeholder": "my cat"}, "placeholder"),
         ({"placeholder": "Cat"}, "placeholder"),
         ({"learning_rate": 2.0}, "learning_rate must be between 0 and 1, but got 2.0"),
-        ({"regularization_captions": "a cat"}, "captions but no regularization images"),
         ({"captions": "outdoors\nindoors"}, "3 reference images and 2 captions"),
         ({"captions": "V* cat outdoors"}, 'names the subject.*such as "outdoors"'),
     ],
@@ -59,6 +60,7 @@ def test_every_input_of_the_trainer_arrives_where_it_is_used(monkeypatch: pytest
             checkpoints_kept=3,
             checkpoint_steps="5, 7",
             reuse=False,
+            keep_state="always",
             preview_every=4,
             preview_prompt="my* cat",
             crop="buckets",
@@ -74,11 +76,30 @@ def test_every_input_of_the_trainer_arrives_where_it_is_used(monkeypatch: pytest
         if getattr(TrainingSettings(), name) == getattr(settings, name)
     }
     assert same == set(), "every setting must differ from its default, or this test could not see it get lost"
-    assert given["storage"].plan == CheckpointPlan(9, 3, (5, 7)) and given["storage"].reuse is False
+    assert given["storage"].plan == CheckpointPlan(9, 3, (5, 7), KeepState.ALWAYS) and given["storage"].reuse is False
     assert given["preview"] == PreviewPlan(4, "my* cat")
     assert (inputs.placeholder, inputs.keep_contexts) == ("my*", True)
     assert (inputs.crop, inputs.resolution, list(inputs.captions)) == ("buckets", 64, ["outdoors"] * 3)
     assert [tuple(mask.shape) for mask in inputs.masks] == [(64, 80), (64, 80), (96, 64)]
+
+
+def test_what_a_run_could_not_keep_is_on_the_node_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*given: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    told: list[str] = []
+    monkeypatch.setattr("comfyui_dci.dci_core.tensor_file.save_file", full)
+    monkeypatch.setattr(progress, "send_text", lambda text, node: told.append(text))
+    monkeypatch.setattr(ico_trainer, "TrainingProgress", lambda steps, node: progress.TrainingProgress(steps, "7"))
+    trained(checkpoint_every=1, seed=11)
+    kept = [line for line in told[-1].split("\n") if "No space left on device" in line]
+    assert [line.partition(" could not be written to ")[0] for line in kept] == [
+        "The checkpoint of step 1",
+        "The best concept",
+        "The checkpoint of step 2",
+        "The finished concept",
+    ]
+    assert told[-1].index(kept[-1]) < told[-1].index("2 steps; K and V moved by ")
 
 
 def test_captions_reach_the_training_and_none_are_nothing() -> None:
@@ -126,3 +147,30 @@ def test_a_folder_of_images_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     )
     assert concept.info.settings["captions"] == 1 and len(concept.info.history["evaluations"]) == 2
     assert concept.info.settings["masks"] == 2 and concept.info.settings["regularization_images"] == 2
+
+
+def test_the_node_says_what_masks_leave_and_that_captions_without_images_are_not_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What ComfyUI's bypass of DCI Class Images hands on, its class noun, changes nothing and stops nothing."""
+    told: list[str] = []
+    monkeypatch.setattr(TrainingProgress, "announce", lambda progress, text: told.append(text))
+    losses = []
+    for captions, masks in (("", None), ("cat", None), ("", [cut_out(0.0), cut_out(1.0)])):
+        torch.manual_seed(0)
+        given = {} if masks is None else {"masks": masks}
+        losses.append(trained(regularization_captions=captions, **given)[1][1]["loss"])
+    assert losses[0] == losses[1] != losses[2]
+    assert "caption" not in told[0].lower() and "Masks leave" not in told[0]
+    unused = "The regularization captions ('cat') are not used, as there are no regularization images."
+    assert told[1].splitlines()[-1] == unused
+    assert "Masks leave 42 % of the images." in told[2].splitlines()
+    assert "Mask 3 is white along the border and dark in the middle" in told[2]
+
+
+def cut_out(background: float) -> torch.Tensor:
+    """Return masks for the batches of ``trained``, the middle of each square in the one value and the rest in the other."""
+    height, width, count = (64, 80, 2) if background == 0.0 else (96, 64, 1)
+    masks = torch.full((count, height, width), background)
+    masks[:, height // 2 - 16 : height // 2 + 16, width // 2 - 16 : width // 2 + 16] = 1.0 - background
+    return masks

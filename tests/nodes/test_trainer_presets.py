@@ -138,10 +138,11 @@ def test_a_missing_clip_is_said_as_before() -> None:
         run(ICOTrainer, model=base.model, clip=[None], vae=base.vae, images=[torch.rand(2, 64, 64, 3)])
 
 
-def test_the_preset_is_the_last_input_and_says_what_each_is_for() -> None:
-    *_, last = ICOTrainer.define_schema().inputs
-    assert last.id == "preset" and last.default == "with_dci" and last.optional
-    assert all(f"\n{name.value}: " in last.tooltip for name in PresetName)
+def test_the_preset_stands_where_it_always_stood_and_says_what_each_is_for() -> None:
+    *_, preset, last = ICOTrainer.define_schema().inputs
+    assert preset.id == "preset" and preset.default == "with_dci" and preset.optional
+    assert all(f"\n{name.value}: " in preset.tooltip for name in PresetName)
+    assert last.id == "keep_state" and last.default == "up to 1 GB" and last.optional
 
 
 def test_the_help_page_names_every_input() -> None:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ....dci_core.concept.concept import Concept, ConceptInfo
+from ....dci_core.concept.metadata import least
 from ....dci_core.fingerprint import run_key, tensors_hash
-from ....dci_core.images.crop import thumbnail_of
+from ....dci_core.images.crop import on_white, thumbnail_of
 from ....dci_core.training.concept_training import ConceptTraining
 from ....dci_core.training.report import relative_change
 from ....dci_core.training.run import best_evaluation
 from ....dci_core.training.settings import TrainingSettings
 from ....dci_core.version import VERSION
+from ..base_facts import base_facts
+from ..metadata import is_metadata_disabled
 from ..model import HostModel
-from ..weights import base_hash, patched_hash
+from ..weights import patched_hash
 from .inputs import TrainingInputs
 
 SHAPES_NOTHING = ("gradient_checkpointing",)
@@ -43,15 +47,19 @@ class ConceptMaker:
             "suffix": settings.scheme.suffix if settings.mode.learns_contexts else 0,
             "concept_vectors": settings.scheme.concept_vectors,
             "seed": settings.seed,
-            "base_hash": base_hash(base.model),
+            **asdict(base_facts(base.model, base.clip)),
             "settings": described(settings, inputs) | {"resolution": base.family.resolution(inputs.resolution)},
             "package_version": VERSION,
             "training_key": key,
             "dataset_hash": dataset_hash(inputs),
-            "prediction": base.prediction.value,
             "thumbnail": thumbnail_of(inputs.images[0]),
             "versions": {"torch": torch.__version__, "comfyui": _host_version()},
         }
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What every concept of the run says of it, fields of ``ConceptInfo`` by name."""
+        return self._fixed
 
     def __call__(self, training: ConceptTraining) -> Concept:
         """Return the concept, on the CPU and free of the run."""
@@ -67,6 +75,8 @@ class ConceptMaker:
         if change is not None:
             history["key_value_change"] = change
         info = ConceptInfo(steps=training.steps_done, history=history, **self._fixed)
+        if is_metadata_disabled():  # its numbers stay: a finished run gives them back
+            info = replace(least(info), training_key=info.training_key, history=history)
         return Concept(deltas, tokens, info, contexts)
 
 
@@ -83,22 +93,44 @@ def described(settings: TrainingSettings, inputs: TrainingInputs) -> dict[str, A
     }
 
 
+@dataclass(frozen=True)
+class RunKeys:
+    """How a run is known again.
+
+    Args:
+        run: ``key_of`` it.
+        path: the same without the number of steps, for runs that begin with the same steps; "" where there are none.
+    """
+
+    run: str
+    path: str
+
+
+def keys_of(base: HostModel, inputs: TrainingInputs, settings: TrainingSettings) -> RunKeys:
+    """Return both keys of a run."""
+    parts = _shaping_parts(base, inputs, settings)
+    of_any_length = {name: value for name, value in parts["settings"].items() if name != "steps"}
+    return RunKeys(run_key(parts), run_key({**parts, "settings": of_any_length}) if settings.goes_on else "")
+
+
 def key_of(base: HostModel, inputs: TrainingInputs, settings: TrainingSettings) -> str:
     """Return the key of a run: everything that shapes its result, down to the weights and the LoRAs on them."""
+    return run_key(_shaping_parts(base, inputs, settings))
+
+
+def _shaping_parts(base: HostModel, inputs: TrainingInputs, settings: TrainingSettings) -> dict[str, Any]:
     shaping = {name: value for name, value in asdict(settings).items() if name not in SHAPES_NOTHING}
     image_captions = {"image captions": list(inputs.captions)} if any(inputs.captions) else {}
-    return run_key(
-        {
-            "version": VERSION,
-            **model_facts(base),
-            "dataset": dataset_hash(inputs),
-            "settings": shaping | {"placeholder": inputs.placeholder, "keep_contexts": inputs.keep_contexts},
-            "class_noun": inputs.class_noun,
-            "captions": list(inputs.regularization_captions),
-            "resolution": [inputs.resolution, inputs.crop.value],
-            **image_captions,
-        }
-    )
+    return {
+        "version": VERSION,
+        **model_facts(base),
+        "dataset": dataset_hash(inputs),
+        "settings": shaping | {"placeholder": inputs.placeholder, "keep_contexts": inputs.keep_contexts},
+        "class_noun": inputs.class_noun,
+        "captions": list(inputs.regularization_captions),
+        "resolution": [inputs.resolution, inputs.crop.value],
+        **image_captions,
+    }
 
 
 def model_facts(base: HostModel) -> dict[str, Any]:
@@ -119,8 +151,12 @@ def model_facts(base: HostModel) -> dict[str, Any]:
 
 
 def dataset_hash(inputs: TrainingInputs) -> str:
-    """Return the SHA-256 of all images and masks in their order."""
-    images = {"image": inputs.images, "class image": inputs.regularization_images, "mask": inputs.masks}
+    """Return the SHA-256 of all images and masks in their order, images as they are trained on: laid on white."""
+    images = {
+        "image": map(on_white, inputs.images),
+        "class image": map(on_white, inputs.regularization_images),
+        "mask": inputs.masks,
+    }
     return tensors_hash((f"{kind} {i:06d}", image) for kind, some in images.items() for i, image in enumerate(some))
 
 

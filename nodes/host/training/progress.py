@@ -17,6 +17,7 @@ from .observer import TrainingObserver
 SECONDS_BETWEEN_TEXTS = 0.25
 RECENT_STEPS = 20  # that mean loss and time left are told from
 LARGEST_PREVIEW_PX = 512
+WARNINGS_SHOWN = 8
 
 
 class TrainingProgress(TrainingObserver):
@@ -31,6 +32,8 @@ class TrainingProgress(TrainingObserver):
         self._steps = steps
         self._node_id = node_id
         self._heading = ""
+        self._warnings: list[str] = []
+        self._text = ""
         self._bar = comfy.utils.ProgressBar(steps)
         self._told_at = 0.0
         self._recent: list[float] = []
@@ -39,10 +42,16 @@ class TrainingProgress(TrainingObserver):
             torch.cuda.reset_peak_memory_stats()
 
     def announce(self, text: str) -> None:
-        """Say in the log how the run will be, and show it above everything that the node says from now on."""
-        LOG.info(text)
-        self._heading = f"{text}\n"
-        self.tell("")
+        """Show a text above everything that the node says from now on, below what was announced before; the log has it too."""
+        super().announce(text)
+        self._heading += f"{text}\n"
+        self.tell(self._text)
+
+    def warn(self, text: str) -> None:
+        """Show a warning below what was announced, from now on; the log has it too."""
+        super().warn(text)
+        self._warnings.append(text)
+        self.tell(self._text)
 
     def on_step(self, step: int, loss: float) -> None:
         """Report one step; raises the host's interrupt when the user has cancelled."""
@@ -53,19 +62,23 @@ class TrainingProgress(TrainingObserver):
         self._times = [*self._times, (step, now)][-RECENT_STEPS:]
         if self._node_id is not None and (now - self._told_at >= SECONDS_BETWEEN_TEXTS or step == self._steps):
             self._told_at = now
-            self.tell(self._text(step, loss))
+            self.tell(self._text_of(step, loss))
 
     def tell(self, text: str) -> None:
         """Show a text on the node in place of the steps."""
+        self._text = text
         if self._node_id is not None:
-            send_text((self._heading + text).rstrip("\n"), self._node_id)
+            earlier = len(self._warnings) - WARNINGS_SHOWN
+            more = [f"{earlier} earlier warnings are in the log."] if earlier > 0 else []
+            below = "\n".join([*more, *self._warnings[-WARNINGS_SHOWN:], text])
+            send_text((self._heading + below).rstrip("\n"), self._node_id)
 
     def on_preview(self, step: int, picture: Tensor) -> None:
         """Show a picture [height, width, 3] on the node."""
         image = Image.fromarray((picture.cpu().numpy() * 255.0).round().astype("uint8"))
         self._bar.update_absolute(step, self._steps, ("JPEG", image, LARGEST_PREVIEW_PX))
 
-    def _text(self, step: int, loss: float) -> str:
+    def _text_of(self, step: int, loss: float) -> str:
         mean = sum(self._recent) / len(self._recent)
         text = f"step {step} of {self._steps}, loss {loss:.4f} (mean of last {len(self._recent)}: {mean:.4f})"
         (first, then), (last, now) = self._times[0], self._times[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,15 +11,19 @@ import torch
 from safetensors import SafetensorError
 
 from ....dci_core.concept.concept import Concept
+from ....dci_core.errors import UserInputError
+from ....dci_core.files import check_room, megabytes, reason_of
 from ....dci_core.log import LOG
 from ....dci_core.training.concept_training import ConceptTraining
 from ....dci_core.training.folder import TrainingFolder
+from ....dci_core.training.going_on import beginning_text
 from ....dci_core.training.report import end_report
-from ....dci_core.training.run import CheckpointPlan, run_training
+from ....dci_core.training.run import CheckpointPlan, KeepState, run_training
 from ....dci_core.training.settings import TrainingSettings
-from ..concepts.store import folder_name
+from ....dci_core.training.state import expected_size, state_of
+from ..concepts.store import folder_name, places_of, roots_beside
 from ..model import HostModel
-from .description import ConceptMaker, key_of
+from .description import ConceptMaker, keys_of
 from .inputs import TrainingInputs, check_run
 from .memory import is_out_of_memory, out_of_memory
 from .observer import TrainingObserver
@@ -32,9 +37,9 @@ class Storage:
 
     Args:
         root: folder in which each run gets a folder of its own; None keeps nothing.
-        plan: when checkpoints are written.
-        reuse: go on from checkpoints of the same inputs, and return a finished concept instead of training again;
-            False deletes what the same inputs have left.
+        plan: when checkpoints are written, and whether the state after the last step is kept.
+        reuse: go on from what the same inputs have left, with fewer steps too, and return a finished concept instead of training
+            again; False deletes what the same inputs and steps have left, and uses nothing of other runs.
     """
 
     root: Path | None = None
@@ -70,22 +75,29 @@ def train_concept(
     base.check_vae()
     storage, observer = storage or Storage(), observer or TrainingObserver()
     previewer = Previewer(base, preview, inputs, settings.scheme.concept_vectors) if preview and preview.every else None
-    folder, key = None, ""
+    folder = None
     if storage.root is not None:
-        key = key_of(base, inputs, settings)
-        folder = TrainingFolder(storage.root / folder_name(inputs.class_noun, key), key)
+        folder, *others = _folders_of(storage, storage.root, base, inputs, settings, observer)
+        for place in (folder, *others) if storage.reuse else ():
+            with torch.inference_mode(False):
+                finished = place.finished()
+            if finished is not None:
+                _report(finished, observer, _reused(place, finished, storage.plan))
+                # the process may have been killed before it did
+                folder.drop_states(keep_finished=storage.plan.keep_state is not KeepState.NEVER)
+                return finished, list(finished.info.history["loss"])
+    make_concept = ConceptMaker(base, inputs, settings, "" if folder is None else folder.key)
+    if folder is not None:
+        check_room(folder.path, 0, "This training")
         if not storage.reuse:
             folder.clear()
-        with torch.inference_mode(False):
-            finished = folder.finished()
-        if finished is not None:
-            _report(finished, observer, _reused(folder, finished, storage.plan))
-            folder.drop_states()  # the process may have been killed before it did
-            return finished, list(finished.info.history["loss"])
+        beginning = beginning_text(folder, make_concept.facts, settings)
+        if beginning:
+            observer.announce(beginning)
     try:
         concept, losses = _train(
             prepare_training(base, inputs, settings),
-            ConceptMaker(base, inputs, settings, key),
+            make_concept,
             folder,
             storage.plan,
             previewer,
@@ -101,6 +113,21 @@ def train_concept(
         comfy.model_management.soft_empty_cache()
 
 
+def _folders_of(
+    storage: Storage,
+    root: Path,
+    base: HostModel,
+    inputs: TrainingInputs,
+    settings: TrainingSettings,
+    observer: TrainingObserver,
+) -> list[TrainingFolder]:
+    """Return the folder of the run, and behind it others in which it may be finished: of disks that are only read."""
+    keys = keys_of(base, inputs, settings)
+    roots = roots_beside(root) if storage.reuse else ()
+    places = places_of(root, folder_name(inputs.class_noun, keys.run))
+    return [TrainingFolder(place, keys.run, keys.path, roots, observer.warn) for place in places]
+
+
 def _train(
     training: ConceptTraining,
     make_concept: ConceptMaker,
@@ -114,16 +141,59 @@ def _train(
     def after_step(step: int, loss: float) -> None:
         observer.on_step(step, loss)
         if previewer is not None and previewer.is_due(step):
-            picture = previewer.draw(training)
+            picture = previewer.draw(training, observer.warn)
             if picture is not None:
                 observer.on_preview(step, picture)
 
     with torch.inference_mode(False), torch.enable_grad():
+        if folder is not None:
+            _look_ahead(folder, plan, training, make_concept(training), observer)
         losses = run_training(training, after_step, folder, plan, make_concept)
         concept = make_concept(training)
         if folder is not None:
-            _write(folder, concept)
+            _write(folder, concept, plan, training, observer)
     return concept, losses
+
+
+def _look_ahead(
+    folder: TrainingFolder,
+    plan: CheckpointPlan,
+    training: ConceptTraining,
+    concept: Concept,
+    observer: TrainingObserver,
+) -> None:
+    """Check before the first step that the run can be kept, and say what will not be.
+
+    Args:
+        folder, plan, training, observer: of the run.
+        concept: of the run, for its size.
+
+    Raises:
+        UserInputError: there is no room for the finished concept.
+    """
+    groups = (concept.deltas, concept.tokens, concept.contexts or {})
+    size = sum(tensor.nbytes for group in groups for tensor in group.values())
+    check_room(folder.path, size, "The finished concept of this training")
+    try:
+        check_room(
+            folder.path, plan.room(training, size) - _size_of(folder.path), "Checkpoints and states of this training"
+        )
+    except UserInputError as error:
+        observer.warn(f"{error} Training goes on without those that do not fit.")
+    if training.settings.goes_on and plan.keep_state is KeepState.UP_TO_1_GB and not plan.keeps_state(training):
+        observer.announce(
+            f"The state after the last step will not be kept, as it takes {megabytes(expected_size(training))}: to be able to go on with "
+            "more steps later, set keep_state to always before the run ends."
+        )
+
+
+def _size_of(folder: Path) -> int:
+    """Return how many bytes the files of a folder take; another process may delete some meanwhile."""
+    size = 0
+    for file in folder.glob("*"):
+        with suppress(OSError):
+            size += file.stat().st_size
+    return size
 
 
 def _report(concept: Concept, observer: TrainingObserver, before: str = "") -> None:
@@ -147,8 +217,21 @@ def _reused(folder: TrainingFolder, finished: Concept, plan: CheckpointPlan) -> 
     return text
 
 
-def _write(folder: TrainingFolder, concept: Concept) -> None:
+def _write(
+    folder: TrainingFolder,
+    concept: Concept,
+    plan: CheckpointPlan,
+    training: ConceptTraining,
+    observer: TrainingObserver,
+) -> None:
     try:
-        folder.finish(concept)
+        superseded = folder.finish(concept, state_of(training) if plan.keeps_state(training) else None)
     except (OSError, SafetensorError) as error:
-        LOG.warning("The finished concept could not be written to %s: %s. Save it elsewhere now.", folder.path, error)
+        observer.warn(
+            f"The finished concept could not be written to {folder.path}: {reason_of(error)}. Save it elsewhere now."
+        )
+        return
+    for state in superseded:
+        observer.announce(
+            f"The state of {state.parent.parent.name}/{state.parent.name} was deleted, as this run's takes its place; its concepts stay."
+        )

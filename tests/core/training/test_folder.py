@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import time
 from typing import Any
 
 import pytest
 import torch
 from comfyui_dci.dci_core.concept.file import load_concept
 from comfyui_dci.dci_core.errors import UserInputError
+from comfyui_dci.dci_core.files import ABANDONED_AFTER
 from comfyui_dci.dci_core.tensor_file import read_tensors
 from comfyui_dci.dci_core.training.folder import FINISHED, TrainingFolder
 from comfyui_dci.dci_core.training.run import CheckpointPlan, best_evaluation, run_training
@@ -38,10 +41,13 @@ def states(folder: TrainingFolder) -> list[int]:
 
 
 def leave_behind(folder: TrainingFolder) -> None:
-    """Leave what a killed process leaves: a state whose concept was never written, and half a file."""
+    """Leave what a killed process leaves: a state whose concept was never written, and half a file, days ago."""
     folder.path.mkdir(parents=True, exist_ok=True)
     (folder.path / "step_000001.resume").write_bytes(b"state")
-    (folder.path / ".step_000001-0a1b.tmp").write_bytes(b"half")
+    half = folder.path / ".step_000001-0a1b.tmp"
+    half.write_bytes(b"half")
+    days_ago = time.time() - 2 * ABANDONED_AFTER
+    os.utime(half, (days_ago, days_ago))
 
 
 @pytest.mark.parametrize("keep", [1, 3])
@@ -58,7 +64,7 @@ def test_no_more_states_than_checkpoints_and_never_more_than_two_are_kept_even_a
     assert list(folder.path.glob(".*")) == []
 
 
-def test_a_finished_run_keeps_concepts_and_no_states(folder: TrainingFolder) -> None:
+def test_a_finished_run_keeps_concepts_and_no_states_on_the_way(folder: TrainingFolder) -> None:
     training = train(folder, plan=CheckpointPlan(every=3, keep=2))
     assert states(folder) == [3, 6]
     leave_behind(folder)
@@ -122,7 +128,8 @@ def test_a_full_disk_costs_checkpoints_but_not_the_run(
     with monkeypatch.context() as broken:
         broken.setattr("comfyui_dci.dci_core.tensor_file.save_file", full)
         assert_same_run(whole, train(folder))
-    assert "No checkpoint after step 2: [Errno 28] No space left on device. Training goes on." in caplog.text
+    said = f"The checkpoint of step 2 could not be written to {folder.path}: No space left on device. Training goes on."
+    assert said in caplog.text
     assert list(folder.path.iterdir()) == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -28,6 +29,17 @@ def test_the_change_of_keys_and_values_by_hand() -> None:
     assert relative_change(changes, {"a.to_k": 6.0, "a.to_v": 8.0}) == pytest.approx(0.5)
     assert relative_change({"a.to_k": torch.zeros(2, 2)}, {"a.to_k": 6.0}) == 0.0
     assert relative_change({}, {}) is None and relative_change(changes, {"a.to_k": 0.0}) is None
+
+
+def test_without_the_rates_of_the_run_the_way_out_is_told_without_numbers() -> None:
+    full = info(start=losses(0.20, 0.22), end=losses(0.12, 0.20))
+    assert "Set context_learning_rate to 6e-05 (now 0.0006)" in end_report(full)[1][0]
+    for settings in ({}, {"context_learning_rate": "high", "learning_rate": None}):
+        (warning,) = end_report(replace(full, settings=settings))[1]
+        assert "V* has only 20% of what was learned" in warning
+        assert warning.endswith(
+            "a lower context_learning_rate, fewer context vectors (now 2), or a higher learning_rate."
+        )
 
 
 @pytest.mark.parametrize(

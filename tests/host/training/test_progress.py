@@ -38,6 +38,39 @@ def test_what_was_announced_stays_above_whatever_follows(
     assert heading in caplog.text
 
 
+def test_warnings_stay_on_the_node_below_what_was_announced_whatever_follows(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(progress, "send_text", lambda text, node: told.append(text))
+    monkeypatch.setattr(progress, "_on_gpu", lambda: False)
+    bar = TrainingProgress(2, "7")
+    bar.announce("preset with_dci")
+    bar.announce("Goes on from step 1.")
+    bar.on_step(2, 0.5)
+    bar.warn("No checkpoint after step 2.")
+    step = "step 2 of 2, loss 0.5000 (mean of last 1: 0.5000)"
+    assert told[1:] == [
+        "preset with_dci\nGoes on from step 1.",
+        f"preset with_dci\nGoes on from step 1.\n{step}",
+        f"preset with_dci\nGoes on from step 1.\nNo checkpoint after step 2.\n{step}",
+    ]
+    bar.tell("2 steps.")
+    assert told[-1] == "preset with_dci\nGoes on from step 1.\nNo checkpoint after step 2.\n2 steps."
+    assert "No checkpoint after step 2." in caplog.text
+
+
+def test_of_many_warnings_the_newest_are_shown_and_the_others_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(progress, "send_text", lambda text, node: told.append(text))
+    monkeypatch.setattr(progress, "_on_gpu", lambda: False)
+    bar = TrainingProgress(2, "7")
+    for number in range(progress.WARNINGS_SHOWN + 2):
+        bar.warn(f"warning {number}")
+    shown = [f"warning {number}" for number in range(2, progress.WARNINGS_SHOWN + 2)]
+    assert told[-1].split("\n") == ["2 earlier warnings are in the log.", *shown]
+
+
 @pytest.mark.parametrize("seconds, text", [(4.4, "4 s"), (61.0, "1 min 01 s"), (7325.0, "2 h 02 min")])
 def test_durations_are_read_easily(seconds: float, text: str) -> None:
     assert progress._duration(seconds) == text

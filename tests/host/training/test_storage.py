@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import comfy.model_management
+import folder_paths
 import pytest
 import torch
 from comfyui_dci.dci_core.concept.concept import Concept
@@ -81,12 +83,12 @@ def test_the_finished_concept_is_on_disk_before_it_is_returned_and_reused(base: 
     assert_same(anew, first)
 
 
-def test_a_finished_run_leaves_concepts_only_also_when_killed_before_it_had_tidied_up(
+def test_a_finished_run_leaves_concepts_and_one_state_also_when_killed_before_it_had_tidied_up(
     base: Tiny, tmp_path: Path
 ) -> None:
     train(base, tmp_path, steps=4)
     (folder,) = tmp_path.iterdir()
-    left = {"finished.safetensors", "step_000003.safetensors", "step_000004.safetensors"}
+    left = {"finished.safetensors", "finished.resume", "step_000003.safetensors", "step_000004.safetensors"}
     assert {file.name for file in folder.iterdir()} == left
     (folder / "step_000004.resume").write_bytes(b"the optimizer's state")
     assert train(base, tmp_path, steps=4)[1] == []
@@ -217,6 +219,40 @@ def test_a_finished_run_tells_that_it_was_not_trained_again_and_which_steps_it_d
     assert "The concepts of steps 2 were not kept: set steps to the number you want" in again((1, 2, 3, 9))
 
 
+def test_a_concept_on_a_disk_that_is_only_read_is_returned_and_nothing_else_is_done_there(
+    base: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, own = tmp_path / "shared", tmp_path / "own"
+    first, _ = train(base, shared / "training", every=0)
+    (folder,) = (shared / "training").iterdir()
+    left = sorted(folder.iterdir())
+    paths = ([str(own), str(shared)], {".safetensors"})
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "dci_concepts", paths)
+    monkeypatch.setattr(os, "access", lambda place, mode: own in Path(place).parents)
+    again, steps = train(base, own / "training", every=0)
+    assert steps == [] and sorted(folder.iterdir()) == left and not own.exists()
+    assert_same(again, first)
+    anew, steps = train(base, own / "training", every=0, reuse=False)
+    assert steps == [1, 2, 3] and sorted(folder.iterdir()) == left
+    assert_same(load_concept(own / "training" / folder.name / "finished.safetensors"), anew)
+    (folder / "finished.safetensors").write_bytes(b"half")
+    assert train(base, own / "training", every=0)[1] == []
+
+
+def test_a_run_that_cannot_be_kept_deletes_nothing_of_an_earlier_one(
+    base: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(*given: Any) -> None:
+        raise UserInputError("cannot be written")
+
+    train(base, tmp_path, every=0)
+    left = sorted(tmp_path.rglob("*"))
+    monkeypatch.setattr(trainer, "check_room", read_only)
+    with pytest.raises(UserInputError, match="cannot be written"):
+        train(base, tmp_path, every=0, reuse=False)
+    assert sorted(tmp_path.rglob("*")) == left
+
+
 def test_a_full_disk_does_not_cost_the_concept(
     base: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -249,7 +285,7 @@ def test_unusable_inputs_are_refused_before_anything_is_hashed_or_written(
         raise AssertionError("hashed before the inputs were checked")
 
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    monkeypatch.setattr(trainer, "key_of", must_not_run)
+    monkeypatch.setattr(trainer, "keys_of", must_not_run)
     with pytest.raises(UserInputError, match=message):
         train(base, tmp_path, given=replace(inputs(), **given), **change)
     assert list(tmp_path.iterdir()) == []
