@@ -66,7 +66,7 @@ def pytest_arguments(arguments: list[str]) -> list[str]:
     """Return what pytest is given: on several processors unless the number is given, or a GPU would have to be shared."""
     if "--gpu" in arguments or any(argument.startswith("-n") for argument in arguments):
         return arguments
-    return ["-n", "auto", "--maxprocesses", str(MOST_WORKERS), "--dist", "loadgroup", *arguments]
+    return ["-n", "auto", "--maxprocesses", str(MOST_WORKERS), *arguments]
 
 
 if __name__ == "__main__":

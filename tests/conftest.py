@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,17 +50,24 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if needs_host or is_long else None
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups after it
+@pytest.hookimpl(optionalhook=True)  # only where xdist is installed
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep the tests of the one server in one process; all others are handed out one by one."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class OneServer(LoadScopeScheduling):  # type: ignore[misc]  # xdist is not typed where it is not installed
+        def _split_scope(self, nodeid: str) -> str:
+            return "server" if nodeid.startswith(f"{TESTS.name}/e2e/") else nodeid
+
+    return OneServer(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the tests of the one server in one process, first of all, for they take longest."""
+    """Begin with the tests of the server, for they take longest."""
     if config.getoption(QUICK):
         left_out = [item for item in items if item.get_closest_marker("sweep")]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            if TESTS / "e2e" in item.path.parents:
-                item.add_marker(pytest.mark.xdist_group("server"))
     items.sort(key=lambda item: TESTS / "e2e" not in item.path.parents)
 
 
