@@ -13,7 +13,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("dci_core", "nodes")
 FOLDERS = (*PACKAGES, "benchmarks", "demo_world", "scripts", "study", "tests", "workbench")
-HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "execution", "folder_paths", "latent_preview", "node_helpers"}
+HOST_MODULES = {
+    *("comfy", "comfy_api", "comfy_execution", "comfy_extras"),
+    *("execution", "folder_paths", "latent_preview", "node_helpers"),
+}
 NOT_FOR_THE_CORE = HOST_MODULES | {"nodes", "server", "transformers"}
 MOST_LINES = 300
 MOST_PARAMETERS = 8
