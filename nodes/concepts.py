@@ -17,7 +17,7 @@ from .host.concepts.listing import offered_concepts
 from .host.concepts.saving import check_place, save_as
 from .host.concepts.store import FOLDER, find_concept, name_of
 from .host.metadata import is_metadata_disabled
-from .host.node_text import text_of_node, warn
+from .host.node_text import announce, text_of_node, warn
 from .sockets import CATEGORY, ConceptSocket
 
 
@@ -75,6 +75,7 @@ class SaveConcept(io.ComfyNode):
                 ConceptSocket.Output(display_name="concept", tooltip="The same concept."),
                 io.String.Output(display_name="file_name", tooltip=f"Name of the file in models/{FOLDER}."),
             ],
+            hidden=[io.Hidden.unique_id],
             is_output_node=True,
         )
 
@@ -111,6 +112,7 @@ class SaveConcept(io.ComfyNode):
         )
         if kept is not Metadata.ALL:
             told += f", metadata: {kept.value}{' (--disable-metadata)' if disabled else ''}"
+        announce(told, text_of_node(cls.hidden.unique_id))
         return io.NodeOutput(concept, name, ui=ui.PreviewText(told))
 
 

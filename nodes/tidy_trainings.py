@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import time
 from typing import Any
 
 from comfy_api.latest import io, ui
 
-from ..dci_core.log import LOG
 from ..dci_core.setting import settings_of
 from ..dci_core.training.tidying import TidyAction, TidyPlan, tidy
 from .host.concepts.store import roots_beside, training_root
+from .host.node_text import announce, text_of_node
 from .inputs import setting_input
 from .sockets import CATEGORY
 
@@ -30,17 +29,18 @@ class TidyTrainings(io.ComfyNode):
             search_aliases=["delete checkpoints", "free disk space", "clean up"],
             inputs=[setting_input(TidyPlan, name, optional=name != "action") for name in settings_of(TidyPlan)],
             outputs=[io.String.Output(display_name="report", tooltip="What the node says.")],
+            hidden=[io.Hidden.unique_id],
             is_output_node=True,
         )
 
     @classmethod
     def fingerprint_inputs(cls, **_: Any) -> float:
-        return math.nan  # equals nothing: the disk is looked at every time
+        return float("nan")  # a new one equals nothing, math.nan in the host's keys itself: look at the disk every time
 
     @classmethod
     def execute(
         cls, action: str, older_than_days: int = TidyPlan.older_than_days, run: str = TidyPlan.run
     ) -> io.NodeOutput:
         report = tidy(roots_beside(training_root()), TidyPlan(TidyAction(action), older_than_days, run), time.time())
-        LOG.info("DCI: %s", report)
+        announce(report, text_of_node(cls.hidden.unique_id))
         return io.NodeOutput(report, ui=ui.PreviewText(report))

@@ -16,6 +16,8 @@ import torch
 from comfyui_dci.dci_core import tensor_file
 from comfyui_dci.dci_core.concept.file import load_concept
 from comfyui_dci.dci_core.errors import UserInputError
+from comfyui_dci.nodes import concepts as concept_nodes
+from comfyui_dci.nodes import tidy_trainings
 from comfyui_dci.nodes.concepts import LoadConcept, SaveConcept
 from comfyui_dci.nodes.tidy_trainings import TidyTrainings
 from concept_files import small_concept
@@ -168,4 +170,13 @@ def test_runs_of_training_are_offered_by_subject_and_tidied_with_sizes(concepts:
     assert " MB freed: all files of 1 run" in run(TidyTrainings, action="delete runs", older_than_days=0)[0]
     assert LoadConcept.define_schema().inputs[0].options == ["zoo.safetensors"]
     first, second = (TidyTrainings.fingerprint_inputs(action="show") for _ in range(2))
-    assert first != second
+    assert (first,) != (second,)  # as the host compares them, to which one and the same nan is equal
+
+
+def test_saving_and_tidying_say_on_the_node_what_they_did(concepts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The browser shows an output's text on nodes of its own only."""
+    told: list[str] = []
+    for module in (concept_nodes, tidy_trainings):
+        monkeypatch.setattr(module, "text_of_node", lambda node: told.append)
+    saved, report = run(SaveConcept, concept=small_concept(), name="tom"), run(TidyTrainings)
+    assert told == [saved.ui.as_dict()["text"][0], report[0]] and told[0].startswith("saved tom.safetensors")
