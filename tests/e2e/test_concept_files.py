@@ -30,13 +30,16 @@ def test_one_graph_trains_saves_on_another_disk_loads_the_file_and_lists_the_run
     graph["50"] = {"class_type": "DCILoadConcept", "inputs": {"file_name": [saver, 1]}}
     again = {"concept": ["50", 0], "name": "disk/again", "precision": "float32", "overwrite": False}
     graph["51"] = {"class_type": "DCISaveConcept", "inputs": again}
+    tidying = {"1": {"class_type": "DCITidyTrainings", "inputs": {"action": "show"}}}
+    before = server.run(tidying)["outputs"]["1"]["text"][0]
     server.run(graph)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["again.safetensors", "wired.safetensors"]
     assert {"disk/again.safetensors", "disk/wired.safetensors"} < set(choices(server))
     runs = [choice for choice in choices(server) if choice.endswith("/finished.safetensors")]
     assert runs and all(choice.startswith("toy · ") for choice in runs)
-    shown = server.run({"1": {"class_type": "DCITidyTrainings", "inputs": {"action": "show"}}})
-    heading, *lines = shown["outputs"]["1"]["text"][0].splitlines()
+    shown = server.run(tidying)["outputs"]["1"]["text"][0]
+    heading, *lines = shown.splitlines()
+    assert shown.count("\n") == before.count("\n") + 1  # it is never taken from the cache
     assert f"{len(lines)} run" in heading and all(" MB" in line and line.startswith("toy · ") for line in lines)
     for name, reason in (
         ("n/" + "猫" * 80, "240 bytes, and 238 are allowed"),
