@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ from comfyui_dci.nodes.host.concepts.store import (
     save_under,
     training_root,
 )
-from utils.extra_config import load_extra_path_config
 
 USUAL = "usual:\n  base_path: {0}\n  dci_concepts: usual\n"
 DEFAULT = "big_disk:\n  base_path: {0}\n  is_default: true\n  dci_concepts: big\n  loras: loras\n"
@@ -36,12 +36,18 @@ def write(path: Path, replace: bool) -> None:
     write_atomically(path, lambda part: part.write_text("tom"), replace)
 
 
+def load_extra_path_config(config: Path) -> None:
+    """Read a file as the host does at its start; by its path, for older hosts have a module "utils" before that package."""
+    host = Path(folder_paths.__file__).parent
+    runpy.run_path(str(host / "utils" / "extra_config.py"))["load_extra_path_config"](str(config))
+
+
 def registered(folder: Path, monkeypatch: pytest.MonkeyPatch, *sections: str) -> list[str]:
     """Start as the host does: its own reading of the file first, the packs afterwards; return the folders' names."""
     config = folder / "extra.yaml"
     config.write_text("".join(section.format(folder) for section in sections) or "{}")
     monkeypatch.setattr(args, "extra_model_paths_config", [[str(config)]])
-    load_extra_path_config(str(config))
+    load_extra_path_config(config)
     register_folder()
     register_folder()
     return [str(Path(path).relative_to(folder)) for path in folder_paths.get_folder_paths("dci_concepts")]
