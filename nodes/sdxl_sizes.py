@@ -27,7 +27,7 @@ class SDXLSizes(io.ComfyNode):
             search_aliases=["size conditioning", "crop conditioning", "CLIPTextEncodeSDXL"],
             inputs=[
                 io.Conditioning.Input("conditioning", tooltip="From Aux Prompt Builder or any other text encode."),
-                *(setting_input(SizeConditioning, name) for name in settings_of(SizeConditioning)),
+                *(setting_input(SizeConditioning, name, optional=True) for name in settings_of(SizeConditioning)),
             ],
             outputs=[io.Conditioning.Output(display_name="conditioning", tooltip="The same, with the sizes.")],
         )

@@ -101,7 +101,8 @@ def files_of(folder: Path) -> FolderFiles:
     """
     if not folder.is_dir():
         raise UserInputError(f"There is no folder {folder.name!r}. Choose one of the list.")
-    files = sorted(file for file in folder.iterdir() if not file.name.startswith(".") and file.is_file())
+    every = sorted(file for file in folder.iterdir() if not file.name.startswith(".") and not file.is_dir())
+    files = [file for file in every if file.is_file()]  # the others are links to nothing
     endings = image_endings()
     pictures = [file for file in files if file.suffix.lower() in endings]
     unopened = [file for file in files if file.suffix.lower() in UNOPENED_ENDINGS and file not in pictures]
@@ -122,7 +123,7 @@ def files_of(folder: Path) -> FolderFiles:
         if subject is None
     )
     used = {file for some in images for file in (some.image, some.mask, *some.captions)}
-    return FolderFiles(images, tuple(file for file in files if file not in used))
+    return FolderFiles(images, tuple(file for file in every if file not in used))
 
 
 def files_that_count(folder: Path) -> list[Path]:
@@ -134,7 +135,7 @@ def files_that_count(folder: Path) -> list[Path]:
     files = files_of(folder)
     used = {file for some in files.images for file in (some.image, some.mask, *some.captions) if file is not None}
     endings = image_endings() | set(UNOPENED_ENDINGS)
-    return sorted(used | {file for file in files.left_out if file.suffix.lower() in endings})
+    return sorted(used | {file for file in files.left_out if file.suffix.lower() in endings and file.is_file()})
 
 
 def mask_subject(file: Path) -> str | None:

@@ -14,6 +14,7 @@ from .words import (
     near_misses,
     no_placeholder,
     placeholder_pattern,
+    plain_noun,
     replace_placeholder,
 )
 
@@ -169,17 +170,17 @@ def choose_auxiliary_nouns(
         if noun.lower() == AUTO:
             others = " ".join([*taken, *given, *nouns])
             noun = first_unrelated_noun(others) if choose is None else choose(number, others)
-        nouns.append(noun)
+        nouns.append(plain_noun(noun))
     return nouns
 
 
 def check_auxiliary_noun(auxiliary_noun: str, placeholder: str, class_noun: str) -> str:
-    """Return the auxiliary noun with plain single spaces.
+    """Return the auxiliary noun as ``plain_noun`` makes it.
 
     Raises:
-        UserInputError: it is empty, equals the class noun, holds the placeholder or prompt syntax.
+        UserInputError: nothing is left of it, it equals the class noun, holds the placeholder or prompt syntax.
     """
-    noun = " ".join(auxiliary_noun.split())
+    noun = plain_noun(auxiliary_noun)
     hint = f'Choose another common noun, for example "{first_unrelated_noun(class_noun)}", or "{AUTO}".'
     if not noun:
         raise UserInputError(f"The auxiliary noun is empty. {hint}")

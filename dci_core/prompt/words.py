@@ -49,8 +49,14 @@ def placeholder_warning(placeholder: str) -> str | None:
     )
 
 
+def plain_noun(text: str) -> str:
+    """Return a noun with plain single spaces, without an article in front and punctuation around it."""
+    words = " ".join(text.split()).rstrip(f"{_QUOTES}.,:;!?")
+    return re.sub(rf"^[{_QUOTES}]*(?:(?:a|an|the)(?: |$))?[{_QUOTES}]*", "", words, flags=re.IGNORECASE)
+
+
 def check_class_noun(class_noun: str) -> str:
-    """Return the class noun with plain single spaces, without an article in front and punctuation around it.
+    """Return the class noun as ``plain_noun`` makes it.
 
     >>> [check_class_noun(noun) for noun in ("The  cat", "a tortoise plushy.", '"cat"')]
     ['cat', 'tortoise plushy', 'cat']
@@ -58,8 +64,7 @@ def check_class_noun(class_noun: str) -> str:
     Raises:
         UserInputError: nothing is left, or it holds brackets, colon, comma, backslash or an asterisk.
     """
-    words = " ".join(class_noun.split()).rstrip(f"{_QUOTES}.,:;!?")
-    words = re.sub(rf"^[{_QUOTES}]*(?:(?:a|an|the)(?: |$))?[{_QUOTES}]*", "", words, flags=re.IGNORECASE)
+    words = plain_noun(class_noun)
     if not re.search(r"\w", words) or re.search(r"[()\[\]\\:,*]", words):
         raise UserInputError(
             f"The class noun {class_noun!r} cannot be used. Write the plain word for what your subject is, such as "

@@ -85,6 +85,7 @@ def tidy(roots: Sequence[Path], plan: TidyPlan, now: float) -> str:
     heading = (
         f"{megabytes(sum(freed for freed, _ in deleted))} freed: {what} of {_count(chosen)}{_among(every, named)} {old}"
     )
+    deleted += [(0, f"{_name(run)}: left alone, it may be training at this moment") for run in named if run.is_busy]
     left = [run for root in roots for run in kept_runs(root, now)]
     return "\n".join([heading, *(line for _, line in deleted), f"left: {_sum_of(left)}"])
 

@@ -150,7 +150,7 @@ def save_under(name: str, overwrite: bool, save: Callable[[Path, bool], _T]) -> 
     first = path_of(name)
     numbered = (first.with_name(f"{first.stem}_{number}{ENDING}") for number in itertools.count(2))
     for path in itertools.chain([first], numbered):
-        if not overwrite and os.path.lexists(path):
+        if not overwrite and _is_taken(path):
             continue
         try:
             return path, save(path, overwrite)
@@ -158,3 +158,10 @@ def save_under(name: str, overwrite: bool, save: Callable[[Path, bool], _T]) -> 
             if overwrite or not path.parent.is_dir():
                 raise
     raise AssertionError("the numbers do not end")
+
+
+def _is_taken(path: Path) -> bool:
+    """Whether there is a file of that name in any concept folder; the list shows one of each name."""
+    first, *others = (Path(folder) for folder in folder_paths.get_folder_paths(FOLDER))
+    name = path.relative_to(first)
+    return any(os.path.lexists(folder / name) for folder in (first, *others))

@@ -254,8 +254,8 @@ def unused_captions(texts: Sequence[str] | None, images: int) -> list[str]:
 def captions_from(texts: Sequence[str] | None, images: int) -> list[str]:
     """Return a caption per image, "" for an image without: a text or a line each, or the only line for all; [] without any.
 
-    An empty line is an image without where there are as many lines as images, and nothing otherwise; the end of the last
-    line begins no other, and empty lines behind the only one are nothing.
+    An empty line is an image without where there are as many lines as images, and nothing otherwise; an empty last line
+    counts where it makes the number right, and empty lines behind the only one are nothing.
     """
     texts = [without_marks(text) for text in texts or []]
     if len(texts) == images:  # a list, as Load Image Folder gives it
@@ -263,6 +263,8 @@ def captions_from(texts: Sequence[str] | None, images: int) -> list[str]:
     else:
         lines = [line.strip() for text in texts for line in text.splitlines()]
         written = [line for line in lines if line]
-        one_each = len(lines) == images and lines[:1] != written
-        captions = lines if one_each else written * images if len(written) == 1 else written
+        ends_empty = len(written) > 1 and texts[-1].endswith("\n")
+        ways = [lines, [*lines, ""]] if ends_empty else [lines]
+        one_each = next((way for way in ways if len(way) == images and way[:1] != written), None)
+        captions = one_each or (written * images if len(written) == 1 else written)
     return captions if any(captions) else []

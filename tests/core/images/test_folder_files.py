@@ -96,6 +96,14 @@ def test_what_belongs_to_no_image_is_left_out(tmp_path: Path) -> None:
     assert left_out(tmp_path) == ["a_mask_mask.png", "b.txt", "film.mpg", "no_ending", "notes.md", "work.psd"]
 
 
+def test_a_link_to_nothing_is_left_out_and_named(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg")
+    for name in ("b.png", "a.txt"):
+        (tmp_path / name).symlink_to(tmp_path / "nowhere")
+    assert named(tmp_path) == [("a.jpg", None, [])] and left_out(tmp_path) == ["a.txt", "b.png"]
+    assert [file.name for file in files_that_count(tmp_path)] == ["a.jpg"]
+
+
 def test_a_photograph_that_is_not_opened_is_told_with_a_cure_and_keeps_its_mask(tmp_path: Path) -> None:
     touch(tmp_path, "IMG_1.HEIC", "IMG_1_mask.png", "IMG_1.txt", "b.jpg")
     files = files_of(tmp_path)

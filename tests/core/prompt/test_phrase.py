@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from comfyui_dci.dci_core.prompt.pairs import pair_prompts, pair_prompts_of_several, prompt_warnings
+from comfyui_dci.dci_core.prompt.pairs import (
+    choose_auxiliary_nouns,
+    pair_prompts,
+    pair_prompts_of_several,
+    prompt_warnings,
+)
 from comfyui_dci.dci_core.prompt.words import add_class_noun, class_nouns_in, with_marked_nouns
 
 
@@ -125,3 +130,8 @@ def test_the_nouns_of_a_prompt_are_marked() -> None:
     marked, words = with_marked_nouns("V* tall (Tortoise:1.2) plushies, V*, tortoise plushy", "V*", "tortoise plushy")
     assert marked == "V* tall (Tortoise\u207f:1.2) plushies\u207f, V*, tortoise plushy"
     assert sorted(words) == ["Tortoise", "plushies"]
+
+
+def test_an_auxiliary_noun_loses_article_and_full_stop() -> None:
+    assert auxiliary("a V* car in snow", noun="a dog.") == "a dog in snow"
+    assert choose_auxiliary_nouns('The dog, "ball"', [("V*", "cat"), ("W*", "mug")]) == ["dog", "ball"]

@@ -98,7 +98,8 @@ def test_a_run_that_another_program_may_be_training_is_left_alone(root: Path) ->
     before = names(root)
     shown = tidy([root], TidyPlan(older_than_days=0), NOW)
     assert shown.count("; may be training at this moment") == 2 and shown.count("; would be deleted") == 1
-    tidy([root], TidyPlan(TidyAction.RUNS, 0), NOW)
+    told = tidy([root], TidyPlan(TidyAction.RUNS, 0), NOW)
+    assert told.count(": left alone, it may be training at this moment") == 2
     assert names(root) == {name for name in before if not name.startswith("dog")}
     os.utime(being_written, (NOW - 40 * DAY,) * 2)
     assert "car-cccccccccccc: 4.0 MB freed" in tidy([root], TidyPlan(TidyAction.STATES), NOW)

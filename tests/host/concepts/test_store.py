@@ -101,6 +101,14 @@ def test_runs_of_before_are_found_where_they_are(models: Path, monkeypatch: pyte
     assert places_of(elsewhere, "car-0") == [elsewhere / "car-0"]
 
 
+def test_a_name_that_another_concept_folder_has_is_taken(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (models / "dci_concepts").mkdir(parents=True, exist_ok=True)
+    (models / "dci_concepts" / "tom.safetensors").write_text("of before")
+    registered(models.parent, monkeypatch, DEFAULT)
+    assert save_under("tom", False, write)[0] == models.parent / "big" / "tom_2.safetensors"
+    assert save_under("tom", True, write)[0] == models.parent / "big" / "tom.safetensors"
+
+
 def test_a_folder_name_is_one_any_system_allows() -> None:
     assert folder_name("Tortoise  Plüshy/..", "0123456789abcdef") == "tortoise-pl-shy-0123456789ab"
     assert folder_name("猫", "0123456789abcdef") == "concept-0123456789ab"

@@ -87,6 +87,8 @@ def test_an_image_that_is_white_without_its_transparency_is_one_colour() -> None
         ("\nb\nc", 3, ["", "b", "c"]),
         ("\n\nc", 3, ["", "", "c"]),
         ("a\nb\n\n", 3, ["a", "b", ""]),
+        ("a\nb\n", 3, ["a", "b", ""]),
+        ("a\nb\n", 4, ["a", "b"]),
         ("a\n \nc\r\n", 3, ["a", "", "c"]),
         ("a\nb\nc\n", 3, ["a", "b", "c"]),
         ("a\n\nb\n\nc", 3, ["a", "b", "c"]),
