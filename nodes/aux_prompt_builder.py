@@ -79,6 +79,9 @@ class AuxPromptBuilder(io.ComfyNode):
         class_noun: str = "",
     ) -> io.NodeOutput:
         built = build_conditioning(clip, prompt, auxiliary_noun, entire_prompt, class_noun)
-        if built.remarks():
-            announce("; ".join(built.remarks()), text_of_node(cls.hidden.unique_id))
+        said = [
+            *built.remarks(),
+            f"auxiliary prompt: {built.auxiliary_text}",
+        ]  # always something, in place of the last run's
+        announce("; ".join(said), text_of_node(cls.hidden.unique_id))
         return io.NodeOutput(built.conditioning, built.concept_text, built.auxiliary_text)

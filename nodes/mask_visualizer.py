@@ -9,10 +9,11 @@ from comfy_api.latest import io, ui
 
 from ..dci_core.pictures.mask_picture import Contrast, draw_inactive, draw_mask_grid
 from ..dci_core.sampling.masks import BlendMasks, stretched
-from ..dci_core.sampling.run_masks import PictureSource, RunMasks, masks_of
+from ..dci_core.sampling.run_masks import PictureSource, RunMasks, masks_of, remark_on_later_samplers
 from ..dci_core.sampling.strength import MapScale
 from .host.executing import executing_place, output_type
 from .host.lineage import lineage_of
+from .host.node_text import announce, text_of_node
 from .sockets import CATEGORY, MasksSocket
 
 ALL = "all"
@@ -112,6 +113,9 @@ class MaskVisualizer(io.ComfyNode):
         images, height, width = image.shape[:3]
         source = PictureSource(images, height, width, row, lineage, executing_place())
         found = masks_of(source, masks)
+        remark = remark_on_later_samplers(source, masks, found)
+        if remark is not None:
+            announce(remark, text_of_node(cls.hidden.unique_id))
         image = source.wanted(image)
         if not found.calls:
             notice = draw_inactive(image[0])[None]

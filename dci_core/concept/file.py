@@ -28,6 +28,13 @@ _CONTEXTS = "image_contexts."
 _CROSS_ATTENTION = re.compile(r"diffusion_model\.[\w.]+\.attn2\.to_(k|v|q|out\.0)")
 
 
+def written_size(concept: Concept, precision: str = "float16") -> int:
+    """Return how many bytes ``save_concept`` writes of a concept with whole deltas, but for the file's head."""
+    vectors = [*concept.tokens.values(), *(concept.contexts or {}).values()]
+    deltas = sum(delta.numel() for delta in concept.deltas.values())
+    return deltas * PRECISIONS[precision].itemsize + 4 * sum(some.numel() for some in vectors)
+
+
 def save_concept(
     concept: Concept,
     path: Path,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from torch import Tensor
 
@@ -66,12 +67,18 @@ class Ancestor:
         signature: of its inputs and of all that leads to them, as in ``Origin``.
         has_model: whether it is given the model that the masks belong to, or is the node that they come from.
         sources: ids of the nodes that it has pictures from.
+        sampler: its class where it is given any model, as samplers are; else "".
     """
 
     node: str
     signature: str
     has_model: bool
     sources: tuple[str, ...] = ()
+    sampler: str = ""
+
+    def label(self) -> str:
+        """Return what a message calls it."""
+        return f"node {self.node} ({self.sampler})" if self.sampler else f"node {self.node}"
 
 
 @dataclass(frozen=True)
@@ -139,7 +146,7 @@ def masks_of(source: PictureSource, given: BlendMasks | RunMasks) -> BlendMasks:
     """
     if isinstance(given, BlendMasks) and not given.calls:
         return given
-    runs = (given,) if isinstance(given, BlendMasks) else given.runs
+    runs = _runs_of(given)
     makers = _makers(source.lineage or (), runs)
     made = {maker.signature: _nearest(source, maker, same) for maker, same in makers if same}
     if made:
@@ -162,6 +169,51 @@ def masks_of(source: PictureSource, given: BlendMasks | RunMasks) -> BlendMasks:
             "made this picture. Give each sampler an Apply DCI of its own, or take DCI Sampler."
         )
     return fitting[-1] if fitting else _checked(source, unknown[-1])
+
+
+def remark_on_later_samplers(source: PictureSource, given: BlendMasks | RunMasks, found: BlendMasks) -> str | None:
+    """Return that others have sampled between the run whose masks are shown and the picture, or None where none has.
+
+    Behind a switch those on any of the ways to the run are told, since the way that was taken is not known.
+
+    Args:
+        source: of the picture.
+        given: the masks of one run, or of all runs of a model.
+        found: those of ``given`` that ``masks_of`` has chosen for the picture.
+    """
+    lineage, signature = source.lineage or (), _origin(found).signature
+    makers = [maker for maker, _ in _makers(lineage, _runs_of(given))] or [each for each in lineage if each.has_model]
+    made = [maker for maker in makers if signature in (None, maker.signature)]
+    later = _between(lineage, {each.node for each in made}, {each.node for each in makers})
+    if not later:
+        return None
+    told = ", ".join(each.label() for each in later)
+    return f"These are the masks of {made[0].label()}. Sampled on since, with other masks or none: {told}."
+
+
+def _between(lineage: Sequence[Ancestor], ends: Container[str], stops: Container[str]) -> list[Ancestor]:
+    """Return the samplers between a picture and some nodes that lead to it, in their order.
+
+    Args:
+        lineage: of the picture.
+        ends: the nodes.
+        stops: nodes that no way leads past, ``ends`` among them.
+    """
+    nodes = {each.node: each for each in lineage}
+
+    @cache
+    def passed(name: str) -> frozenset[str] | None:
+        if name in stops:
+            return frozenset() if name in ends else None
+        ways = [way for source in nodes[name].sources if (way := passed(source)) is not None]
+        return frozenset((name,)).union(*ways) if ways else None
+
+    between = (passed(lineage[0].node) if lineage else None) or ()
+    return [each for each in reversed(lineage) if each.sampler and each.node in between]
+
+
+def _runs_of(given: BlendMasks | RunMasks) -> tuple[BlendMasks, ...]:
+    return (given,) if isinstance(given, BlendMasks) else given.runs
 
 
 def _makers(lineage: Sequence[Ancestor], runs: Sequence[BlendMasks]) -> list[tuple[Ancestor, list[BlendMasks]]]:

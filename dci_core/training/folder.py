@@ -86,6 +86,11 @@ class TrainingFolder:
         """Write the concept with the lowest evaluation loss so far."""
         save_concept(concept, self.path / BEST)
 
+    def size_of_best(self) -> int:
+        """Return how many bytes the best concept so far takes; 0 without one."""
+        path = self.path / BEST
+        return path.stat().st_size if path.is_file() else 0
+
     def finish(self, concept: Concept, state: TrainingState | None = None) -> list[Path]:
         """Write the finished concept exactly, and drop what was needed to resume.
 

@@ -81,7 +81,7 @@ def _obstacle(run: _Finished, settings: TrainingSettings) -> str:
     if not settings.goes_on:
         return f"with schedule {settings.schedule.value} every number of steps is a run of its own"
     if not (run.folder / FINISHED_STATE).is_file():
-        return "it kept no state to go on from (keep_state)"
+        return "it holds no state to go on from (keep_state, or a longer run has taken its place)"
     return "its captions, or the weights of model, CLIP or VAE, differ"
 
 

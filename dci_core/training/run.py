@@ -9,14 +9,17 @@ from enum import Enum
 from safetensors import SafetensorError
 
 from ..concept.concept import Concept
+from ..concept.file import written_size
 from ..errors import DivergenceError, UserInputError
-from ..files import reason_of
+from ..files import free_bytes, megabytes, reason_of
 from ..setting import check_settings, setting
 from .concept_training import ConceptTraining
 from .folder import BEST, STATES_KEPT, TrainingFolder
 from .state import expected_size, restore_state, state_of
 
 LARGE_STATE = 1_000_000_000
+HEADS = 1_000_000
+"""Bytes on the disk beside the tensors of a checkpoint and a finished concept: heads of files, and what rounding up to blocks takes."""
 
 
 class KeepState(str, Enum):
@@ -111,7 +114,7 @@ def run_training(
     Steps that another run has taken are not taken again; the folder then holds what it would hold if they had been taken here.
 
     Whatever interrupts the run, its folder then holds the last step that was completed, unless the run diverged:
-    then it holds the last checkpoint before.
+    then it holds the last checkpoint before. What is written on the way leaves room for the finished concept.
 
     Args:
         training: a run at its start.
@@ -200,7 +203,7 @@ class _Keeper:
         try:
             for step in self._folder.missing(self._plan.lasting(self._training.settings.steps), reached):
                 concept = concept_of(step)
-                if concept is not None:
+                if concept is not None and self._leaves_room(f"checkpoint after step {step}", concept):
                     self._folder.save_step(concept)
             if best is not None and best["step"] < reached:
                 concept = concept_of(int(best["step"]))
@@ -209,7 +212,7 @@ class _Keeper:
                         f"The concept of step {best['step']:g}, the best so far, was not kept in {other.path}. Only a better one of a "
                         f"later step will be kept as {BEST}."
                     )
-                else:
+                elif self._leaves_room(f"{BEST} after step {best['step']:g}", concept):
                     self._folder.save_best(concept)
         except (OSError, SafetensorError) as error:
             self._folder.warn(f"Checkpoints of {other.path} could not be copied: {reason_of(error)}. Training goes on.")
@@ -219,28 +222,49 @@ class _Keeper:
         if best is not None and best["step"] == step:
             self._save_best()
         if self._plan.is_due(step):
-            self.save_now()
+            self.save_now(on_the_way=True)
+
+    def _leaves_room(self, what: str, concept: Concept, more: int = 0) -> bool:
+        """Whether the finished concept still fits on the disk after a concept on the way and so many bytes more; warn where not."""
+        free = free_bytes(self._folder.path)
+        needed = written_size(concept) + more + written_size(concept, "float32") + HEADS
+        if free is None or free >= needed:
+            return True
+        self._folder.warn(
+            f"No {what}: {megabytes(free)} are free in {self._folder.path}, and room is kept for the finished concept. "
+            "Training goes on."
+        )
+        return False
 
     def _save_best(self) -> None:
+        concept = self._make_concept(self._training)
         try:
-            self._folder.save_best(self._make_concept(self._training))
+            if self._leaves_room(f"{BEST} after step {concept.info.steps}", concept, -self._folder.size_of_best()):
+                self._folder.save_best(concept)
         except (OSError, SafetensorError) as error:
             self._folder.warn(
                 f"The best concept could not be written to {self._folder.path}: {reason_of(error)}. Training goes on."
             )
 
-    def save_now(self) -> None:
-        if self._training.steps_done == self._saved:
+    def save_now(self, on_the_way: bool = False) -> None:
+        """Write a checkpoint of the steps so far; on the way only where it leaves room for the finished concept."""
+        step = self._training.steps_done
+        if step == self._saved:
+            return
+        concept = self._make_concept(self._training)
+        if on_the_way and not self._leaves_room(
+            f"checkpoint after step {step}", concept, expected_size(self._training)
+        ):
             return
         try:
-            self._folder.save_checkpoint(self._make_concept(self._training), state_of(self._training))
+            self._folder.save_checkpoint(concept, state_of(self._training))
             self._folder.prune(self._plan.keep, self._plan.steps)
         except (OSError, SafetensorError) as error:
             self._folder.warn(
-                f"The checkpoint of step {self._training.steps_done} could not be written to {self._folder.path}: {reason_of(error)}. "
+                f"The checkpoint of step {step} could not be written to {self._folder.path}: {reason_of(error)}. "
                 "Training goes on."
             )
-        self._saved = self._training.steps_done
+        self._saved = step
 
 
 def _evaluate(training: ConceptTraining) -> None:

@@ -59,11 +59,13 @@ def lineage_of(graph: Graph, node: str, type_of: TypeOf) -> list[Ancestor] | Non
     if not is_link(image) or not is_link(masks):
         return None
 
-    def has_model(name: str) -> bool:
-        return masks[0] in _upwards(graph, name, lambda kind: kind in MODELS, type_of)
+    def ancestor(name: str, sources: tuple[str, ...]) -> Ancestor:
+        models = _upwards(graph, name, lambda kind: kind in MODELS, type_of)
+        sampler = graph[name]["class_type"] if models[name] else ""
+        return Ancestor(name, signature_of(graph, name), masks[0] in models, sources, sampler)
 
-    above = _upwards(graph, image[0], lambda kind: kind not in NO_PICTURES, type_of)
-    return [Ancestor(name, signature_of(graph, name), has_model(name), sources) for name, sources in above.items()]
+    pictures = _upwards(graph, image[0], lambda kind: kind not in NO_PICTURES, type_of)
+    return [ancestor(name, sources) for name, sources in pictures.items()]
 
 
 def _upwards(graph: Graph, start: str, follows: Callable[[str], bool], type_of: TypeOf) -> dict[str, tuple[str, ...]]:

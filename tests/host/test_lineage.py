@@ -57,6 +57,26 @@ def test_the_lineage_of_a_picture_is_the_way_it_came_nearest_first() -> None:
     assert [each.sources for each in lineage] == [(node,) for node in way[1:]] + [()]
 
 
+def test_nodes_that_are_given_any_model_are_known_as_samplers() -> None:
+    graph = two_passes()
+    graph["second"]["inputs"]["model"] = ["base", 0]
+    graph["guider"] = {"class_type": "CFGGuider", "inputs": {"model": ["base", 0]}}
+    wires = {"guider": ["guider", 0], "latent_image": ["second", 0]}
+    graph["third"] = {"class_type": "SamplerCustomAdvanced", "inputs": wires}
+    graph["final"]["inputs"]["samples"] = ["third", 0]
+    graph["masks"]["inputs"]["image"] = ["final", 0]
+    extras = {"CFGGuider": "GUIDER", "SamplerCustomAdvanced": "LATENT"}  # of nodes that a server loads
+    lineage = lineage_of(graph, "masks", lambda node, slot: extras.get(node) or output_type(node, slot)) or []
+    assert [(each.node, each.sampler, each.has_model) for each in lineage] == [
+        ("final", "", False),
+        ("third", "SamplerCustomAdvanced", False),
+        ("second", "KSampler", False),
+        ("larger", "", False),
+        ("first", "KSampler", True),
+        ("empty", "", False),
+    ]
+
+
 def test_a_picture_does_not_come_through_models_texts_and_controls() -> None:
     graph = two_passes()
     graph["net"] = {"class_type": "ControlNetApply", "inputs": {"conditioning": ["text", 0], "image": ["final", 0]}}

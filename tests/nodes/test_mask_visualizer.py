@@ -12,6 +12,7 @@ from comfy.patcher_extension import WrappersMP
 from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.nodes.apply_dci import ApplyDCI
 from comfyui_dci.nodes.dci_sampler import DCISampler
+from comfyui_dci.nodes.host import node_text
 from comfyui_dci.nodes.mask_visualizer import MaskVisualizer
 from node_runs import run
 from running_graph import register, run_in, running
@@ -73,6 +74,68 @@ def test_the_second_pass_never_stands_beside_the_first_picture(queue: Queue) -> 
         assert torch.equal(queue.mask(graph, image, overlay=0.5), alone)
         graph["picture"]["inputs"]["samples"] = ["second", 0]
         assert not torch.equal(queue.mask(graph, picture(edge=8 * options.get("size", 8)))[:, ::2, ::2], alone)
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What nodes show, each text with the id of the node."""
+    texts: list[tuple[str, str]] = []
+    monkeypatch.setattr(node_text, "send_text", lambda text, node: texts.append((text, node)))
+    return texts
+
+
+@pytest.mark.parametrize("model", ["another Apply DCI", "plain"])
+def test_the_first_masks_beside_a_later_picture_are_shown_and_told(
+    queue: Queue, told: list[tuple[str, str]], model: str
+) -> None:
+    graph, image = graph_of(sampler(1), sampler(2, "first")), picture()
+    graph["plain"] = {"class_type": "CheckpointLoaderSimple", "inputs": {}}
+    graph["another Apply DCI"] = {"class_type": "DCIApply", "inputs": {"model": ["plain", 0]}}
+    graph["second"]["inputs"]["model"] = [model, 0]
+    queue.sample(graph, "first")
+    told.clear()
+    first = queue.mask(graph, image)
+    assert told == []
+    graph["picture"]["inputs"]["samples"] = ["second", 0]
+    assert torch.equal(queue.mask(graph, image), first)
+    text = (
+        "These are the masks of node first (KSampler). "
+        "Sampled on since, with other masks or none: node second (KSampler)."
+    )
+    assert told == [(text, "masks")]
+
+
+def test_nothing_is_told_of_the_masks_of_a_second_pass_beside_its_picture(
+    queue: Queue, told: list[tuple[str, str]]
+) -> None:
+    graph = graph_of(sampler(1), sampler(2, "first"))
+    graph["picture"]["inputs"]["samples"] = ["second", 0]
+    for node in ("first", "second"):
+        queue.sample(graph, node)
+    told.clear()
+    queue.mask(graph, picture())
+    assert told == []
+
+
+def test_a_sampler_behind_dci_sampler_is_told(monkeypatch: pytest.MonkeyPatch, told: list[tuple[str, str]]) -> None:
+    register(monkeypatch, DCISampler)
+    s, graph = scene(), graph_of(sampler(1), sampler(2, "first"))
+    graph["first"]["class_type"] = "DCISampler"
+    graph["dci"] = {"class_type": "CheckpointLoaderSimple", "inputs": {}}
+    graph["masks"]["inputs"]["masks"] = ["first", 1]
+    given = {"model": s.model, "steps": 2, "active_fraction": 0.5, "positive": s.positive, "negative": s.negative}
+    latent = {"samples": torch.zeros(1, 4, 8, 8)}
+    _, masks = run_in(monkeypatch, graph, "first", DCISampler, seed=1, latent_image=latent, **given)
+    told.clear()
+    run_in(monkeypatch, graph, "masks", MaskVisualizer, masks=masks, image=picture())
+    assert told == []
+    graph["picture"]["inputs"]["samples"] = ["second", 0]
+    run_in(monkeypatch, graph, "masks", MaskVisualizer, masks=masks, image=picture())
+    text = (
+        "These are the masks of node first (DCISampler). "
+        "Sampled on since, with other masks or none: node second (KSampler)."
+    )
+    assert told == [(text, "masks")]
 
 
 def test_an_older_seed_that_the_host_brings_back_has_its_own_masks(queue: Queue) -> None:

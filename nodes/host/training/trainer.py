@@ -11,11 +11,12 @@ import torch
 from safetensors import SafetensorError
 
 from ....dci_core.concept.concept import Concept
+from ....dci_core.concept.file import written_size
 from ....dci_core.errors import UserInputError
 from ....dci_core.files import check_room, megabytes, reason_of
 from ....dci_core.log import LOG
 from ....dci_core.training.concept_training import ConceptTraining
-from ....dci_core.training.folder import TrainingFolder
+from ....dci_core.training.folder import FINISHED_STATE, MOST_STEPS, TrainingFolder
 from ....dci_core.training.going_on import beginning_text
 from ....dci_core.training.report import end_report
 from ....dci_core.training.run import CheckpointPlan, KeepState, run_training
@@ -82,9 +83,13 @@ def train_concept(
             with torch.inference_mode(False):
                 finished = place.finished()
             if finished is not None:
+                _tidy(folder, storage.plan.keep_state, observer)
+                if storage.plan.keep_state is KeepState.ALWAYS and settings.goes_on and not place.states(MOST_STEPS):
+                    observer.announce(
+                        f"{_name(place)} holds no state, so more steps would begin at step 1; switch reuse off to train it anew with "
+                        "its state kept."
+                    )
                 _report(finished, observer, _reused(place, finished, storage.plan))
-                # the process may have been killed before it did
-                folder.drop_states(keep_finished=storage.plan.keep_state is not KeepState.NEVER)
                 return finished, list(finished.info.history["loss"])
     make_concept = ConceptMaker(base, inputs, settings, "" if folder is None else folder.key)
     if folder is not None:
@@ -171,8 +176,7 @@ def _look_ahead(
     Raises:
         UserInputError: there is no room for the finished concept.
     """
-    groups = (concept.deltas, concept.tokens, concept.contexts or {})
-    size = sum(tensor.nbytes for group in groups for tensor in group.values())
+    size = written_size(concept, "float32")
     check_room(folder.path, size, "The finished concept of this training")
     try:
         check_room(
@@ -194,6 +198,19 @@ def _size_of(folder: Path) -> int:
         with suppress(OSError):
             size += file.stat().st_size
     return size
+
+
+def _tidy(folder: TrainingFolder, keep_state: KeepState, observer: TrainingObserver) -> None:
+    """Drop what a finished run no longer needs: its process may have been killed before it did, or keep_state has changed."""
+    state = folder.path / FINISHED_STATE
+    was_there = state.is_file()
+    folder.drop_states(keep_finished=keep_state is not KeepState.NEVER)
+    if was_there and not state.is_file():
+        observer.announce(f"The state of {_name(folder)} was deleted, as keep_state is never.")
+
+
+def _name(folder: TrainingFolder) -> str:
+    return f"{folder.path.parent.name}/{folder.path.name}"
 
 
 def _report(concept: Concept, observer: TrainingObserver, before: str = "") -> None:

@@ -8,7 +8,14 @@ import pytest
 import torch
 from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.dci_core.sampling.masks import BlendMasks, CallMasks, Origin, RunStamp
-from comfyui_dci.dci_core.sampling.run_masks import KEPT_RUNS, Ancestor, PictureSource, RunMasks, masks_of
+from comfyui_dci.dci_core.sampling.run_masks import (
+    KEPT_RUNS,
+    Ancestor,
+    PictureSource,
+    RunMasks,
+    masks_of,
+    remark_on_later_samplers,
+)
 
 CALLS = (CallMasks(1.0, 999.0, {(2, 2): torch.rand(1, 1, 2, 2)}),)
 
@@ -111,6 +118,54 @@ def test_behind_a_switch_the_run_that_fits_is_taken_and_equal_ones_are_refused(s
         UserInputError, match=r"Several samplers lead to this picture \(first, second\).*as the VAE decodes"
     ):
         masks_of(PictureSource(1, 64, 64, lineage=lineage), kept(first, second))
+
+
+def remark(given: BlendMasks | RunMasks, *lineage: Ancestor, edge: int = 64) -> str | None:
+    source = PictureSource(1, edge, edge, lineage=lineage or None)
+    return remark_on_later_samplers(source, given, masks_of(source, given))
+
+
+FIRST = Ancestor("3", "a", True, ("empty",), "KSampler")
+EMPTY = Ancestor("empty", "e", False)
+
+
+def later(node: str, source: str, has_model: bool = False) -> Ancestor:
+    return Ancestor(node, f"of {node}", has_model, (source,), "KSampler")
+
+
+def decoded(*sources: str) -> Ancestor:
+    return Ancestor("decode", "d", False, sources)
+
+
+@pytest.mark.parametrize("run", [run_of("3", "a"), run_of("3"), run_of(), BlendMasks()])
+def test_samplers_between_the_run_and_the_picture_are_told(run: BlendMasks) -> None:
+    words = "These are the masks of node 3 (KSampler). Sampled on since, with other masks or none: "
+    for given in (run, kept(run)) if run.calls else (run,):
+        assert remark(given, decoded("3"), FIRST, EMPTY) is None
+        assert remark(given, decoded("7"), later("7", "3"), FIRST, EMPTY) == words + "node 7 (KSampler)."
+        both = remark(given, decoded("9"), later("9", "7"), later("7", "3"), FIRST, EMPTY)
+        assert both == words + "node 7 (KSampler), node 9 (KSampler)."
+        assert remark(given) is None
+
+
+def test_what_sampled_before_the_run_or_beside_it_is_not_told() -> None:
+    earlier = Ancestor("1", "x", False, (), "KSampler")
+    beside = Ancestor("2", "y", False, (), "KSampler")
+    second = Ancestor("3", "a", True, ("1",), "KSampler")
+    for given in (run_of("3", "a"), kept(run_of("3", "a"))):
+        assert remark(given, decoded("2", "3"), beside, second, earlier) is None
+    assert remark(BlendMasks(), decoded("2"), beside) is None
+
+
+def test_masks_of_a_later_pass_are_its_own_and_a_pass_that_is_switched_off_is_not_told() -> None:
+    second, larger = later("7", "3", has_model=True), run_of("7", "of 7", edge=96)
+    assert remark(kept(run_of("3", "a"), run_of("7", "of 7")), decoded("7"), second, FIRST, EMPTY) is None
+    assert remark(kept(run_of("3", "a"), larger), decoded("7", "3"), second, FIRST, EMPTY) is None
+    third = later("9", "7")
+    told = remark(kept(run_of("3", "a"), larger), decoded("9"), third, second, FIRST, EMPTY, edge=96)
+    assert told is not None and "masks of node 7 (KSampler)" in told and told.endswith("none: node 9 (KSampler).")
+    unfolded = Ancestor("3", "a", True, (), "")  # its sampler is inside
+    assert "masks of node 3. Sampled" in (remark(run_of("3.0.1"), decoded("7"), later("7", "3"), unfolded) or "")
 
 
 def test_without_a_known_graph_the_newest_that_fits_is_taken() -> None:

@@ -88,4 +88,4 @@ def test_the_node_explains_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     noun = text.removeprefix("a ").removesuffix(" on grass")
     assert noun != "cat" and told[0].startswith(f"auxiliary noun {noun}, fits the scene best: {noun} ")
     run(AuxPromptBuilder, clip=scene().clip, prompt="a V* cat on grass", auxiliary_noun="dog")
-    assert len(told) == 1
+    assert told[1:] == ["auxiliary prompt: a dog on grass"]
