@@ -79,9 +79,7 @@ class AuxPromptBuilder(io.ComfyNode):
         class_noun: str = "",
     ) -> io.NodeOutput:
         built = build_conditioning(clip, prompt, auxiliary_noun, entire_prompt, class_noun)
-        said = [
-            *built.remarks(),
-            f"auxiliary prompt: {built.auxiliary_text}",
-        ]  # always something, in place of the last run's
+        # always something, in place of what was said of the last prompt
+        said = [*built.remarks(), f"auxiliary prompt: {built.auxiliary_text}"]
         announce("; ".join(said), text_of_node(cls.hidden.unique_id))
         return io.NodeOutput(built.conditioning, built.concept_text, built.auxiliary_text)

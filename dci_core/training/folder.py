@@ -261,3 +261,8 @@ def _states_in(folder: Path, name: str, value: str) -> list[StoredState]:
         if metadata.get("format") == FORMAT and metadata.get(name) == value and metadata.get("steps", "").isdecimal():
             found.append(StoredState(path, int(metadata["steps"])))
     return found
+
+
+def name_of_run(folder: Path) -> str:
+    """Return what messages call the folder of a run: its name below that of its root, as Load Concept lists it."""
+    return f"{folder.parent.name}/{folder.name}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import UserInputError
 from ..tensor_file import read_metadata
-from .folder import FINISHED, FINISHED_STATE, TrainingFolder
+from .folder import FINISHED, FINISHED_STATE, TrainingFolder, name_of_run
 from .settings import TrainingSettings
 
 _SHOWN = {
@@ -57,13 +57,13 @@ def beginning_text(folder: TrainingFolder, facts: Mapping[str, Any], settings: T
         first = states[0]
         if first.path.parent == folder.path:
             return f"Goes on from step {first.steps}, where it was interrupted."
-        return f"Goes on from step {first.steps} of {_name(first.path.parent)}."
+        return f"Goes on from step {first.steps} of {name_of_run(first.path.parent)}."
     others = [run for run in _finished_runs(folder, facts) if _is_of_interest(run, settings.steps)]
     if not others:
         return ""
     nearest = min(others, key=lambda run: (len(run.differences), run.steps > settings.steps, -run.steps))
     return (
-        f"Begins at step 1: {_name(nearest.folder)} has {nearest.steps} steps of these images, but "
+        f"Begins at step 1: {name_of_run(nearest.folder)} has {nearest.steps} steps of these images, but "
         f"{_obstacle(nearest, settings)}."
     )
 
@@ -77,7 +77,9 @@ def _obstacle(run: _Finished, settings: TrainingSettings) -> str:
         return f"with another {', '.join(run.differences)}"
     if run.steps > settings.steps:
         text, there = f"a run cannot go back to {settings.steps}", run.folder / f"step_{settings.steps:06d}.safetensors"
-        return text + (f"; its concept of that step is {_name(run.folder)}/{there.name}" if there.is_file() else "")
+        return text + (
+            f"; its concept of that step is {name_of_run(run.folder)}/{there.name}" if there.is_file() else ""
+        )
     if not settings.goes_on:
         return f"with schedule {settings.schedule.value} every number of steps is a run of its own"
     if not (run.folder / FINISHED_STATE).is_file():
@@ -107,7 +109,3 @@ def _differences(stored: Mapping[str, str], facts: Mapping[str, Any]) -> list[st
     return fields + [
         name for name, value in settings.items() if name in ours and name not in _SHAPE_NO_STEP and ours[name] != value
     ]
-
-
-def _name(folder: Path) -> str:
-    return f"{folder.parent.name}/{folder.name}"

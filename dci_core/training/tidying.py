@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..files import megabytes, reason_of
 from ..setting import check_settings, setting
+from .folder import name_of_run
 from .kept_runs import SEPARATOR, KeptRun, kept_runs
 
 _DAY = 24 * 3600.0
@@ -106,7 +107,7 @@ def _delete(run: KeptRun, action: TidyAction) -> tuple[int, str]:
 
 
 def _name(run: KeptRun) -> str:
-    return f"{run.title}{SEPARATOR}{run.folder.parent.name}/{run.folder.name}"
+    return f"{run.title}{SEPARATOR}{name_of_run(run.folder)}"
 
 
 def _line(run: KeptRun, is_chosen: bool) -> str:

@@ -16,7 +16,7 @@ from ....dci_core.errors import UserInputError
 from ....dci_core.files import check_room, megabytes, reason_of
 from ....dci_core.log import LOG
 from ....dci_core.training.concept_training import ConceptTraining
-from ....dci_core.training.folder import FINISHED_STATE, MOST_STEPS, TrainingFolder
+from ....dci_core.training.folder import FINISHED_STATE, MOST_STEPS, TrainingFolder, name_of_run
 from ....dci_core.training.going_on import beginning_text
 from ....dci_core.training.report import end_report
 from ....dci_core.training.run import CheckpointPlan, KeepState, run_training
@@ -86,7 +86,7 @@ def train_concept(
                 _tidy(folder, storage.plan.keep_state, observer)
                 if storage.plan.keep_state is KeepState.ALWAYS and settings.goes_on and not place.states(MOST_STEPS):
                     observer.announce(
-                        f"{_name(place)} holds no state, so more steps would begin at step 1; switch reuse off to train it anew with "
+                        f"{name_of_run(place.path)} holds no state, so more steps would begin at step 1; switch reuse off to train it anew with "
                         "its state kept."
                     )
                 _report(finished, observer, _reused(place, finished, storage.plan))
@@ -206,11 +206,7 @@ def _tidy(folder: TrainingFolder, keep_state: KeepState, observer: TrainingObser
     was_there = state.is_file()
     folder.drop_states(keep_finished=keep_state is not KeepState.NEVER)
     if was_there and not state.is_file():
-        observer.announce(f"The state of {_name(folder)} was deleted, as keep_state is never.")
-
-
-def _name(folder: TrainingFolder) -> str:
-    return f"{folder.path.parent.name}/{folder.path.name}"
+        observer.announce(f"The state of {name_of_run(folder.path)} was deleted, as keep_state is never.")
 
 
 def _report(concept: Concept, observer: TrainingObserver, before: str = "") -> None:
@@ -250,5 +246,5 @@ def _write(
         return
     for state in superseded:
         observer.announce(
-            f"The state of {state.parent.parent.name}/{state.parent.name} was deleted, as this run's takes its place; its concepts stay."
+            f"The state of {name_of_run(state.parent)} was deleted, as this run's takes its place; its concepts stay."
         )
