@@ -1,4 +1,4 @@
-"""AuxPromptBuilder: one prompt with V* becomes a positive conditioning that carries its auxiliary prompt."""
+"""AuxPromptBuilder: one prompt with a subject becomes a positive conditioning that carries its auxiliary prompt."""
 
 from __future__ import annotations
 
@@ -21,11 +21,14 @@ class AuxPromptBuilder(io.ComfyNode):
             node_id="AuxPromptBuilder",
             display_name="Aux Prompt Builder",
             category=CATEGORY,
-            description="Encodes a prompt with V* and, along with it, the same prompt with a common noun instead of your "
-            "subject. Connect the result as positive to DCISampler, or to any sampler after Apply DCI.",
-            search_aliases=["auxiliary prompt", "concept prompt", "V*"],
+            description="Encodes a prompt and, along with it, the same prompt with a common noun instead of your subject: a "
+            "concept of ours (V*), or whatever a LoRA, an embedding or a checkpoint has learned. Connect the result as "
+            "positive to DCISampler, or to any sampler after Apply DCI.",
+            search_aliases=["auxiliary prompt", "concept prompt", "V*", "LoRA", "DreamBooth", "trigger word"],
             inputs=[
-                io.Clip.Input("clip", tooltip="The CLIP that Apply Concept returns."),
+                io.Clip.Input(
+                    "clip", tooltip="The CLIP that Apply Concept returns; with subject any, also after LoraLoader."
+                ),
                 io.String.Input(
                     "prompt",
                     multiline=True,
@@ -55,8 +58,29 @@ class AuxPromptBuilder(io.ComfyNode):
                     default="",
                     optional=True,
                     advanced=True,
-                    tooltip="Only for embedding:name in the prompt instead of V*, where the file is no concept file: the plain word for "
-                    "what it shows. Empty: the concept's own.",
+                    tooltip="The plain word for what your subject is, where neither the concept nor subject says it, so that no "
+                    "auxiliary noun is that word. Empty: the concept's own, or the last word of subject.",
+                ),
+                io.String.Input(
+                    "subject",
+                    default="",
+                    optional=True,
+                    tooltip="For a LoRA, an embedding or a checkpoint that you have: the words of your prompt that name your subject, as you "
+                    "write them there, such as sks dog, embedding:my-cat cat, or tags with commas: miku, 1girl. Empty: the V* of Apply "
+                    "Concept.",
+                ),
+                io.Float.Input(
+                    "auxiliary_lora_strength",
+                    display_name="auxiliary LoRA strength",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    advanced=True,
+                    tooltip="With which share of their strength LoRA act in the auxiliary branch. Lower it if the scene looks like your "
+                    "pictures even there; the weights are then exchanged at each active step, which costs time. 1: the same weights "
+                    "in both branches, as in the paper.",
                 ),
             ],
             outputs=[
@@ -77,8 +101,12 @@ class AuxPromptBuilder(io.ComfyNode):
         auxiliary_noun: str,
         entire_prompt: bool = True,
         class_noun: str = "",
+        subject: str = "",
+        auxiliary_lora_strength: float = 1.0,
     ) -> io.NodeOutput:
-        built = build_conditioning(clip, prompt, auxiliary_noun, entire_prompt, class_noun)
+        built = build_conditioning(
+            clip, prompt, auxiliary_noun, entire_prompt, class_noun, subject, auxiliary_lora_strength
+        )
         # always something, in place of what was said of the last prompt
         said = [*built.remarks(), f"auxiliary prompt: {built.auxiliary_text}"]
         announce("; ".join(said), text_of_node(cls.hidden.unique_id))

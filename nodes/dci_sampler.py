@@ -26,7 +26,7 @@ class DCISampler(io.ComfyNode):
             "Apply DCI followed by KSampler with the same settings.",
             search_aliases=["ksampler", "customization", "lambda"],
             inputs=[
-                io.Model.Input("model", tooltip="The model that Apply Concept returns."),
+                io.Model.Input("model", tooltip="The model that Apply Concept returns, or one with your LoRA."),
                 *sampler_inputs(),
                 *dci_inputs(),
             ],

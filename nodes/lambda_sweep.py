@@ -33,7 +33,7 @@ class LambdaSweep(io.ComfyNode):
             "Each image is what DCI Sampler gives with that λ, bit for bit.",
             search_aliases=["xy plot", "grid", "injection strength", "lambda"],
             inputs=[
-                io.Model.Input("model", tooltip="The model that Apply Concept returns."),
+                io.Model.Input("model", tooltip="The model that Apply Concept returns, or one with your LoRA."),
                 io.Vae.Input("vae", tooltip="Decodes the images."),
                 *sampler_inputs(),
                 io.String.Input(

@@ -18,9 +18,10 @@ import torch
 from comfyui_dci.dci_core.concept.file import load_concept
 from comfyui_dci.dci_core.files import write_atomically
 from comfyui_dci.dci_core.prompt import pairs
+from comfyui_dci.dci_core.prompt.phrase import Span
 from comfyui_dci.dci_core.sampling.settings import DCISettings
 from comfyui_dci.nodes.host.concepts.applying import apply_concept
-from comfyui_dci.nodes.host.sampling import conditioning
+from comfyui_dci.nodes.host.sampling import conditioning, prompt_reading
 from comfyui_dci.nodes.host.sampling.patch import apply_dci
 from torch import Tensor
 
@@ -57,12 +58,13 @@ def exact_phrase() -> Iterator[None]:
     def merged(prompt: str, placeholder: str, class_noun: str, others: Sequence[str] = ()) -> str:
         return re.sub(rf"({re.escape(placeholder)}) {re.escape(class_noun)}(?!\w)", r"\1", prompt)
 
-    def no_positions(clip: Any, text: str, known: Any, rows: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-        return dict.fromkeys(rows, ())
+    def phrase_alone(prompt: str, placeholder: str, class_noun: str, others: Sequence[str] = ()) -> list[Span]:
+        found = re.finditer(rf"({re.escape(placeholder)})(?: ({re.escape(class_noun)})(?!\w))?", prompt)
+        return [match.span(group) for match in found for group in (1, 2) if match[group]]
 
     with (
         patch.object(pairs, "merge_concept_phrase", merged),
-        patch.object(conditioning, "noun_positions", no_positions),
+        patch.object(prompt_reading, "concept_words", phrase_alone),
     ):
         yield
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import UserInputError
@@ -28,14 +28,24 @@ class PromptPair:
     Args:
         concept: P, with V* in it.
         auxiliary: P_a as one would type it.
-        auxiliary_template: P_a with the placeholder standing where the auxiliary noun goes, so that the
-            noun's tokens can be told from the same word elsewhere in the prompt; ``words.PLURAL`` follows it where the
-            noun goes in plural.
+        auxiliary_template: P_a with the placeholder standing where the auxiliary noun goes; ``words.PLURAL`` follows it
+            where the noun goes in plural.
     """
 
     concept: str
     auxiliary: str
     auxiliary_template: str
+
+    def marked_auxiliary(self, nouns: Mapping[str, str]) -> str:
+        """Return P_a with marks around the auxiliary nouns, to tell their tokens from the same words elsewhere.
+
+        Args:
+            nouns: the noun that goes where a placeholder stands in the template.
+        """
+        text = self.auxiliary_template
+        for placeholder, noun in nouns.items():
+            text = replace_placeholder(text, placeholder, noun, is_marked=True)
+        return text
 
 
 def pair_prompts(

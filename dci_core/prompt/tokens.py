@@ -5,7 +5,7 @@ Positions are found in the token stream a prompt really became, never counted fr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,41 +57,18 @@ def prompt_tokens(chunks: Sequence[Sequence[tuple[Any, float, int]]]) -> list[To
     return tokens
 
 
-def concept_token_set(
-    tokens: Sequence[Token],
-    is_concept: Callable[[Any], bool],
-    noun_ids: Sequence[int],
-    noun_positions: Collection[int] = (),
-) -> TokenSet:
-    """Find T(P): every concept vector, and the class noun that belongs to it.
+def token_set(tokens: Sequence[Token], words: Iterable[Sequence[int]]) -> TokenSet:
+    """Return the set of the tokens of some words of a prompt: T(P), of the subject's words.
 
     Args:
-        tokens: the concept prompt's tokens in order.
-        is_concept: tells whether a token is one of the concept's vectors.
-        noun_ids: the class noun's vocabulary ids; they are found where they follow a vector directly.
-        noun_positions: where the noun stands otherwise, behind other words or in plural.
+        tokens: the prompt's tokens in order.
+        words: the positions of each word's tokens.
     """
-    selected: list[int] = []
-    for index, (position, token) in enumerate(tokens):
-        if not is_concept(token):
-            continue
-        selected.append(position)
-        following = tokens[index + 1 : index + 1 + len(noun_ids)]
-        if len(following) == len(noun_ids) and all(_is_id(t, i) for (_, t), i in zip(following, noun_ids)):
-            selected += [place for place, _ in following]
-    return TokenSet(tuple(position for position, _ in tokens), tuple(sorted({*selected, *noun_positions})))
+    return TokenSet(
+        tuple(position for position, _ in tokens), tuple(sorted({place for word in words for place in word}))
+    )
 
 
-def united(sets: Sequence[TokenSet]) -> TokenSet:
-    """Return the union of token sets of one prompt: T(P) of a prompt that names several concepts."""
-    return TokenSet(sets[0].prompt, tuple(sorted({position for one in sets for position in one.selected})))
-
-
-def auxiliary_token_set(tokens: Sequence[Token], is_auxiliary_noun: Callable[[Any], bool]) -> TokenSet:
-    """Find T(P_a): all tokens of the auxiliary prompt but the inserted auxiliary noun's."""
-    prompt = tuple(position for position, _ in tokens)
-    return TokenSet(prompt, tuple(position for position, token in tokens if not is_auxiliary_noun(token)))
-
-
-def _is_id(token: Any, vocabulary_id: int) -> bool:
-    return isinstance(token, int) and token == vocabulary_id
+def without(tokens: TokenSet) -> TokenSet:
+    """Return the set of all other tokens of the prompt: T(P_a), from the auxiliary noun's."""
+    return TokenSet(tokens.prompt, tuple(sorted(set(tokens.prompt) - set(tokens.selected))))

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 
 from ..errors import UserInputError
 from .common_words import COMMON_WORDS
-from .phrase import FILE, WEIGHT, Phrase, joined, noun_pattern, phrases, without_word
+from .marks import marked_word
+from .phrase import FILE, WEIGHT, Phrase, Span, noun_pattern, phrases, replaced
 from .plurals import plural_of
 
+EMBEDDING = "embedding:"
+"""How the host's prompts begin the name of an embedding's file."""
 PLURAL = "\u02e2"
 """Behind a placeholder, a raised "s": the noun that is put there stands in plural."""
-NOUN_MARK = "\u207f"
-"""Behind a word, a raised "n": it is a concept's class noun, see ``with_marked_nouns``."""
 _QUOTES = "\"'\u201c\u201d\u2018\u2019 "
 _STARS = str.maketrans("\u2217\u204e\u2731\u2732\u066d", "*****")
 
@@ -74,9 +75,18 @@ def check_class_noun(class_noun: str) -> str:
 
 
 def placeholder_pattern(placeholders: Sequence[str]) -> re.Pattern[str]:
-    """Return a pattern that matches any of the placeholders as a word of its own, in any letter case."""
-    words = "|".join(re.escape(p) for p in sorted(placeholders, key=len, reverse=True))
-    return re.compile(rf"(?<!\w)(?:{words})(?![\w*])", re.IGNORECASE)
+    """Return a pattern that matches any of the placeholders as a word of its own, in any letter case.
+
+    The name of an embedding, "embedding:my-cat", is one too: whole, in its own letters, and where the host reads it as such.
+    """
+    words = sorted(map(_word_of_its_own, placeholders), key=len, reverse=True)
+    return re.compile("|".join(words), re.IGNORECASE)
+
+
+def _word_of_its_own(word: str) -> str:
+    if word.startswith(EMBEDDING):
+        return rf"(?<![^\s()])(?-i:{re.escape(word)})(?![^\s(),:<\[\]])"
+    return rf"(?<!\w){re.escape(word)}(?![\w*])"
 
 
 def near_misses(prompt: str, placeholder: str) -> list[str]:
@@ -146,18 +156,10 @@ def merge_concept_phrase(prompt: str, placeholder: str, class_noun: str, others:
     """
     text = prompt
     for phrase in reversed(_phrases(prompt, placeholder, class_noun, others)):
-        if not phrase.noun:
-            continue
-        start, end = phrase.star
-        mark = prompt[start:end] + PLURAL * phrase.is_plural
-        words = [phrase.star, *phrase.noun] if phrase.is_direct else [*phrase.noun]
-        merged = joined(prompt, words, mark) + text[words[-1][1] :]
-        text = (
-            prompt[:start] + merged
-            if phrase.is_direct
-            else without_word(prompt[:start], prompt[end : words[0][0]] + merged)
-        )
-    return _without_empty_brackets(text)
+        mark = prompt[slice(*phrase.star)] + PLURAL * phrase.is_plural
+        before, end = replaced(text, phrase, mark)
+        text = before + text[end:]
+    return without_empty_brackets(text)
 
 
 def add_class_noun(prompt: str, placeholder: str, class_noun: str, others: Sequence[str] = ()) -> str:
@@ -186,16 +188,9 @@ def add_class_noun(prompt: str, placeholder: str, class_noun: str, others: Seque
     return text
 
 
-def with_marked_nouns(
-    prompt: str, placeholder: str, class_noun: str, others: Sequence[str] = ()
-) -> tuple[str, list[str]]:
-    """Return the prompt with ``NOUN_MARK`` behind each word that is the noun of a V*, and these words as they stand there."""
-    text, words = prompt, []
-    for phrase in reversed(_phrases(prompt, placeholder, class_noun, others)):
-        for start, end in reversed(phrase.noun):
-            text = text[:end] + NOUN_MARK + text[end:]
-            words.append(prompt[start:end])
-    return text, words
+def concept_words(prompt: str, placeholder: str, class_noun: str, others: Sequence[str] = ()) -> list[Span]:
+    """Return where each V* and the words of its noun stand, as (start, end); their tokens are T(P)."""
+    return [word for phrase in _phrases(prompt, placeholder, class_noun, others) for word in phrase.words]
 
 
 def class_nouns_in(text: str, class_noun: str) -> list[str]:
@@ -204,16 +199,24 @@ def class_nouns_in(text: str, class_noun: str) -> list[str]:
     return list(dict.fromkeys(match["noun"] for match in pattern.finditer(text) if match["noun"]))
 
 
-def replace_placeholder(prompt: str, placeholder: str, replacement: str) -> str:
-    """Return the prompt with every placeholder replaced, in plural where ``PLURAL`` follows; nothing in its place also tidies."""
+def replace_placeholder(prompt: str, placeholder: str, replacement: str, is_marked: bool = False) -> str:
+    """Return the prompt with every placeholder replaced, in plural where ``PLURAL`` follows; nothing in its place also tidies.
+
+    Args:
+        prompt: any text.
+        placeholder: usually "V*".
+        replacement: a noun, or "".
+        is_marked: puts marks around the noun, see ``marks``.
+    """
 
     def word_for(match: re.Match[str]) -> str:
-        return plural_of(replacement) if replacement and match.group().endswith(PLURAL) else replacement
+        word = plural_of(replacement) if replacement and match.group().endswith(PLURAL) else replacement
+        return marked_word(word) if is_marked else word
 
     text = _filled_in(placeholder).sub(word_for, prompt)
     if replacement:
         return text
-    text = re.sub(r"\(\s+", "(", _without_empty_brackets(text))
+    text = re.sub(r"\(\s+", "(", without_empty_brackets(text))
     return re.sub(r"\s+([,.;!?)])", r"\1", " ".join(text.split())).strip(" ,")
 
 
@@ -228,7 +231,7 @@ def _filled_in(placeholder: str) -> re.Pattern[str]:
     return placeholder_pattern([placeholder, placeholder + PLURAL])
 
 
-def _without_empty_brackets(prompt: str) -> str:
+def without_empty_brackets(prompt: str) -> str:
     """Drop emphasis around nothing, such as "(:1.2)", also nested."""
     shorter = re.sub(rf"\s*\(\s*{WEIGHT}\s*\)", "", prompt)
-    return shorter if shorter == prompt else _without_empty_brackets(shorter)
+    return shorter if shorter == prompt else without_empty_brackets(shorter)

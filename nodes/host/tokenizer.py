@@ -8,18 +8,15 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ...dci_core.concept.concept import Concept, ConceptInfo
 from ...dci_core.errors import UserInputError
 from ...dci_core.families import TEXT_ENCODERS
-from ...dci_core.prompt.plurals import plural_of
+from ...dci_core.prompt.marks import CLOSED, OPENED, Mark, marked_indices
 from ...dci_core.prompt.tokens import Token, prompt_tokens
-from ...dci_core.prompt.words import NOUN_MARK, PLURAL, add_class_noun, placeholder_pattern, with_marked_nouns
-
-
-class NounId(int):
-    """A vocabulary id that remembers it is of a concept's noun: the auxiliary noun, or in a marked prompt the class noun."""
+from ...dci_core.prompt.words import add_class_noun, placeholder_pattern
 
 
 @dataclass(frozen=True)
@@ -133,58 +130,43 @@ def clip_with_concept(clip: Any, concept: Concept, add_class_noun: bool = True) 
     return _clip_knowing(clip, (*known_concepts(clip), KnownConcept(concept.info, vectors, add_class_noun)))
 
 
-def clip_that_knows(clip: Any, concepts: Sequence[KnownConcept]) -> Any:
-    """Return a clone of the CLIP that knows further concepts; without any, the CLIP itself."""
-    return _clip_knowing(clip, (*known_concepts(clip), *concepts)) if concepts else clip
+def marked_positions(
+    clip: Any, marked_text: str, rows: Mapping[str, Sequence[Token]]
+) -> dict[str, list[tuple[int, ...]]] | None:
+    """Return where the tokens of marked words of a prompt stand, per text encoder and word.
 
-
-def clip_with_nouns_for(clip: Any, nouns: Sequence[tuple[KnownConcept, str]]) -> Any:
-    """Return a clone of the CLIP that reads concepts' placeholders as plain nouns, marking their tokens, and adds none to them."""
-    replaced = [known for known, _ in nouns]
-    others = tuple(k for k in known_concepts(clip) if all(k is not known for known in replaced))
-    words = {known.info.placeholder: noun for known, noun in nouns}
-    words |= {placeholder + PLURAL: plural_of(noun) for placeholder, noun in words.items()}
-    return _clip_knowing(clip, others, _marked_ids(clip, words))
-
-
-def noun_positions(
-    clip: Any, text: str, known: KnownConcept, rows: Mapping[str, Sequence[Token]]
-) -> dict[str, tuple[int, ...]]:
-    """Return where the nouns that belong to a concept's placeholder stand in a prompt, per text encoder.
-
-    The prompt is tokenized again with these words marked; where that does not give the same tokens, no position is returned.
+    The prompt is tokenized again with the marks, which leave its tokens what they are, wherever a chunk ends.
 
     Args:
-        clip: a CLIP that knows the concept.
-        text: the prompt.
-        known: the concept.
-        rows: the prompt's real tokens, see ``real_tokens``.
+        clip: a host CLIP.
+        marked_text: the prompt with marks around words, complete with the class nouns of its concepts.
+        rows: the real tokens of the prompt without marks, see ``real_tokens``.
+
+    Returns:
+        None where the marks do change what is read, because a marked word is a part of another.
     """
     concepts = tuple(replace(each, add_class_noun=False) for each in known_concepts(clip))
-    placeholders = [each.info.placeholder for each in concepts]
-    marked, words = with_marked_nouns(text, known.info.placeholder, known.info.class_noun, placeholders)
-    ids = _marked_ids(clip, {word + NOUN_MARK: word for word in words})
-    _, found = real_tokens(_clip_knowing(clip, concepts, ids), marked)
-    return {
-        name: tuple(position for position, token in row if isinstance(token, NounId)) if _same(row, rows[name]) else ()
-        for name, row in found.items()
-    }
+    marks = {OPENED: [Mark(True)], CLOSED: [Mark(False)]}
+    _, found = real_tokens(_clip_knowing(clip, concepts, marks), marked_text)
+    positions = {}
+    for encoder, row in found.items():
+        plain, words = marked_indices([token for _, token in row])
+        if not _same(plain, [token for _, token in rows[encoder]]):
+            return None
+        positions[encoder] = [tuple(rows[encoder][index][0] for index in word) for word in words]
+    return positions
 
 
-def _same(row: Sequence[Token], other: Sequence[Token]) -> bool:
-    """Tell whether two prompts have the same tokens at the same positions; of vectors, the same objects."""
-    return len(row) == len(other) and all(
-        place == position and (token == twin if isinstance(token, int) and isinstance(twin, int) else token is twin)
-        for (place, token), (position, twin) in zip(row, other)
+def _same(tokens: Sequence[Any], others: Sequence[Any]) -> bool:
+    """Tell whether two prompts have the same tokens; vectors of files are read anew each time."""
+    return len(tokens) == len(others) and all(
+        token == other if isinstance(token, int) and isinstance(other, int) else _same_vector(token, other)
+        for token, other in zip(tokens, others)
     )
 
 
-def _marked_ids(clip: Any, words: Mapping[str, str]) -> dict[str, dict[str, list[Any]]]:
-    """Return the marked vocabulary ids of what is read in a word's place, by word and text encoder."""
-    return {
-        word: {name: [NounId(i) for i in noun_ids(clip, name, read)] for name in tokenizers_of(clip)}
-        for word, read in words.items()
-    }
+def _same_vector(token: Any, other: Any) -> bool:
+    return token is other or (isinstance(token, Tensor) and isinstance(other, Tensor) and torch.equal(token, other))
 
 
 def noun_ids(clip: Any, encoder: str, noun: str) -> list[int]:
@@ -211,14 +193,15 @@ def is_vector_of(known: KnownConcept) -> Callable[[Any], bool]:
 
 
 def _clip_knowing(
-    clip: Any, concepts: tuple[KnownConcept, ...], nouns: Mapping[str, Mapping[str, list[Any]]] | None = None
+    clip: Any, concepts: tuple[KnownConcept, ...], others: Mapping[str, Sequence[Any]] | None = None
 ) -> Any:
+    """Return a clone of the CLIP that reads concepts' placeholders as their vectors, and other words as given tokens."""
     clone = clip.clone()
     clone.tokenizer = copy.copy(clip.tokenizer)
     clone.tokenizer.dci_concepts = concepts
     for name, tokenizer in tokenizers_of(clip).items():
         replacements: dict[str, Sequence[Any]] = {k.info.placeholder: list(k.vectors[name]) for k in concepts}
-        replacements |= {placeholder: ids[name] for placeholder, ids in (nouns or {}).items()}
+        replacements |= others or {}
         own = copy.copy(tokenizer)
         kind: Any = type(tokenizer)  # to mypy a type[Any] is not hashable
         own.__class__ = _adding_nouns(kind)

@@ -12,7 +12,7 @@ from comfyui_dci.dci_core.concept.concept import renamed
 from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.nodes.host.concepts.applying import apply_concept, reading_of
 from comfyui_dci.nodes.host.sampling.conditioning import CARRIED_KEY, BuiltConditioning, build_conditioning
-from comfyui_dci.nodes.host.tokenizer import clip_with_concept, clip_with_nouns_for, known_concepts
+from comfyui_dci.nodes.host.tokenizer import clip_with_concept, known_concepts
 from scenes import Scene, encode, random_concept, scene
 
 FAMILIES = ("sd1", "sd2", "sdxl")
@@ -138,13 +138,6 @@ def test_options_of_the_tokenizer_arrive_and_copies_go_on_reading() -> None:
     copied = copy.copy(s.clip.tokenizer.clip_l)
     copied.pad_to_max_length = False
     assert len(copied.tokenize_with_weights("V*")[0]) == 6  # start, three vectors, cat, end
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_auxiliary_reader_adds_no_noun(family: str) -> None:
-    s = scene(family)
-    reader = clip_with_nouns_for(s.clip, [(known_concepts(s.clip)[0], "dog")])
-    assert same(text_encode(reader, "a (V*:1.2) on grass"), text_encode(s.base.clip, "a (dog:1.2) on grass"))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

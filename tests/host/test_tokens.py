@@ -9,7 +9,6 @@ import pytest
 import torch
 from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.dci_core.prompt.auxiliary_noun import COMMON_NOUNS
-from comfyui_dci.nodes.host import tokenizer
 from comfyui_dci.nodes.host.concepts.applying import apply_concept
 from comfyui_dci.nodes.host.sampling.conditioning import CARRIED_KEY, build_conditioning
 from comfyui_dci.nodes.host.tokenizer import known_concepts, real_tokens
@@ -179,15 +178,20 @@ def test_a_placeholder_that_the_tokenizer_swallows_is_refused(monkeypatch: pytes
         build_conditioning(s.clip, "a cat, embedding:V* on grass", "dog")
 
 
-def test_an_auxiliary_noun_without_tokens_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokenizer, "noun_ids", lambda clip, encoder, noun: [])
+def test_an_auxiliary_noun_that_cannot_be_found_again_is_refused() -> None:
     with pytest.raises(UserInputError, match="does not occur in the auxiliary prompt"):
-        build_conditioning(scene().clip, "a V* cat", "dog")
+        build_conditioning(scene().clip, "a V* cat", "\ue001")
 
 
-def test_a_clip_without_concept_is_refused() -> None:
-    with pytest.raises(UserInputError, match="Connect the CLIP that Apply Concept returns"):
+def test_without_concept_and_subject_the_error_names_both_ways() -> None:
+    with pytest.raises(UserInputError, match="Connect the CLIP that Apply Concept returns.*write in subject the words"):
         build_conditioning(scene().base.clip, "a V* cat", "dog")
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])
+def test_a_share_of_lora_strength_outside_its_range_is_refused(strength: float) -> None:
+    with pytest.raises(UserInputError, match="auxiliary_lora_strength is .*take 0 … 1"):
+        build_conditioning(scene().clip, "a V* cat", "dog", auxiliary_lora_strength=strength)
 
 
 @pytest.fixture(scope="module")

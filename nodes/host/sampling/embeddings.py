@@ -7,55 +7,50 @@ embeddings, gives the vectors.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 from comfy.sd1_clip import expand_directory_list
 from torch import Tensor
 
-from ....dci_core.concept.concept import ConceptInfo
 from ....dci_core.concept.metadata import FORMAT
 from ....dci_core.errors import UserInputError
 from ....dci_core.families import FAMILIES
-from ....dci_core.prompt.words import check_class_noun, placeholder_pattern
+from ....dci_core.prompt.words import EMBEDDING, add_class_noun, check_class_noun
 from ....dci_core.tensor_file import read_metadata
-from ..tokenizer import KnownConcept, clip_that_knows, embedding_widths, known_concepts, real_tokens, tokenizers_of
+from ..tokenizer import embedding_widths, real_tokens, tokenizers_of
 
 _NAME = re.compile(r"(?:^|(?<=[\s()]))embedding:(?P<name>[^\s()<\[\],:]+)")
 
 
 @dataclass(frozen=True)
-class Reading:
-    """A prompt with placeholders for the files it names, and the CLIP that knows them.
+class NamedFiles:
+    """The concepts that a prompt names by their files.
 
     Args:
-        clip: knows a concept for each placeholder.
-        prompt: holds the placeholders.
-        files: what the user wrote, "embedding:…", by placeholder.
+        words: what stands for each in the prompt, "embedding:…", and its class noun.
         took_class_noun: whether the class noun that was given is of one of them.
     """
 
-    clip: Any
-    prompt: str
-    files: Mapping[str, str]
+    words: tuple[tuple[str, str], ...] = ()
     took_class_noun: bool = False
 
-    def as_written(self, text: str) -> str:
-        """Return a text with the names of the files in place of the placeholders."""
-        if not self.files:
-            return text
-        return placeholder_pattern(list(self.files)).sub(lambda match: self.files[match.group().upper()], text)
+    def completed(self, prompt: str) -> str:
+        """Return the prompt with the class nouns that it leaves out."""
+        names = [name for name, _ in self.words]
+        for name, class_noun in self.words:
+            prompt = add_class_noun(prompt, name, class_noun, names)
+        return prompt
 
 
-def read_embeddings(clip: Any, prompt: str, class_noun: str = "") -> Reading:
-    """Return the prompt as a CLIP reads it that knows the concepts which the prompt names by their files.
+def named_files(clip: Any, prompt: str, class_noun: str = "") -> NamedFiles:
+    """Return the concepts that a prompt names by their files, in its order.
 
     Args:
-        clip: a host CLIP; it is not changed.
-        prompt: any text; without names of files it is returned as it is.
+        clip: a host CLIP, which reads the files.
+        prompt: any text.
         class_noun: of a file that does not say it, because it is no concept file; "" leaves such files plain words.
 
     Raises:
@@ -66,16 +61,18 @@ def read_embeddings(clip: Any, prompt: str, class_noun: str = "") -> Reading:
     took_class_noun = bool(names and not nouns and class_noun.strip())
     if took_class_noun:
         nouns = {_one_of(names): check_class_noun(class_noun)}
-    taken = [prompt.upper(), *(known.info.placeholder.upper() for known in known_concepts(clip))]
-    free = (name for name in map("E{}*".format, count(1)) if not any(name in text for text in taken))
-    placeholders = dict(zip(nouns, free))
+    check_embeddings(clip, list(nouns))
+    return NamedFiles(tuple((EMBEDDING + name, noun) for name, noun in nouns.items()), took_class_noun)
 
-    def placeholder_for(match: re.Match[str]) -> str:
-        return placeholders.get(match["name"], match.group())
 
-    concepts = [_concept(clip, name, placeholders[name], noun) for name, noun in nouns.items()]
-    files = {placeholder: f"embedding:{name}" for name, placeholder in placeholders.items()}
-    return Reading(clip_that_knows(clip, concepts), _NAME.sub(placeholder_for, prompt), files, took_class_noun)
+def check_embeddings(clip: Any, names: Sequence[str]) -> None:
+    """Refuse embeddings that the host would read as nothing.
+
+    Raises:
+        UserInputError: a file is missing, or its vectors do not fit the CLIP.
+    """
+    for name in names:
+        _check_vectors(clip, name)
 
 
 def advice_on_names(clip: Any, prompt: str) -> str:
@@ -146,12 +143,8 @@ def _file_of(clip: Any, name: str) -> Path | None:
     return None
 
 
-def _concept(clip: Any, name: str, placeholder: str, class_noun: str) -> KnownConcept:
-    """Return the concept of an embedding, its vectors as the host reads them.
-
-    Raises:
-        UserInputError: there is no such embedding, or its vectors do not fit the CLIP.
-    """
+def _check_vectors(clip: Any, name: str) -> None:
+    """Refuse an embedding that is not there, or whose vectors do not fit the CLIP."""
     _, tokens = real_tokens(clip, f"embedding:{name}")
     read = {f"clip_{encoder}": tuple(t for _, t in row if isinstance(t, Tensor)) for encoder, row in tokens.items()}
     if not all(read.values()):
@@ -163,5 +156,3 @@ def _concept(clip: Any, name: str, placeholder: str, class_noun: str) -> KnownCo
                 f"The vectors of embedding:{name} for {encoder} are {rows[0].shape[-1]} wide, this CLIP has {widths}. Use an "
                 "embedding that was made for this model's family."
             )
-    vectors = len(next(iter(read.values())))
-    return KnownConcept(ConceptInfo("", class_noun, placeholder, 0, 0, vectors, 0, 0, ""), read)

@@ -81,7 +81,7 @@ def pair_rows(positive: list[dict[str, Any]], auxiliary: list[dict[str, Any]], c
     """Pair the conditions of both branches after the host has prepared them, and give them ids nobody else has.
 
     The host makes copies of conditions with areas for the other lists, with the same id but other text:
-    only the encoded text itself tells whose a condition really is.
+    only the encoded text itself tells whose a condition really is. Where LoRA is weakened, they get the hooks of their text.
 
     Args:
         positive: the guider's positive conditions; those that carry a text get a new id.
@@ -99,6 +99,8 @@ def pair_rows(positive: list[dict[str, Any]], auxiliary: list[dict[str, Any]], c
         index, source = sources[id(_text(cond))]
         carried: AuxiliaryText = source[CARRIED_KEY]
         twin = twins[index, _area(cond)]
+        if carried.lora_strength != 1 and "hooks" in auxiliary[index]:
+            twin["hooks"] = auxiliary[index]["hooks"]
         cond["uuid"], twin["uuid"] = uuid.uuid4(), uuid.uuid4()
         pair = len(concept_rows)
         concept_rows[cond["uuid"]] = _rows(pair, carried.concept_tokens, cond)

@@ -98,8 +98,8 @@ class _DCIPatch:
         guider.model_options[PATCH_KEY] = session
         try:
             output = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
-            for run in session.runs:
-                announce(run.report().text(), self.tell)
+            for report in session.reports():
+                announce(report.text(), self.tell)
             self.plan.memory.close()
             self._publish(session.masks.masks(), output)
             return output

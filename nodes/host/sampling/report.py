@@ -32,6 +32,7 @@ class RunReport:
         deviations: standard deviation of the auxiliary latent as the network saw it, per row and active call; about 1 is
             what it knows.
         areas: whether a blended conditioning covers an area only.
+        weights: what there is to say of the auxiliary branch's own weights, or "".
     """
 
     settings: DCISettings
@@ -45,6 +46,7 @@ class RunReport:
     context_windows: bool = False
     areas: bool = False
     deviations: tuple[float, ...] = ()
+    weights: str = ""
 
     def text(self) -> str:
         """Return one line."""
@@ -67,6 +69,8 @@ class RunReport:
         return "not computed" if math.isnan(self.mean_weight) else f"{self.mean_weight:.3g}"
 
     def _remarks(self) -> Iterable[str]:
+        if self.weights:
+            yield self.weights
         if self.settings.blend is not Blend.MASKS:
             yield f"blend {self.settings.blend.value} uses no masks, so λ has no effect"
         elif self.settings.mask_preset.remark:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -19,9 +19,12 @@ from ....dci_core.sampling.settings import DCISettings
 from .attention import DualBranchAttention
 from .auxiliary_branch import AuxiliaryBranch
 from .auxiliary_memory import AuxiliaryMemory
+from .auxiliary_weights import AuxiliaryWeights, weaken
+from .conditioning import CARRIED_KEY
 from .guidance import Conds
 from .layers import Layer
 from .pairing import AUXILIARY, OwnControls, auxiliary_twin, pair_rows
+from .report import RunReport
 from .run import Run
 from .start import RunStart
 
@@ -54,6 +57,7 @@ class Session:
         guider: the host's.
         positives: how many positive conditions there are before the host prepares them.
         controls: the auxiliary branch's own copies of adapters.
+        weights: what is exchanged for its forwards.
         masks: of the session's runs, as they come.
         runs: those that have started; one, unless another node starts the sampler again.
     """
@@ -62,6 +66,7 @@ class Session:
     guider: Any
     positives: int
     controls: OwnControls
+    weights: AuxiliaryWeights
     masks: MaskCollector = field(default_factory=MaskCollector)
     runs: list[Run] = field(default_factory=list)
 
@@ -107,9 +112,14 @@ class Session:
             return executor(x, timestep, model_options, seed)
         return self.runs[-1].predict(executor, x, timestep, model_options, seed)
 
+    def reports(self) -> list[RunReport]:
+        """Return what each run did."""
+        return [replace(run.report(), weights=self.weights.text()) for run in self.runs]
+
     def end(self) -> None:
-        """Take the twins away and drop what the runs hold."""
+        """Take the twins and their weights away and drop what the runs hold."""
         self.guider.conds.pop(AUXILIARY, None)
+        self.weights.undo()
         self._forget()
 
     def _forget(self) -> None:
@@ -135,9 +145,13 @@ def open_session(plan: RunPlan, guider: Any) -> Session:
     """Put the auxiliary twins beside a guider's positive conditions.
 
     Raises:
-        UserInputError: a condition's own text was changed after it was encoded.
+        UserInputError: a condition's own text was changed after it was encoded, or it asks for LoRA at another strength in
+            the auxiliary branch than the model's weights allow.
     """
     positive = guider.conds["positive"]
     controls = OwnControls()
-    guider.conds[AUXILIARY] = [auxiliary_twin(cond, controls) for cond in positive]
-    return Session(plan, guider, len(positive), controls)
+    twins = [auxiliary_twin(cond, controls) for cond in positive]
+    strengths = [cond[CARRIED_KEY].lora_strength if CARRIED_KEY in cond else 1.0 for cond in positive]
+    weights = weaken(guider, twins, strengths)
+    guider.conds[AUXILIARY] = twins
+    return Session(plan, guider, len(positive), controls, weights)

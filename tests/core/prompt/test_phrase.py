@@ -9,7 +9,7 @@ from comfyui_dci.dci_core.prompt.pairs import (
     pair_prompts_of_several,
     prompt_warnings,
 )
-from comfyui_dci.dci_core.prompt.words import add_class_noun, class_nouns_in, with_marked_nouns
+from comfyui_dci.dci_core.prompt.words import add_class_noun, class_nouns_in, concept_words
 
 
 def auxiliary(prompt: str, class_noun: str = "car", noun: str = "cat") -> str:
@@ -126,10 +126,10 @@ def test_a_noun_elsewhere_is_found_with_emphasis_and_in_plural_as_it_is_written(
     assert class_nouns_in(text, "tortoise plushy") == ["Tortoise (plushies", "tortoise plushy"]
 
 
-def test_the_nouns_of_a_prompt_are_marked() -> None:
-    marked, words = with_marked_nouns("V* tall (Tortoise:1.2) plushies, V*, tortoise plushy", "V*", "tortoise plushy")
-    assert marked == "V* tall (Tortoise\u207f:1.2) plushies\u207f, V*, tortoise plushy"
-    assert sorted(words) == ["Tortoise", "plushies"]
+def test_the_words_of_a_concept_are_found_in_a_prompt() -> None:
+    text = "V* tall (Tortoise:1.2) plushies, V*, tortoise plushy"
+    found = concept_words(text, "V*", "tortoise plushy")
+    assert [text[slice(*span)] for span in found] == ["V*", "Tortoise", "plushies", "V*"]
 
 
 def test_an_auxiliary_noun_loses_article_and_full_stop() -> None:

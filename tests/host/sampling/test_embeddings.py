@@ -129,6 +129,37 @@ def test_a_prompt_with_v_star_reads_files_as_the_host_does(embeddings: Path) -> 
     assert result.auxiliary_text == "a dog and embedding:my_concept dog"
 
 
+@pytest.mark.parametrize("subject", ["embedding:my_concept", "embedding:my_concept cat"])
+@pytest.mark.parametrize("prompt", ["a embedding:my_concept in snow", "a embedding:my_concept red cat in snow"])
+def test_a_concept_file_as_the_subject_is_what_it_is_without(embeddings: Path, prompt: str, subject: str) -> None:
+    s = scene("sd1")
+    named(s, embeddings)
+    if subject.endswith("cat") and "cat" not in prompt:
+        with pytest.raises(UserInputError, match="does not contain the subject.*An embedding has a space"):
+            built(s.base.clip, prompt, subject=subject)
+        return
+    ours, theirs = built(s.base.clip, prompt, subject=subject), built(s.base.clip, prompt)
+    assert_same(ours, theirs)
+    assert ours.remarks() == theirs.remarks()
+    with pytest.raises(UserInputError, match="own class noun"):
+        built(s.base.clip, prompt, subject=subject, auxiliary_noun="cat")
+
+
+@pytest.mark.parametrize(
+    ("subject", "message"),
+    [
+        ("embedding:missing cat", "There is no embedding 'missing' in models/embeddings"),
+        ("embedding:wide cat", "wide for clip_l are 32 wide, this CLIP has {'clip_l': 64}"),
+    ],
+)
+def test_a_subject_of_an_embedding_that_the_host_would_drop_is_refused(
+    embeddings: Path, subject: str, message: str
+) -> None:
+    save_file({"emb_params": torch.randn(2, 32)}, embeddings / "wide.safetensors")
+    with pytest.raises(UserInputError, match=message):
+        built(scene("sd1").base.clip, f"a {subject} in snow", subject=subject)
+
+
 def test_two_concept_files_have_each_their_noun(embeddings: Path) -> None:
     s = scene("sd1")
     named(s, embeddings)

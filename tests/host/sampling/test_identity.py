@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import comfy.ldm.modules.attention as host_attention
@@ -15,7 +16,7 @@ from comfyui_dci.dci_core.sampling.branches import auxiliary_noise
 from comfyui_dci.dci_core.sampling.dbim import attention_scores, auxiliary_weight, blend_outputs, saliency
 from comfyui_dci.dci_core.sampling.settings import MaskPreset
 from comfyui_dci.nodes.host.sampling.auxiliary_branch import AuxiliaryBranch
-from comfyui_dci.nodes.host.sampling.conditioning import CARRIED_KEY, AuxiliaryText
+from comfyui_dci.nodes.host.sampling.conditioning import CARRIED_KEY
 from comfyui_dci.nodes.host.sampling.layer_call import Attention
 from comfyui_dci.nodes.host.sampling.layers import Layer, cross_attention_layers
 from sampled import sample_guider
@@ -70,7 +71,7 @@ def test_equal_prompts_and_noise_leave_the_image_alone(sampler: str, strength: f
     s = scene()
     cond, options = s.positive[0]
     carried = options[CARRIED_KEY]
-    same = AuxiliaryText(cond, cond, options["pooled_output"], carried.concept_tokens, carried.concept_tokens)
+    same = replace(carried, cross_attn=cond, options=carried.concept_options, auxiliary_tokens=carried.concept_tokens)
     positive = [[cond, {**options, CARRIED_KEY: same}]]
     patched = dci(s.model, injection_strength=strength, share_noise=True, share_guidance=share_guidance)
     stock = ksample(s.model, s.positive, s.negative, sampler)
