@@ -1,32 +1,15 @@
-"""How other packs are wired beside DCI: graphs in API form on the demo model, one small step for each use of a pack."""
+"""How other packs are wired beside DCI, one step for each use of a pack."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-Link = list[Any]
-Graph = dict[str, dict[str, Any]]
+from pack_graphs import CONCEPT, SCENE, Graph, Link, Step, Wires, node, text
 
-CONCEPT = "try_packs"
+NAMED = f"embedding:{CONCEPT} car"
 ADAPTER = "try_packs.safetensors"
 VISION = "try_packs_vision.safetensors"
-SCENE = "with an umbrella at night"
-ACTIVE_FRACTION = 0.3
-
-
-@dataclass(frozen=True)
-class Wires:
-    """What the sampler will be wired to, and its class."""
-
-    model: Link
-    positive: Link
-    negative: Link
-    sampler: str = "KSampler"
-
-
-Step = Callable[[Graph, Wires], Wires]
 
 
 @dataclass(frozen=True)
@@ -46,86 +29,6 @@ class Case:
     node: str
     step: Step
     picture: str = ""
-
-
-def node(kind: str, **inputs: Any) -> dict[str, Any]:
-    """Return a node in API form."""
-    return {"class_type": kind, "inputs": inputs}
-
-
-def training_graph(demo: Graph) -> Graph:
-    """Return the part of the shipped demo graph that learns and saves a concept, with few steps and another name."""
-    graph = {name: node(demo[name]["class_type"], **demo[name]["inputs"]) for name in ("1", "2", "10", "11")}
-    graph["10"]["inputs"] |= {"steps": 10}
-    graph["11"]["inputs"] |= {"name": CONCEPT}
-    return graph
-
-
-def sampling_graph(run: int, *steps: Step) -> Graph:
-    """Return a graph that samples the learned subject after the steps given and saves the latent.
-
-    Args:
-        run: a number of its own makes the host sample again; samplers do not read it.
-        steps: of packs and of DCI, in the order in which their nodes stand.
-    """
-    graph = {
-        "base": node("DCIDemoModel"),
-        "concept": node("DCILoadConcept", name=f"{CONCEPT}.safetensors"),
-        "subject": node("DCIApplyConcept", model=["base", 0], clip=["base", 1], concept=["concept", 0], strength=1.0),
-        "positive": node(
-            "AuxPromptBuilder",
-            clip=["subject", 1],
-            prompt=f"photo of a V* car {SCENE}",
-            auxiliary_noun="cat",
-            entire_prompt=True,
-        ),
-        "negative": text("sketch of a cup"),
-        "latent": node("EmptyLatentImage", width=128, height=128, batch_size=1),
-    }
-    wires = Wires(["subject", 0], ["positive", 0], ["negative", 0])
-    for step in steps:
-        wires = step(graph, wires)
-    graph["sampler"] = node(
-        wires.sampler,
-        model=wires.model,
-        positive=wires.positive,
-        negative=wires.negative,
-        latent_image=["latent", 0],
-        seed=0,
-        steps=6,
-        cfg=5.0,
-        sampler_name="euler",
-        scheduler="normal",
-        denoise=1.0,
-        run=run,
-    )
-    graph["save"] = node("SaveLatent", samples=["sampler", 0], filename_prefix="try_packs")
-    return graph
-
-
-def text(words: str) -> dict[str, Any]:
-    """Return a text encode with the concept's CLIP."""
-    return node("CLIPTextEncode", clip=["subject", 1], text=words)
-
-
-def dci(active_fraction: float) -> Step:
-    """Return the step that applies DCI; 0 switches it off."""
-
-    def step(graph: Graph, wires: Wires) -> Wires:
-        graph["dci"] = node(
-            "DCIApply",
-            model=wires.model,
-            injection_strength=1.0,
-            active_fraction=active_fraction,
-            share_guidance=True,
-            mask_preset="resolution_normalized",
-            blend="masks",
-            layers="all",
-            share_noise=False,
-        )
-        return replace(wires, model=["dci", 0])
-
-    return step
 
 
 def _half_mask(graph: Graph, name: str, x: int) -> Link:
@@ -159,13 +62,61 @@ def _ip_adapter(graph: Graph, wires: Wires) -> Wires:
     return replace(wires, model=["pack", 0])
 
 
-def _scheduled_lora(graph: Graph, wires: Wires) -> Wires:
-    graph["pack"] = node(
-        "PCLazyLoraLoader", model=wires.model, clip=["subject", 1], text=f"[<lora:{CONCEPT}:0.5>::0.6]"
-    )
+def _encode_with(graph: Graph, clip: Link) -> None:
     for name in ("positive", "negative"):
-        graph[name]["inputs"]["clip"] = ["pack", 1]
+        graph[name]["inputs"]["clip"] = clip
+
+
+def _load_loras(graph: Graph, wires: Wires, clip: Link, text: str) -> Wires:
+    graph["pack"] = node("PCLazyLoraLoader", model=wires.model, clip=clip, text=text)
+    _encode_with(graph, ["pack", 1])
     return replace(wires, model=["pack", 0])
+
+
+def _scheduled_lora(graph: Graph, wires: Wires) -> Wires:
+    return _load_loras(graph, wires, ["subject", 1], f"[<lora:{CONCEPT}:0.5>::0.6]")
+
+
+def _without_apply_concept(graph: Graph, wires: Wires) -> Wires:
+    """Use the learned subject by stock means: no Apply Concept, and a prompt that names it by its embedding."""
+    del graph["subject"], graph["concept"]
+
+    def on_base(value: Any) -> Any:
+        return ["base", value[1]] if isinstance(value, list) and value[0] == "subject" else value
+
+    for entry in graph.values():
+        entry["inputs"] = {name: on_base(value) for name, value in entry["inputs"].items()}
+    graph["positive"]["inputs"] |= {"prompt": f"photo of a {NAMED} {SCENE}", "subject": NAMED}
+    return replace(wires, model=on_base(wires.model))
+
+
+def _all_loras_scheduled(graph: Graph, wires: Wires) -> Wires:
+    wires = _without_apply_concept(graph, wires)
+    return _load_loras(graph, wires, ["base", 1], f"[<lora:{CONCEPT}:1>:<lora:{CONCEPT}:0.5>:0.1]")
+
+
+def _auxiliary_loras_at_half(graph: Graph, wires: Wires) -> Wires:
+    wires = _all_loras_scheduled(graph, wires)
+    graph["positive"]["inputs"]["auxiliary_lora_strength"] = 0.5
+    return wires
+
+
+def _scheduled_prompt(graph: Graph, wires: Wires) -> Wires:
+    """The pack's schedule calls our node for each of its prompts."""
+    wires = _all_loras_scheduled(graph, wires)
+    builder = f'NODE(AuxPromptBuilder, prompt, auxiliary_noun "cat"; subject "{NAMED}")'
+    words = f"{builder} photo of a {NAMED} [{SCENE}:on grass:0.2]"
+    graph["positive"] = node("PCLazyTextEncode", clip=["pack", 1], text=words)
+    return wires
+
+
+def _hooks_from_text(graph: Graph, wires: Wires) -> Wires:
+    wires = _without_apply_concept(graph, wires)
+    graph["hooks"] = node("PCLoraHooksFromText", text=f"<lora:{CONCEPT}:0.5> [<lora:{CONCEPT}:0.5>::0.6]")
+    how = {"apply_to_conds": True, "schedule_clip": True}
+    graph["pack"] = node("SetClipHooks", clip=["base", 1], hooks=["hooks", 0], **how)
+    _encode_with(graph, ["pack", 0])
+    return wires
 
 
 def _couple_text(graph: Graph, words: str) -> Link:
@@ -198,8 +149,7 @@ def _couple_on_model(graph: Graph, wires: Wires) -> Wires:
 
 def _negative_weights(graph: Graph, wires: Wires) -> Wires:
     graph["pack"] = node("CLIPNegPip", model=wires.model, clip=["subject", 1])
-    for name in ("positive", "negative"):
-        graph[name]["inputs"]["clip"] = ["pack", 1]
+    _encode_with(graph, ["pack", 1])
     graph["positive"]["inputs"]["prompt"] += " (on grass:-1.0)"
     return replace(wires, model=["pack", 0])
 
@@ -251,6 +201,10 @@ _DAAM, _DENSE = "comfyui-daam", "ComfyUI_densediffusion"
 CASES = (
     Case(_IP, "IPAdapter Advanced", "IPAdapterAdvanced", _ip_adapter),
     Case(_CONTROL, "a scheduled LoRA", "PCLazyLoraLoader", _scheduled_lora),
+    Case(_CONTROL, "scheduled LoRAs only, `subject`", "PCLazyLoraLoader", _all_loras_scheduled),
+    Case(_CONTROL, "the same, auxiliary LoRA strength 0.5", "PCLazyLoraLoader", _auxiliary_loras_at_half),
+    Case(_CONTROL, "scheduled LoRAs and prompts, `subject`", "PCLazyTextEncode", _scheduled_prompt),
+    Case(_CONTROL, "LoRA hooks from text, `subject`", "PCLoraHooksFromText", _hooks_from_text),
     Case(_CONTROL, "COUPLE combined with our positive", "PCTextEncode", _couple_combined),
     Case(_CONTROL, "COUPLE in place of our positive", "PCTextEncode", _couple_as_positive),
     Case(_PPM, "Attention Couple", "AttentionCouplePPM", _couple_on_model),

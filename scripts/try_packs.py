@@ -22,8 +22,10 @@ from typing import Any
 
 from comfy_install import ROOT, get_comfyui, version_of
 from inside import is_inside, start_inside
-from pack_cases import ACTIVE_FRACTION, CASES, CONCEPT, Case, Step, dci, sampling_graph, training_graph
+from pack_cases import CASES, Case
+from pack_graphs import CONCEPT, Step, dci, sampling_graph, training_graph
 
+ACTIVE_FRACTION = 0.3
 ROUNDING = 1e-3  # of the largest value: what differs by more was changed on purpose
 WORKS, EQUAL, DIFFERS, BOTH = "works", "equal", "DIFFERS", "both act"
 DCI_OFF, DCI_SILENT, PACK_SILENT, CRASH = "DCI off, and says so", "DCI SILENTLY OFF", "PACK SILENTLY OFF", "CRASH"
@@ -107,11 +109,7 @@ class Trial:
         self.runs = 0
         demo = json.loads((ROOT / "workflows" / "api" / "demo.json").read_text())
         server.run(training_graph(demo))
-        loras = server.base / "models" / "loras"
-        loras.mkdir(exist_ok=True)
-        (loras / f"{CONCEPT}.safetensors").symlink_to(
-            server.base / "models" / "dci_concepts" / f"{CONCEPT}.safetensors"
-        )
+        offer_as_stock_files(server.base / "models")
         self.plain = self.run()
         self.ours = self.run(dci(ACTIVE_FRACTION))
         if self.ours.error or not differs(self.ours, self.plain):
@@ -159,6 +157,18 @@ class Trial:
 
     def _path(self, saved: dict[str, str]) -> Path:
         return Path(self.server.base) / "output" / saved["subfolder"] / saved["filename"]
+
+
+def offer_as_stock_files(models: Path) -> None:
+    """Put the learned subject among the LoRAs, and its vectors among the embeddings, where nothing says what they are."""
+    from safetensors.numpy import load_file, save_file
+
+    learned = models / "dci_concepts" / f"{CONCEPT}.safetensors"
+    for folder in ("loras", "embeddings"):
+        (models / folder).mkdir(exist_ok=True)
+    (models / "loras" / learned.name).symlink_to(learned)
+    vectors = {name: tensor for name, tensor in load_file(learned).items() if name.startswith("clip_")}
+    save_file(vectors, models / "embeddings" / learned.name)
 
 
 def judge_alone(case: Case, alone: Outcome, plain: Outcome) -> str:

@@ -79,11 +79,10 @@ class SubjectPrompt:
 
     def __post_init__(self) -> None:
         if not self.occurrences:
-            advice = " An embedding has a space or a bracket in front of it, and a space, comma or bracket behind it."
             raise UserInputError(
                 f'The prompt {self.prompt!r} does not contain the subject "{self.subject.text}". Write the same words in both, for '
                 f'example "{self.subject.example}"; in the prompt up to three other words may stand behind the first one.'
-                f"{advice if self.subject.embeddings else ''}"
+                f"{self._advice()}"
             )
 
     @cached_property
@@ -163,12 +162,27 @@ class SubjectPrompt:
             warnings.append(
                 f'the auxiliary noun says "{tied[0]}", which training may have tied to your subject: choose another, or {AUTO}'
             )
+        if tags := re.findall(r"<(?:lora|lyco|hypernet):[^>]*>", self.prompt):
+            warnings.append(
+                f'"{tags[0]}" loads nothing, ComfyUI reads it as words: take it out, and load the file by LoraLoader'
+            )
         if not subject.class_noun:
             warnings.append(
                 f'class_noun is empty, and "{text}" does not say what it is: fill it in, or see that the auxiliary noun is '
                 "no word for it"
             )
         return warnings
+
+    def _advice(self) -> str:
+        """Return what to do in the cases where the words do stand in the prompt, as the end of an error."""
+        prompt, text = self.prompt.lower(), self.subject.text.lower()
+        if self.subject.embeddings:
+            return " An embedding has a space or a bracket in front of it, and a space, comma or bracket behind it."
+        if "\\(" in prompt and "\\" not in text:
+            return " Copy it from the prompt: a bracket that the prompt writes as \\( is written so in subject, too."
+        if any(part.lower() in prompt for part in self.subject.parts):
+            return " It stands there as a part of a longer word: put spaces around it."
+        return ""
 
     @cached_property
     def _phrases(self) -> list[tuple[int, Phrase]]:

@@ -11,8 +11,11 @@ import pack_cases
 import pack_models
 import pytest
 import try_packs
-from pack_cases import CASES, dci, sampling_graph
+from pack_cases import CASES
+from pack_graphs import dci, sampling_graph, training_graph
 from PIL import Image
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 from try_packs import Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,11 +57,31 @@ def test_graphs_are_whole_and_hold_the_pack_and_dci_in_the_order_asked_for(case:
 def test_our_own_nodes_are_given_what_they_offer() -> None:
     offered = json.loads((ROOT / "tests" / "golden" / "nodes.json").read_text())
     demo = json.loads((ROOT / "workflows" / "api" / "demo.json").read_text())
-    graphs = [pack_cases.training_graph(demo), *(sampling_graph(1, dci(0.3), case.step) for case in CASES)]
+    graphs = [training_graph(demo), *(sampling_graph(1, dci(0.3), case.step) for case in CASES)]
     for entry in (entry for graph in graphs for entry in graph.values() if entry["class_type"] in offered):
         inputs = offered[entry["class_type"]]["inputs"]
         assert {name for name, facts in inputs.items() if not facts["optional"]} <= set(entry["inputs"]) <= set(inputs)
     assert demo["10"]["inputs"]["steps"] != graphs[0]["10"]["inputs"]["steps"]  # the shipped graph is left alone
+
+
+def test_a_subject_that_is_named_by_words_needs_no_concept_of_ours() -> None:
+    named = [
+        graph for case in CASES if "subject" in (graph := sampling_graph(1, dci(0.3), case.step))["positive"]["inputs"]
+    ]
+    assert len(named) == 3
+    for graph in named:
+        assert not {entry["class_type"] for entry in graph.values()} & {"DCIApplyConcept", "DCILoadConcept"}
+        assert graph["positive"]["inputs"]["subject"] in graph["positive"]["inputs"]["prompt"]
+
+
+def test_the_embedding_of_the_subject_says_nothing_of_a_concept(tmp_path: Path) -> None:
+    (tmp_path / "dci_concepts").mkdir()
+    tensors = {"layer.diff": np.ones((2, 2)), "clip_l": np.ones((3, 4))}
+    save_file(tensors, tmp_path / "dci_concepts" / "try_packs.safetensors", {"class_noun": "car"})
+    try_packs.offer_as_stock_files(tmp_path)
+    assert set(load_file(tmp_path / "loras" / "try_packs.safetensors")) == set(tensors)
+    with safe_open(tmp_path / "embeddings" / "try_packs.safetensors", "np") as file:
+        assert list(file.keys()) == ["clip_l"] and not file.metadata()
 
 
 def test_every_run_samples_again() -> None:

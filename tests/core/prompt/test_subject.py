@@ -118,6 +118,24 @@ def test_a_prompt_without_the_subject_is_refused(subject: str, prompt: str) -> N
         spoken(subject, prompt)
 
 
+@pytest.mark.parametrize(
+    ("subject", "prompt", "advice"),
+    [
+        ("初音ミク", "初音ミクの写真", "a part of a longer word: put spaces around it"),
+        (
+            "saber (fate)",
+            "1girl, saber \\(fate\\)",
+            r"Copy it from the prompt: a bracket that the prompt writes as \\\(",
+        ),
+        ("embedding:c", "a cat,embedding:c", "An embedding has a space or a bracket in front of it"),
+        ("sks dog", "a cat", r"behind the first one\.$"),
+    ],
+)
+def test_the_error_says_why_words_that_stand_there_are_not_read(subject: str, prompt: str, advice: str) -> None:
+    with pytest.raises(UserInputError, match=advice):
+        spoken(subject, prompt)
+
+
 def test_without_the_entire_prompt_each_branch_has_its_own_words() -> None:
     pair = spoken("sks dog", "a (sks dog:1.2) carved from ice").pair("", entire_prompt=False)
     assert pair == PromptPair("sks dog", "a carved from ice", "a carved from ice")
@@ -140,6 +158,7 @@ def test_an_auxiliary_noun_that_says_the_subject_is_refused(noun: str, message: 
         ("sks dog", "a sks dog and a dog", "cat", '"dog" stays in the auxiliary prompt'),
         ("sks dog", "a sks dog", "toy dog", 'the auxiliary noun says "dog".*choose another, or auto'),
         ("miku, 1girl", "miku, park", "cat", '"1girl" of the subject does not stand in the prompt'),
+        ("sks dog", "a sks dog <lora:x:1>", "cat", '"<lora:x:1>" loads nothing.*load the file by LoraLoader'),
         ("miku", "miku in a park", "cat", 'class_noun is empty, and "miku" does not say what it is'),
     ],
 )
