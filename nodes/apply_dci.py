@@ -25,7 +25,10 @@ class ApplyDCI(io.ComfyNode):
             description="Makes the model sample with two branches, with KSampler, SamplerCustomAdvanced and any guider. "
             "The positive conditioning must come from AuxPromptBuilder.",
             search_aliases=["dual concept integration", "customization", "lambda"],
-            inputs=[io.Model.Input("model", tooltip="The model that Apply Concept returns, or one with your LoRA."), *dci_inputs()],
+            inputs=[
+                io.Model.Input("model", tooltip="The model that Apply Concept returns, or one with your LoRA."),
+                *dci_inputs(),
+            ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="For the sampler; the model given in is not changed."),
                 masks_output(

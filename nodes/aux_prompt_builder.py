@@ -34,7 +34,8 @@ class AuxPromptBuilder(io.ComfyNode):
                     multiline=True,
                     dynamic_prompts=True,
                     default="a V* cat in times square",
-                    tooltip="Your prompt. Write V* and its class noun where your subject belongs: they were trained together. "
+                    tooltip="Your prompt. Write V* and its class noun where your subject belongs: they were trained together; or, with "
+                    "subject, the words of your LoRA. "
                     "A noun that you leave out is added, and concept_text shows it. Emphasis such as (V* cat:1.2) works. With a "
                     "checkpoint that was saved behind Apply Concept write embedding:my_concept instead of V*.",
                 ),
@@ -78,7 +79,7 @@ class AuxPromptBuilder(io.ComfyNode):
                     step=0.05,
                     optional=True,
                     advanced=True,
-                    tooltip="With which share of their strength LoRA act in the auxiliary branch. Lower it if the scene looks like your "
+                    tooltip="The share of its strength that every LoRA has in the auxiliary branch. Lower it if the scene looks like your "
                     "pictures even there; the weights are then exchanged at each active step, which costs time. 1: the same weights "
                     "in both branches, as in the paper.",
                 ),

@@ -166,7 +166,8 @@ def _cell(text: str) -> str:
 
 def _named(entry: Any) -> str:
     """Return the id, and what the node writes beside it: its label is the id in words, mostly with the paper's symbol."""
-    symbol = (entry.display_name or "").removeprefix(entry.id.replace("_", " "))
+    label, words = entry.display_name or "", entry.id.replace("_", " ")
+    symbol = label[len(words) :] if label.lower().startswith(words) else label
     return f"`{entry.id}`{symbol}"
 
 

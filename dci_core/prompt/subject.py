@@ -150,13 +150,21 @@ class SubjectPrompt:
             for number, part in enumerate(subject.parts)
             if number not in found
         ]
+        if (
+            len(subject.parts) > 1
+            and len(self.occurrences) > 1
+            and any(len(each) < len(found) for each in self.occurrences)
+        ):
+            warnings.append(
+                "parts of the subject stand apart, and each gets an auxiliary noun: write them side by side, if they name one subject"
+            )
         alone = [word for part in subject.parts for word in self._left_alone(part)]
         left = alone + (class_nouns_in(self.template, subject.class_noun) if subject.class_noun else [])
         if left:
-            quoted = " and ".join(f'"{word}"' for word in dict.fromkeys(left))
+            words = [f'"{word}"' for word in dict.fromkeys(left)]
             warnings.append(
-                f"{quoted} stays in the auxiliary prompt and counts as context, although training may have tied it to your subject: if "
-                f'your subject is meant, write "{text}"; if not, write another word'
+                f"left in the auxiliary prompt as context, although training may have tied it to your subject: {', '.join(words)}; "
+                f'if your subject is meant, write "{text}"; if not, write another word'
             )
         if subject.class_noun and (tied := class_nouns_in(auxiliary_noun, subject.class_noun)):
             warnings.append(

@@ -56,6 +56,7 @@ def test_a_page_names_every_input_and_output(node: Any) -> None:
     page = text_of(schema)
     assert names_in(page, "inputs") == [entry.id for entry in schema.inputs]
     assert names_in(page, "outputs") == [entry.display_name for entry in schema.outputs]
+    assert not re.search(r"^- `[^`]+`[^ :]", page, re.MULTILINE), "a label is stuck to its name"
 
 
 @pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from comfyui_dci.dci_core.sampling.settings import DCISettings
 from comfyui_dci.dci_core.training.presets import PRESETS, PresetName
+from comfyui_dci.nodes.aux_prompt_builder import AuxPromptBuilder
 from comfyui_dci.nodes.class_images import ClassImages
 from comfyui_dci.nodes.concepts import ApplyConcept
 from comfyui_dci.nodes.dci_sampler import DCISampler
 from comfyui_dci.nodes.ico_trainer import ICOTrainer
+from comfyui_dci.nodes.lambda_sweep import LambdaSweep
 from node_runs import defaults
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
@@ -20,6 +22,8 @@ TEMPLATES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
 API = sorted(path.stem for path in (WORKFLOWS / "api").glob("*.json"))
 DEMO = "demo"
 """Its nodes have the values of the demo model, not those of fresh nodes."""
+LORA_DIAL = "lora_dial"
+"""Needs no concept of ours."""
 
 
 def api(name: str) -> dict[str, Any]:
@@ -121,9 +125,30 @@ def test_the_generate_graphs_use_what_fresh_nodes_have(node: Any) -> None:
 
 
 @pytest.mark.parametrize("name", graphs_with("AuxPromptBuilder"))
-def test_prompts_name_the_class_noun_behind_the_placeholder(name: str) -> None:
-    prompts = [node["inputs"]["prompt"] for node in api(name).values() if node["class_type"] == "AuxPromptBuilder"]
-    assert prompts and all(f"V* {'car' if name == DEMO else 'toy'} " in prompt for prompt in prompts)
+def test_prompts_name_the_subject(name: str) -> None:
+    """By the words of ``subject``, or by the placeholder with the class noun behind it."""
+    builders = [node["inputs"] for node in api(name).values() if node["class_type"] == "AuxPromptBuilder"]
+    concept = f"V* {'car' if name == DEMO else 'toy'}"
+    assert builders and all(f"a {given.get('subject') or concept} " in given["prompt"] for given in builders)
+
+
+def test_the_lora_graph_takes_the_subject_of_a_lora_and_turns_the_dial() -> None:
+    graph = api(LORA_DIAL)
+    ids = {node["class_type"]: key for key, node in graph.items()}
+    loader, builder, sweep = (ids[kind] for kind in ("LoraLoader", "AuxPromptBuilder", "DCILambdaSweep"))
+    assert graph[loader]["inputs"]["model"] == [ids["CheckpointLoaderSimple"], 0]
+    assert graph[sweep]["inputs"]["model"] == [loader, 0] and graph[builder]["inputs"]["clip"] == [loader, 1]
+    assert graph[sweep]["inputs"]["positive"] == [builder, 0]
+    for node, chosen in ((AuxPromptBuilder, {"prompt", "subject"}), (LambdaSweep, {"injection_strengths"})):
+        (given,) = [each["inputs"] for each in graph.values() if each["class_type"] == node.define_schema().node_id]
+        usual = defaults(node)
+        assert {name for name, value in usual.items() if given[name] != value} == chosen
+
+
+def test_the_readme_names_every_template_and_the_shortest_way_to_pictures_first() -> None:
+    text = (WORKFLOWS.parent / "README.md").read_text()
+    assert all(f"*{name}*" in text for name in TEMPLATES)
+    assert text.index(f"template *{LORA_DIAL}*") < text.index("template *generate*")
 
 
 def test_the_readme_tells_the_values_that_nodes_have() -> None:

@@ -41,3 +41,22 @@ def draw_references(folder: Path) -> list[str]:
         names.append(f"reference_{index + 1}.png")
         picture.save(folder / names[-1])
     return names
+
+
+def make_small_lora(checkpoint: Path, path: Path) -> None:
+    """Write a LoRA of rank 2 with random weights on keys and values of the checkpoint's cross-attention."""
+    import torch
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    generator = torch.Generator().manual_seed(16)
+    tensors = {}
+    with safe_open(checkpoint, "pt") as file:
+        for name in sorted(file.keys()):
+            if name.endswith(("attn2.to_k.weight", "attn2.to_v.weight")):
+                layer = name.removeprefix("model.").removesuffix(".weight")
+                rows, columns = file.get_slice(name).get_shape()
+                tensors[f"{layer}.lora_up.weight"] = 0.1 * torch.randn(rows, 2, generator=generator)
+                tensors[f"{layer}.lora_down.weight"] = 0.1 * torch.randn(2, columns, generator=generator)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path)

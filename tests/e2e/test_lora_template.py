@@ -1,0 +1,47 @@
+"""The template lora_dial on a real server: a LoRA of other people, no concept of ours."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from graphs import CHECKPOINT, SIZE, shipped, small
+from PIL import Image
+from server_files import make_small_lora
+
+from workbench.comfy_server import ComfyServer
+
+pytestmark = pytest.mark.usefixtures("queue_is_empty")
+
+
+def pictures(server: ComfyServer, entry: dict[str, Any], node: str) -> list[np.ndarray]:
+    arrays = []
+    for image in entry["outputs"][node]["images"]:
+        query = f"/view?filename={image['filename']}&subfolder={image['subfolder']}&type={image['type']}"
+        with Image.open(io.BytesIO(server.get_bytes(query))) as opened:
+            arrays.append(np.asarray(opened.convert("RGB")))
+    return arrays
+
+
+def test_the_graph_turns_the_dial_on_a_lora(server: ComfyServer) -> None:
+    models = server.base / "models"
+    (loader,) = [node["inputs"] for node in shipped("lora_dial").values() if node["class_type"] == "LoraLoader"]
+    make_small_lora(models / "checkpoints" / CHECKPOINT, models / "loras" / loader["lora_name"])
+    graph = small("lora_dial", DCILambdaSweep={"steps": 6, "active_fraction": 0.3})
+    texts: dict[str, list[str]] = {}
+
+    def listen(kind: str, data: dict[str, Any]) -> None:
+        if kind == "text":
+            texts.setdefault(data["node"], []).append(data["text"])
+
+    entry = server.run(graph, listen)
+    single = pictures(server, entry, "27")
+    assert len(single) == 4 and all(picture.shape == (SIZE, SIZE, 3) for picture in single)
+    assert len({picture.tobytes() for picture in single}) == 4
+    (grid,) = pictures(server, entry, "26")
+    assert grid.shape[0] > SIZE and grid.shape[1] > 4 * SIZE
+    (said,) = texts["21"]
+    assert "; auxiliary prompt: a " in said and "sks" not in said
+    assert "concept tokens 2 of 6, context tokens 4 of 5; 2 of 6 steps active" in texts["24"][-1]
