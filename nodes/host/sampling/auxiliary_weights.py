@@ -3,7 +3,11 @@
 A LoRA that has overfitted acts on every prompt, the auxiliary one too. The auxiliary twins therefore carry a hook that puts
 W(s) in place of W(1) for their forward alone: the weights with all patches of the model and all weight hooks of the
 condition at s times their strength. The concept branch, its negative, and with exact guidance the auxiliary branch's
-negative keep W(1). The host exchanges the weights and puts them back, whatever happens in the run.
+negative, and what is combined with the positive without an auxiliary text, keep W(1). The host exchanges the weights and puts
+them back, whatever happens in the run.
+
+Models with DynamicVRAM cannot have hooks. As for any condition with hooks the host then samples with a second copy of the
+model, without DynamicVRAM, into which it merges LoRA; that rounds otherwise, so the plain image may differ in its last bits.
 """
 
 from __future__ import annotations
@@ -138,7 +142,7 @@ class WeakenedWeight(WeightAdapterBase):
 
     Where the host has merged them, that is what the model would hold had they been loaded at that strength. Where it adds
     them when a layer reads its weight (low VRAM), W(s) − W(1) goes under them: exact for all that add to a weight, near
-    for what turns or rescales it (OFT, BOFT, DoRA).
+    for what turns or rescales it (OFT, BOFT, DoRA); what replaces it stays whole.
 
     Args:
         strength: s, 0 … 1.

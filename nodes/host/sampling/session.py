@@ -66,7 +66,7 @@ class Session:
     guider: Any
     positives: int
     controls: OwnControls
-    weights: AuxiliaryWeights
+    weights: AuxiliaryWeights = field(default_factory=AuxiliaryWeights)
     masks: MaskCollector = field(default_factory=MaskCollector)
     runs: list[Run] = field(default_factory=list)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import comfy.hooks
-import comfy.model_management
+import comfy.sd
 import pytest
 import torch
 from comfyui_dci.dci_core.errors import UserInputError
