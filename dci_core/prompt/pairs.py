@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import UserInputError
 from .auxiliary_noun import COMMON_NOUNS, first_unrelated_noun
 from .words import (
+    EMBEDDING,
     class_nouns_in,
     merge_concept_phrase,
     near_misses,
@@ -35,6 +36,13 @@ class PromptPair:
     concept: str
     auxiliary: str
     auxiliary_template: str
+
+    def with_spaces(self, nouns: Mapping[str, str]) -> PromptPair:
+        """Return the pair with spaces around the auxiliary nouns, where a mark in front would be read together with one."""
+        text = self.auxiliary_template
+        for placeholder, noun in nouns.items():
+            text = replace_placeholder(text, placeholder, f" {noun} ")
+        return replace(self, auxiliary=text)
 
     def marked_auxiliary(self, nouns: Mapping[str, str]) -> str:
         """Return P_a with marks around the auxiliary nouns, to tell their tokens from the same words elsewhere.
@@ -141,7 +149,8 @@ def prompt_warnings(
             warnings.append(
                 f"the auxiliary noun says {_quoted(tied)}, which training has tied to your subject: choose another, or {AUTO}"
             )
-        grown = near_misses(prompt, placeholder) if re.search(r"\W", placeholder) else []
+        is_a_word = re.fullmatch(r"\w+", placeholder) or placeholder.startswith(EMBEDDING)
+        grown = [] if is_a_word else near_misses(prompt, placeholder)
         if grown:
             warnings.append(f"{_quoted(grown)} is not read as {placeholder}: write {placeholder} as a word of its own")
     return warnings

@@ -53,7 +53,7 @@ def placeholder_warning(placeholder: str) -> str | None:
 def plain_noun(text: str) -> str:
     """Return a noun with plain single spaces, without an article in front and punctuation around it."""
     words = " ".join(text.split()).rstrip(f"{_QUOTES}.,:;!?")
-    return re.sub(rf"^[{_QUOTES}]*(?:(?:a|an|the)(?: |$))?[{_QUOTES}]*", "", words, flags=re.IGNORECASE)
+    return re.sub(rf"^[{_QUOTES}]*(?:(?:a|an|the)(?: |$)[{_QUOTES}]*)*", "", words, flags=re.IGNORECASE)
 
 
 def check_class_noun(class_noun: str) -> str:
@@ -156,7 +156,7 @@ def merge_concept_phrase(prompt: str, placeholder: str, class_noun: str, others:
     """
     text = prompt
     for phrase in reversed(_phrases(prompt, placeholder, class_noun, others)):
-        mark = prompt[slice(*phrase.star)] + PLURAL * phrase.is_plural
+        mark = _place_of(prompt[slice(*phrase.star)]) + PLURAL * phrase.is_plural
         before, end = replaced(text, phrase, mark)
         text = before + text[end:]
     return without_empty_brackets(text)
@@ -228,7 +228,13 @@ def _phrases(prompt: str, placeholder: str, class_noun: str, others: Sequence[st
 
 def _filled_in(placeholder: str) -> re.Pattern[str]:
     """Return a pattern of the places where a noun goes."""
-    return placeholder_pattern([placeholder, placeholder + PLURAL])
+    place = _place_of(placeholder)
+    return placeholder_pattern([place, place + PLURAL])
+
+
+def _place_of(placeholder: str) -> str:
+    """Return what holds a placeholder's place: itself, or for a file its name between private characters, which any mark ends."""
+    return f"\ue003{placeholder.removeprefix(EMBEDDING)}\ue003" if placeholder.startswith(EMBEDDING) else placeholder
 
 
 def without_empty_brackets(prompt: str) -> str:

@@ -16,22 +16,36 @@ Patches = dict[str, list[Patch]]
 def patches_at_strength(patches: Iterable[Patch], strength: float) -> list[Patch]:
     """Return the patches of one weight with a share of their strength.
 
-    A patch that mixes another model in is mixed in less; one that replaces the weight is mixed in by the share.
+    Merged models, which the host keeps as patches too, are no LoRA and stay; a patch that replaces the weight is mixed in by
+    the share.
 
     Args:
         patches: of the host, in their order.
-        strength: 0 … 1; 0 returns none, 1 the same.
+        strength: 0 … 1; 0 leaves no LoRA, 1 all as it is.
     """
-    if strength == 0:
-        return []
-    return [_at_strength(patch, strength) for patch in patches] if strength != 1 else list(patches)
+    if strength == 1:
+        return list(patches)
+    return [_at_strength(patch, strength) for patch in patches if strength or is_merge(patch)]
+
+
+def lora_keys(patches: Patches) -> set[str]:
+    """Return which weights any LoRA changes, other patches than merged models."""
+    return {key for key, each in patches.items() if not all(map(is_merge, each))}
+
+
+def is_merge(patch: Patch) -> bool:
+    """Tell whether a patch mixes a model in, or takes a share of the weight it lies on, as the host's merging nodes do."""
+    _, held, of_weight, _, _ = patch
+    return of_weight != 1 or isinstance(held, list)
 
 
 def _at_strength(patch: Patch, strength: float) -> Patch:
-    own, held, of_weight, offset, function = patch
+    if is_merge(patch):
+        return patch
+    own, held, _, offset, function = patch
     if isinstance(held, tuple) and len(held) == 2 and held[0] == "set":  # the host takes it whole at any strength
         return strength, ("diff", held[1]), 1 - strength, offset, None
-    return own * strength, held, 1 - strength * (1 - of_weight), offset, function
+    return own * strength, held, 1, offset, function
 
 
 def hooks_at_strength(patcher: Any, hooks: Any, strength: float) -> Any:
@@ -63,10 +77,10 @@ def clip_at_strength(clip: Any, strength: float) -> Any:
 
     Args:
         clip: a host CLIP; it is not changed.
-        strength: 0 … 1; 1 returns the CLIP itself, and so does any strength where it carries no patch.
+        strength: 0 … 1; 1 returns the CLIP itself, and so does any strength where it carries no LoRA.
     """
     hooks = clip.patcher.forced_hooks
-    if strength == 1 or not (clip.patcher.patches or has_weight_hooks(hooks)):
+    if strength == 1 or not (lora_keys(clip.patcher.patches) or has_weight_hooks(hooks)):
         return clip
     clone = clip.clone()
     patcher = clone.patcher

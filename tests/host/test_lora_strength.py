@@ -5,31 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import comfy.hooks
-import comfy.sd
 import comfy_extras.nodes_hooks as hook_nodes
 import pytest
 import torch
-from comfyui_dci.nodes.host.lora_strength import clip_at_strength, patches_at_strength
+from comfyui_dci.nodes.host.lora_strength import clip_at_strength, lora_keys, patches_at_strength
 from scenes import encode, scene
+from text_loras import text_lora, with_text_lora
 
 TEXT = "a dog in times square"
-
-
-def text_lora(clip: Any, seed: int = 1) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    file = {}
-    for key, weight in clip.cond_stage_model.state_dict().items():
-        if key.endswith("v_proj.weight"):
-            rows, columns = weight.shape
-
-            name = f"text_encoders.{key.removesuffix('.weight')}"
-            file[f"{name}.lora_up.weight"] = torch.randn(rows, 4, generator=generator)
-            file[f"{name}.lora_down.weight"] = torch.randn(4, columns, generator=generator)
-    return file
-
-
-def with_text_lora(clip: Any, strength: float) -> Any:
-    return comfy.sd.load_lora_for_models(None, clip, text_lora(clip), 0.0, strength)[1]
 
 
 def encoded(clip: Any) -> list[torch.Tensor]:
@@ -94,6 +77,7 @@ def test_patches_of_every_sort_at_a_share() -> None:
     ]
     added, mixed, replaced = patches_at_strength(patches, 0.5)
     assert added == (0.4, ("diff", (values,)), 1.0, None, None)
-    assert mixed[0] == 0.125 and mixed[1] is other and mixed[2] == 0.875
+    assert mixed is patches[1]  # a merged model is no LoRA
     assert replaced == (0.5, ("diff", (values,)), 0.5, None, None)
-    assert patches_at_strength(patches, 1.0) == patches and patches_at_strength(patches, 0.0) == []
+    assert patches_at_strength(patches, 1.0) == patches and patches_at_strength(patches, 0.0) == [mixed]
+    assert lora_keys({"merged": [mixed], "both": patches}) == {"both"}

@@ -93,7 +93,9 @@ def watching_weights(model: Any, keys: list[str]) -> tuple[Any, Seen]:
             guiders.clear()
 
     def forward(executor: Any, *args: Any, **kwargs: Any) -> Any:
-        options = next(arg for arg in (*args, kwargs.get("transformer_options")) if isinstance(arg, dict))
+        options = next(
+            arg for arg in (*args, kwargs.get("transformer_options")) if isinstance(arg, dict) and "uuids" in arg
+        )
         twins = {cond["uuid"] for cond in guiders[0].conds.get("dci_auxiliary", [])}
         rows = {uuid in twins for uuid in options["uuids"]}
         base = executor.class_obj

@@ -106,6 +106,8 @@ class AuxiliaryBranch:
         scaled = self.start.model_sampling.calculate_input(timestep, self.x)
         self.deviations.append(scaled.flatten(1).float().std(dim=1))
         found = self.memory.find(self.model_input, self.sigma)
+        if found is not None:
+            self._advance_hooks(timestep, model_options)
         done = found or self._pass(timestep, model_options)
         if found is None and self._is_independent_of_strength():
             self.memory.keep(done)
@@ -140,6 +142,13 @@ class AuxiliaryBranch:
             else:
                 denoised = guide(self.guider, self.conds, self.model_input, timestep, options)
         return AuxiliaryPass(self.model_input, self.sigma, denoised, dict(self.records))
+
+    def _advance_hooks(self, timestep: Tensor, model_options: dict[str, Any]) -> None:
+        """Bring the keyframes of the twins' hooks to a timestep, as a pass of the network would."""
+        patcher = self.guider.inner_model.current_patcher
+        for cond in self.conds["positive"]:
+            if cond.get("hooks") is not None:
+                patcher.prepare_hook_patches_current_keyframe(timestep, cond["hooks"], model_options)
 
     def _is_independent_of_strength(self) -> bool:
         """Shared guidance lets λ in: in single steps by the concept's other predictions, in fine ones by its way between calls."""

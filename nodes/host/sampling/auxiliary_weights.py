@@ -1,8 +1,8 @@
 """Run the auxiliary branch with LoRA at a share of its strength, by the host's own hooks on its conditions.
 
 A LoRA that has overfitted acts on every prompt, the auxiliary one too. The auxiliary twins therefore carry a hook that puts
-W(s) in place of W(1) for their forward alone: the weights with all patches of the model and all weight hooks of the
-condition at s times their strength. The concept branch, its negative, and with exact guidance the auxiliary branch's
+W(s) in place of W(1) for their forward alone: the weights with all LoRA of the model and all weight hooks of the
+condition at s times their strength; merged models stay merged. The concept branch, its negative, and with exact guidance the auxiliary branch's
 negative, and what is combined with the positive without an auxiliary text, keep W(1). The host exchanges the weights and puts
 them back, whatever happens in the run.
 
@@ -12,7 +12,7 @@ model, without DynamicVRAM, into which it merges LoRA; that rounds otherwise, so
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ from comfy.weight_adapter import WeightAdapterBase
 from torch import Tensor
 
 from ....dci_core.errors import UserInputError
-from ..lora_strength import has_weight_hooks, hooks_at_strength, patches_at_strength
+from ..lora_strength import has_weight_hooks, hooks_at_strength, lora_keys, patches_at_strength
 from ..quantised import is_plain, quantisation_of
 
 BYPASS = "bypass_lora"
@@ -41,31 +41,39 @@ class AuxiliaryWeights:
         strengths: of LoRA in the branch, those below 1, each once; none where both branches have the same weights.
         exchanged: how many weights are.
         has_bypass: whether a LoRA in bypass mode acts, which keeps its strength.
+        is_text_weaker: whether LoRA of the text encoder had those strengths when the auxiliary prompt was encoded.
         undo: gives the guider its model patcher back, and that what it held.
     """
 
     strengths: tuple[float, ...] = ()
     exchanged: int = 0
     has_bypass: bool = False
+    is_text_weaker: bool = False
     undo: Callable[[], None] = lambda: None
 
     def text(self) -> str:
         """Return what the user should be told; "" where both branches have the same weights."""
-        if not self.strengths:
-            return ""
+        return f"auxiliary weights: {'; '.join(self._told())}" if self.strengths else ""
+
+    def _told(self) -> Iterator[str]:
         share = " and ".join(f"{strength:g}" for strength in self.strengths)
         if self.exchanged:
-            said = f"auxiliary weights: LoRA at {share} of its strength, {self.exchanged} weights exchanged before each auxiliary pass and back after it"
-        else:
-            said = (
-                f"auxiliary weights: nothing to weaken to {share}, for neither the model nor a hook on the positive carries a LoRA. "
+            yield f"LoRA at {share} of its strength, {self.exchanged} weights exchanged before each auxiliary pass and back after it"
+        elif self.is_text_weaker:
+            yield f"LoRA at {share} of its strength in the text encoder alone, for the model carries none"
+        elif not self.has_bypass:
+            yield (
+                f"nothing to weaken to {share}, for neither the model nor a hook on the positive carries a LoRA. "
                 "A fine-tuned checkpoint is one whole: load the checkpoint it was made from, and put the fine-tune on the "
                 "positive by Create Hook Model as LoRA"
             )
-        return f"{said}; a LoRA in bypass mode keeps its strength, use Load LoRA for it" if self.has_bypass else said
+        if self.has_bypass:
+            yield "a LoRA in bypass mode keeps its strength, use Load LoRA for it"
 
 
-def weaken(guider: Any, twins: list[dict[str, Any]], strengths: Sequence[float]) -> AuxiliaryWeights:
+def weaken(
+    guider: Any, twins: list[dict[str, Any]], strengths: Sequence[float], is_text_weaker: bool = False
+) -> AuxiliaryWeights:
     """Give auxiliary twins the hooks that weaken LoRA in their forwards.
 
     It is called when the guider has prepared its conditions and before it loads the model.
@@ -74,6 +82,7 @@ def weaken(guider: Any, twins: list[dict[str, Any]], strengths: Sequence[float])
         guider: the host's, at work.
         twins: its auxiliary conditions; those to weaken are replaced in the list.
         strengths: of LoRA in the forward of each, 0 … 1; 1 leaves the twin as it is.
+        is_text_weaker: whether the text encoder had them.
 
     Raises:
         UserInputError: the weights are of a kind that the host cannot exchange.
@@ -84,10 +93,10 @@ def weaken(guider: Any, twins: list[dict[str, Any]], strengths: Sequence[float])
     weak = [
         (number, strength)
         for number, (twin, strength) in enumerate(zip(twins, strengths, strict=True))
-        if strength < 1 and (patcher.patches or has_weight_hooks(twin.get("hooks")))
+        if strength < 1 and (lora_keys(patcher.patches) or has_weight_hooks(twin.get("hooks")))
     ]
     if not weak:
-        return AuxiliaryWeights(below, has_bypass=has_bypass)
+        return AuxiliaryWeights(below, has_bypass=has_bypass, is_text_weaker=is_text_weaker)
     undo = _made_ready(guider)
     try:
         groups = _Groups(guider.model_patcher)
@@ -97,7 +106,7 @@ def weaken(guider: Any, twins: list[dict[str, Any]], strengths: Sequence[float])
     except BaseException:
         undo()
         raise
-    return AuxiliaryWeights(below, len(groups.keys), has_bypass, undo)
+    return AuxiliaryWeights(below, len(groups.keys), has_bypass, is_text_weaker, undo)
 
 
 class _Groups:
@@ -124,16 +133,17 @@ class _Groups:
     def _make(self, hooks: Any, strength: float) -> Any:
         known = self._patcher.hook_patches
         group = comfy.hooks.HookGroup()
-        if self._patcher.patches:
+        keys = lora_keys(self._patcher.patches)
+        if keys:
             own = comfy.hooks.WeightHook()
             adapter = WeakenedWeight(strength)
-            known[own.hook_ref] = {key: [(1.0, adapter, 1.0, None, None)] for key in self._patcher.patches}
+            known[own.hook_ref] = {key: [(1.0, adapter, 1.0, None, None)] for key in keys}
             group.add(own)
         if hooks is not None:
             self.keys.update(*(known.get(hook.hook_ref, {}) for hook in hooks.hooks))
             for hook in hooks_at_strength(self._patcher, hooks, strength).hooks:
                 group.add(hook)
-        self.keys.update(self._patcher.patches)
+        self.keys.update(keys)
         return group
 
 
@@ -198,13 +208,20 @@ def _made_ready(guider: Any) -> Callable[[], None]:
 
 
 def _without_dynamic_vram(patcher: Any) -> Any:
+    """Return a patcher that can exchange weights; its second copy of the model is kept by the one that all clones come from."""
+    origin = patcher
+    while origin.parent is not None:
+        origin = origin.parent
+    patcher.non_dynamic_delegate_model = getattr(origin, "non_dynamic_delegate_model", None)
     try:
-        return patcher.get_non_dynamic_delegate()
+        delegate = patcher.get_non_dynamic_delegate()
     except RuntimeError as error:
         raise UserInputError(
             f"The auxiliary branch cannot have LoRA at a strength of its own with this model: {error} Load it by Load Checkpoint or "
             "Load Diffusion Model, set auxiliary_lora_strength to 1, or start ComfyUI with --disable-dynamic-vram."
         ) from error
+    origin.non_dynamic_delegate_model = patcher.non_dynamic_delegate_model
+    return delegate
 
 
 def _check_exchangeable(patcher: Any, keys: set[str]) -> None:

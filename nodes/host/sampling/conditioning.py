@@ -38,6 +38,7 @@ class AuxiliaryText:
         concept_tokens: T(P) within the conditioning.
         auxiliary_tokens: T(P_a) within ``cross_attn``.
         lora_strength: share of every LoRA's strength that the auxiliary branch runs with, 0 … 1; 1 is the same weights.
+        is_text_weaker: whether the text encoder had a LoRA at that strength when it encoded the auxiliary prompt.
     """
 
     concept_cross_attn: Tensor
@@ -47,6 +48,7 @@ class AuxiliaryText:
     concept_tokens: TokenSet
     auxiliary_tokens: TokenSet
     lora_strength: float = 1.0
+    is_text_weaker: bool = False
 
     @property
     def pooled_output(self) -> Tensor | None:
@@ -56,17 +58,22 @@ class AuxiliaryText:
     def swapped_into(self, cond: Mapping[str, Any]) -> dict[str, Any]:
         """Return a copy of a sampling condition with the auxiliary text, and all that its encoder said, in place of its own.
 
+        What a node has set since then stays.
+
         Raises:
             UserInputError: the condition's own text was changed after it was encoded.
         """
-        twin = {key: value for key, value in cond.items() if key not in (CARRIED_KEY, *self._concepts_alone())}
+        own = {key for key in self.concept_options if key not in SHARED_OPTIONS and self._is_as_encoded(key, cond)}
+        twin = {key: value for key, value in cond.items() if key not in (CARRIED_KEY, *own)}
+        twin |= {key: value for key, value in self.options.items() if key in own or key not in cond}
         text = torch.cat([self.cross_attn, self._appended_to(cond["cross_attn"])], dim=1)
-        twin |= {"cross_attn": text, "uuid": uuid.uuid4(), "model_conds": dict(cond["model_conds"])}
-        return {**twin, **{key: value for key, value in self.options.items() if key not in SHARED_OPTIONS}}
+        return twin | {"cross_attn": text, "uuid": uuid.uuid4(), "model_conds": dict(cond["model_conds"])}
 
-    def _concepts_alone(self) -> list[str]:
-        """Return the options that P has and P_a has not."""
-        return [key for key in self.concept_options if key not in self.options and key not in SHARED_OPTIONS]
+    def _is_as_encoded(self, key: str, cond: Mapping[str, Any]) -> bool:
+        known, present = self.concept_options[key], cond.get(key)
+        if isinstance(known, Tensor) and isinstance(present, Tensor):
+            return known.shape == present.shape and torch.equal(known, present.to(known))
+        return known is present or (not isinstance(present, Tensor) and bool(known == present))
 
     def _appended_to(self, text: Tensor) -> Tensor:
         own = self.concept_cross_attn.to(text)
@@ -150,6 +157,7 @@ def build_conditioning(
             concept_tokens=read.concept.tokens,
             auxiliary_tokens=read.auxiliary.tokens,
             lora_strength=auxiliary_lora_strength,
+            is_text_weaker=weakened is not read.clip,
         )
         carried.append([cond, {**options, CARRIED_KEY: text}])
     return BuiltConditioning(

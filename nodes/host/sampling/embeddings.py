@@ -72,6 +72,10 @@ def check_embeddings(clip: Any, names: Sequence[str]) -> None:
         UserInputError: a file is missing, or its vectors do not fit the CLIP.
     """
     for name in names:
+        if not name:
+            raise UserInputError(
+                'Write the name of the embedding directly behind the colon, for example "embedding:my-cat cat".'
+            )
         _check_vectors(clip, name)
 
 

@@ -21,7 +21,8 @@ from ....dci_core.prompt.pairs import (
     prompt_warnings,
 )
 from ....dci_core.prompt.phrase import Span
-from ....dci_core.prompt.subject import NOUN_PLACE, Subject, SubjectPrompt, read_subject
+from ....dci_core.prompt.subject import read_subject
+from ....dci_core.prompt.subject_prompt import NOUN_PLACE, SubjectPrompt
 from ....dci_core.prompt.tokens import TokenSet, token_set, without
 from ....dci_core.prompt.words import add_class_noun, concept_words, placeholder_pattern, replace_placeholder
 from ..tokenizer import KnownConcept, is_vector_of, known_concepts, marked_positions, real_tokens, with_class_nouns
@@ -101,17 +102,20 @@ def _read_words(
     clip: Any, prompt: str, auxiliary_noun: str, entire_prompt: bool, class_noun: str, subject: str
 ) -> ReadPrompt:
     """Read a prompt whose subject is named by any words."""
-    known = read_subject(subject, class_noun)
-    check_embeddings(clip, known.embeddings)
+    given = read_subject(subject, class_noun)
+    check_embeddings(clip, given.embeddings)
+    files = named_files(clip, given.text)
+    concepts = [(each.info.placeholder, each.info.class_noun) for each in known_concepts(clip) if each.add_class_noun]
+    known = given.completed([*concepts, *files.words])
     read = with_class_nouns(prompt, known_concepts(clip))
-    for name, noun in named_files(clip, known.text).words:
-        if known.parts == (name,):  # a concept is trained with its noun, and is not the subject without
-            known, read = Subject((f"{name} {noun}",), known.class_noun or noun), add_class_noun(read, name, noun)
+    for name, noun in files.words:
+        if name in given.parts:
+            read = add_class_noun(read, name, noun)
     spoken = SubjectPrompt(read, known)
     choices: list[NounChoice] = []
 
     def choose(_: int, taken: str) -> str:
-        choices.append(choose_noun(clip, spoken.template, NOUN_PLACE, f"{known.text} {taken}"))
+        choices.append(choose_noun(clip, spoken.template, NOUN_PLACE, " ".join([known.text, *known.nouns, taken])))
         return choices[-1].noun
 
     (noun,) = choose_auxiliary_nouns(
@@ -160,16 +164,28 @@ def _concept_text(clip: Any, text: str, words: Sequence[Span], subject: str) -> 
 
 
 def _auxiliary_text(clip: Any, pair: PromptPair, nouns: Mapping[str, str]) -> BranchText:
-    """Return P_a with T(P_a)."""
-    chunks, rows = real_tokens(clip, pair.auxiliary)
-    positions = marked_positions(clip, pair.marked_auxiliary(nouns), rows)
-    if positions is None or (nouns and not all(found and all(found) for found in positions.values())):
-        raise UserInputError(
-            f"The auxiliary noun {' and '.join(map(repr, nouns.values()))} does not occur in the auxiliary prompt {pair.auxiliary!r}: "
-            'the tokenizer knows no word for it. Write a common noun in plain letters, for example "dog".'
-        )
-    sets = {name: without(token_set(rows[name], found)) for name, found in positions.items()}
-    return BranchText(pair.auxiliary, chunks, _agreed(sets))
+    """Return P_a with T(P_a).
+
+    Raises:
+        UserInputError: an auxiliary noun is a concept's placeholder, or is not read as words.
+    """
+    spoken = [name for noun in nouns.values() for name in _placeholders_in(clip, noun)]
+    for known in () if spoken else (pair, pair.with_spaces(nouns)):
+        chunks, rows = real_tokens(clip, known.auxiliary)
+        positions = marked_positions(clip, known.marked_auxiliary(nouns), rows)
+        if positions is not None and not (nouns and not all(found and all(found) for found in positions.values())):
+            sets = {name: without(token_set(rows[name], found)) for name, found in positions.items()}
+            return BranchText(known.auxiliary, chunks, _agreed(sets))
+    raise UserInputError(
+        f"The auxiliary noun {' and '.join(map(repr, nouns.values()))} does not occur in the auxiliary prompt {pair.auxiliary!r}: "
+        f"{'it names a concept' if spoken else 'the tokenizer knows no word for it'}. Write a common noun in plain letters, for "
+        'example "dog".'
+    )
+
+
+def _placeholders_in(clip: Any, text: str) -> list[str]:
+    names = [known.info.placeholder for known in known_concepts(clip)]
+    return [name for name in names if placeholder_pattern([name]).search(text)]
 
 
 def _agreed(sets: Mapping[str, TokenSet]) -> TokenSet:

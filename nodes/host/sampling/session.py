@@ -151,7 +151,8 @@ def open_session(plan: RunPlan, guider: Any) -> Session:
     positive = guider.conds["positive"]
     controls = OwnControls()
     twins = [auxiliary_twin(cond, controls) for cond in positive]
-    strengths = [cond[CARRIED_KEY].lora_strength if CARRIED_KEY in cond else 1.0 for cond in positive]
-    weights = weaken(guider, twins, strengths)
+    texts = [cond.get(CARRIED_KEY) for cond in positive]
+    strengths = [1.0 if text is None else text.lora_strength for text in texts]
+    weights = weaken(guider, twins, strengths, any(text is not None and text.is_text_weaker for text in texts))
     guider.conds[AUXILIARY] = twins
     return Session(plan, guider, len(positive), controls, weights)

@@ -8,7 +8,8 @@ import pytest
 from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.dci_core.prompt.marks import marked_word
 from comfyui_dci.dci_core.prompt.pairs import PromptPair
-from comfyui_dci.dci_core.prompt.subject import NOUN_PLACE, Subject, SubjectPrompt, read_subject
+from comfyui_dci.dci_core.prompt.subject import Subject, read_subject
+from comfyui_dci.dci_core.prompt.subject_prompt import NOUN_PLACE, SubjectPrompt
 
 
 def spoken(subject: str, prompt: str, class_noun: str = "") -> SubjectPrompt:
@@ -29,9 +30,19 @@ def spoken(subject: str, prompt: str, class_noun: str = "") -> SubjectPrompt:
         ("miku, 1girl", ("miku", "1girl"), "girl"),
         ("1girl, miku,", ("1girl", "miku"), "girl"),
         ("miku", ("miku",), ""),
-        ("dogs", ("dogs",), "dogs"),
+        ("dogs", ("dog",), "dog"),
         ("(miku \\(vocaloid\\):1.1)", ("miku \\(vocaloid\\)",), "vocaloid"),
-        ("sks dog, sks dog", ("sks dog",), "dog"),
+        ("sks dog, Sks Dog", ("sks dog",), "dog"),
+        ("sks dogs", ("sks dog",), "dog"),
+        ("sks men", ("sks man",), "man"),
+        ("sks dog:1.2", ("sks dog",), "dog"),
+        ("(embedding:my-cat:1.2", ("embedding:my-cat",), ""),
+        ("embedding:123", ("embedding:123",), ""),
+        ("dog 2:1", ("dog 2:1",), ""),
+        ("c.c., 1girl", ("c.c.", "1girl"), "girl"),
+        ("love live!", ("love live!",), "live"),
+        ("1girl, hatsune miku", ("1girl", "hatsune miku"), "girl"),
+        ("hatsune miku", ("hatsune miku",), "miku"),
     ],
 )
 def test_a_subject_is_read_as_phrases_and_a_class_noun(text: str, parts: tuple[str, ...], class_noun: str) -> None:
@@ -83,6 +94,10 @@ def test_a_subject_without_words_is_refused(text: str) -> None:
         ("sks dog, dog", "a sks dog, a dog", "sks dog dog", "a cat, a cat"),
         ("sks dog", "(red sks:1.2) fat dog", "sks dog", "(red:1.2) fat cat"),
         ("miku \\(vocaloid\\)", "(miku \\(vocaloid\\):1.2), sky", "miku \\(vocaloid\\)", "(cat:1.2), sky"),
+        ("sks dogs", "a sks dog, two sks dogs", "sks dog sks dogs", "a cat, two cats"),
+        ("c.c.", "1girl, c.c., code geass", "c.c.", "1girl, cat, code geass"),
+        ("love live!", "love live! and love live", "love live!", "cat and love live"),
+        ("kamado nezuko, nezuko", "kamado nezuko, sky", "kamado nezuko", "cat, sky"),
         ("1.5x-lens", "a 1.5x-lens (1.5x-lens:0.8)", "1.5x-lens 1.5x-lens", "a cat (cat:0.8)"),
     ],
 )
@@ -94,6 +109,30 @@ def test_the_words_are_found_and_the_noun_takes_their_place(
     noun = "dog" if "dog" in auxiliary and subject.endswith("cat") else "cat"
     assert found.pair(noun).auxiliary == auxiliary
     assert found.pair(noun).concept == prompt
+
+
+@pytest.mark.parametrize(
+    ("subject", "class_noun", "prompt", "words", "auxiliary"),
+    [
+        ("sks", "dog", "a sks dog in snow", "sks dog", "a cat in snow"),
+        ("sks", "dog", "two sks red dogs, sks", "sks dogs sks", "two red cats, cat"),
+        ("embedding:c", "mug", "a (embedding:c:1.2) mug", "embedding:c mug", "a (cat:1.2)"),
+        ("sks", "plush toy", "a sks plush (toy:1.2)", "sks plush toy", "a (cat:1.2)"),
+    ],
+)
+def test_the_class_noun_that_is_given_goes_with_one_word(
+    subject: str, class_noun: str, prompt: str, words: str, auxiliary: str
+) -> None:
+    found = spoken(subject, prompt, class_noun)
+    assert " ".join(prompt[slice(*span)] for span in found.words) == words
+    assert found.pair("cat").auxiliary == auxiliary
+    assert found.warnings("cat") == []
+
+
+def test_a_concepts_name_alone_is_completed_with_its_noun() -> None:
+    names = [("V*", "cat"), ("embedding:c", "mug")]
+    assert read_subject("v*, embedding:c, sky").completed(names) == Subject(("v* cat", "embedding:c mug", "sky"), "sky")
+    assert read_subject("V* cat").completed(names) == Subject(("V* cat",), "cat")
 
 
 def test_each_occurrence_is_marked_in_the_auxiliary_prompt() -> None:
@@ -127,6 +166,7 @@ def test_a_prompt_without_the_subject_is_refused(subject: str, prompt: str) -> N
             "1girl, saber \\(fate\\)",
             r"Copy it from the prompt: a bracket that the prompt writes as \\\(",
         ),
+        ("my-cat", "photo of embedding:my-cat", 'named with its beginning in subject, too: "embedding:my-cat"'),
         ("embedding:c", "a cat,embedding:c", "An embedding has a space or a bracket in front of it"),
         ("sks dog", "a cat", r"behind the first one\.$"),
     ],
@@ -143,10 +183,22 @@ def test_without_the_entire_prompt_each_branch_has_its_own_words() -> None:
         spoken("sks dog", "sks dog").pair("cat", entire_prompt=False)
 
 
-@pytest.mark.parametrize(("noun", "message"), [("Dog", "own class noun"), ("", "is empty"), ("sks dog", "plain words")])
-def test_an_auxiliary_noun_that_says_the_subject_is_refused(noun: str, message: str) -> None:
+@pytest.mark.parametrize(
+    ("subject", "noun", "message"),
+    [
+        ("sks dog", "Dog", "own class noun"),
+        ("sks dog", "", "is empty"),
+        ("sks dog", "sks dog", "plain words"),
+        ("sks dog", "sks cat", "plain words without brackets, commas or sks"),
+        ("miku, 1girl", "miku", "plain words"),
+        ("miku, 1girl", "girl", "own class noun"),
+        ("sks dog, zwx cat", "dog", "own class noun"),
+        ("sks men", "man", "own class noun"),
+    ],
+)
+def test_an_auxiliary_noun_that_says_the_subject_is_refused(subject: str, noun: str, message: str) -> None:
     with pytest.raises(UserInputError, match=message):
-        spoken("sks dog", "a sks dog on grass").pair(noun)
+        spoken(subject, read_subject(subject).parts[0]).pair(noun)
 
 
 @pytest.mark.parametrize(
@@ -162,6 +214,15 @@ def test_an_auxiliary_noun_that_says_the_subject_is_refused(noun: str, message: 
         ("miku, 1girl", "miku, 1girl, sky, 1girl, miku", "cat", None),
         ("ohwx man, ohwx", "ohwx man and ohwx", "cat", "parts of the subject stand apart"),
         ("sks dog", "a sks dog <lora:x:1>", "cat", '"<lora:x:1>" loads nothing.*load the file by LoraLoader'),
+        ("ohwx", "photo of ohwx dog in snow", "cat", 'write "ohwx dog" in subject'),
+        ("dog, dogs", "a dog, two dogs", "cat", None),
+        ("sks dog, zwx cat", "zwx cat, sks dog, a dog", "bird", '"dog"; if your subject is meant'),
+        (
+            "hatsune miku",
+            "hatsune miku, city",
+            "cat",
+            'class noun "miku", the last word of subject.*fill in class_noun',
+        ),
         ("miku", "miku in a park", "cat", 'class_noun is empty, and "miku" does not say what it is'),
     ],
 )

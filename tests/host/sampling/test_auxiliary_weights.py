@@ -11,7 +11,7 @@ import nodes as host_nodes
 import pytest
 import torch
 from comfy.model_patcher import LowVramPatch, ModelPatcher
-from comfyui_dci.dci_core.sampling.settings import DCISettings
+from comfyui_dci.dci_core.sampling.settings import AuxiliarySteps, DCISettings
 from comfyui_dci.nodes.host.sampling.auxiliary_memory import AuxiliaryMemory
 from comfyui_dci.nodes.host.sampling.patch import apply_dci
 from conditions import lora_hooked
@@ -232,6 +232,23 @@ def test_a_sweep_keeps_its_auxiliary_passes() -> None:
         assert torch.equal(ksample(watched, cond, s.negative), alone)
         assert any(whose == AUXILIARY for whose, _ in seen) == (strength == 0.0)
         assert_same_weights(of_branch(seen, OTHERS), loaded_weights(model, keys))
+
+
+@pytest.mark.parametrize("frames", [[(1.0, 0.0), (0.2, 0.1)], [(1.0 - 0.2 * i, 0.1 * i) for i in range(5)]])
+def test_a_sweep_follows_the_keyframes_of_hooks(frames: list[tuple[float, float]]) -> None:
+    """A pass that is not run again must leave the hooks where one would."""
+    s, _, keys = lora_scene()
+    hooks = comfy.hooks.create_hook_lora(lora_file(s.base.model), 1.0, 0.0)
+    keyframes = comfy.hooks.HookKeyframeGroup()
+    for strength, start in frames:
+        keyframes.add(comfy.hooks.HookKeyframe(strength, start, 1))
+    hooks.set_keyframes_on_hooks(keyframes)
+    (hooked,) = hook_nodes.ConditioningSetProperties().set_properties(s.positive, 1.0, "default", hooks=hooks)
+    cond, memory = weak(hooked, 0.5), AuxiliaryMemory()
+    for injection in (0.0, 2.0):
+        settings = DCISettings(injection_strength=injection, active_fraction=0.6, auxiliary_steps=AuxiliarySteps.SINGLE)
+        alone = ksample(apply_dci(s.base.model, settings)[0], cond, s.negative, steps=8)
+        assert torch.equal(ksample(apply_dci(s.base.model, settings, memory)[0], cond, s.negative, steps=8), alone)
 
 
 def test_lora_that_the_host_adds_late_are_weakened(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from comfyui_dci.dci_core.errors import UserInputError
+from comfyui_dci.nodes.host.sampling.auxiliary_weights import _without_dynamic_vram
 from conditions import lora_hooked
 from patcher_state import assert_unchanged, patcher_state
 from sampled import guider_of, sample_guider
@@ -151,6 +152,23 @@ def test_a_model_with_dynamic_vram_is_replaced_for_the_run(monkeypatch: pytest.M
     with pytest.raises(UserInputError, match="set auxiliary_lora_strength to 1"):
         sample_guider(guider_of("cfg", dynamic, weak(s.positive, 0.5), s.negative), model)
     assert guider.model_patcher is dynamic
+
+
+def test_clones_of_a_model_with_dynamic_vram_share_its_second_copy() -> None:
+    class Patcher:
+        """As the host's: clones know their parent, and none knows the copy that another has made."""
+
+        def __init__(self, parent: Patcher | None) -> None:
+            self.parent = parent
+            self.non_dynamic_delegate_model: Any = None
+
+        def get_non_dynamic_delegate(self) -> Any:
+            self.non_dynamic_delegate_model = self.non_dynamic_delegate_model or object()
+            return self.non_dynamic_delegate_model
+
+    origin = Patcher(None)
+    first, second = Patcher(Patcher(origin)), Patcher(origin)
+    assert _without_dynamic_vram(first) is _without_dynamic_vram(second) is origin.non_dynamic_delegate_model
 
 
 def _load_plainly(load: Any) -> Any:

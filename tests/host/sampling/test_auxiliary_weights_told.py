@@ -8,16 +8,15 @@ import comfy.hooks
 import comfy.sd
 import pytest
 import torch
+from comfy_extras.nodes_model_merging import ModelMergeSimple
 from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.dci_core.sampling.settings import DCISettings
+from comfyui_dci.nodes.host.sampling.conditioning import build_conditioning
 from comfyui_dci.nodes.host.sampling.patch import apply_dci
 from quantised_models import FORMATS, OF_BLOCKS, model_of
 from scenes import dci, ksample, positive, scene
-from weights_seen import (
-    lora_file,
-    lora_scene,
-    weak,
-)
+from text_loras import with_text_lora
+from weights_seen import lora_file, lora_scene, weak
 
 
 @pytest.mark.parametrize("kind", [*FORMATS[:2], OF_BLOCKS])
@@ -67,5 +66,32 @@ def test_the_report_says_that_there_is_nothing_to_weaken() -> None:
 
 def test_the_report_names_a_lora_that_keeps_its_strength() -> None:
     s, model, _ = lora_scene()
-    bypassing = comfy.sd.load_bypass_lora_for_models(model, None, lora_file(s.base.model, seed=2), 1.0, 0.0)[0]
-    assert "a LoRA in bypass mode keeps its strength" in told(bypassing, weak(s.positive, 0.5))
+    file = lora_file(s.base.model, seed=2)
+    for given, is_weakened in ((model, True), (s.base.model, False)):
+        bypassing = comfy.sd.load_bypass_lora_for_models(given, None, file, 1.0, 0.0)[0]
+        line = told(bypassing, weak(s.positive, 0.5))
+        assert "a LoRA in bypass mode keeps its strength" in line
+        assert ("weights exchanged" in line) == is_weakened and "nothing to weaken" not in line
+
+
+def test_the_report_tells_a_lora_of_the_text_encoder_alone() -> None:
+    s = scene("mini")
+    clip = with_text_lora(s.clip, 0.8)
+    with torch.inference_mode():
+        conds = [
+            build_conditioning(clip, "a V* cat", "dog", auxiliary_lora_strength=s).conditioning for s in (0.0, 1.0)
+        ]
+    assert "LoRA at 0 of its strength in the text encoder alone" in told(s.base.model, conds[0])
+    assert "auxiliary weights" not in told(s.base.model, conds[1])
+
+
+def test_a_merged_model_is_no_lora() -> None:
+    s = scene("mini")
+    other = s.base.model.clone()
+    other.add_patches({key: ("diff", (torch.ones_like(w[0][0]),)) for key, w in _some_weights(other).items()})
+    merged = ModelMergeSimple().merge(s.base.model, other, 0.3)[0]
+    assert "nothing to weaken" in told(merged, weak(s.positive, 0.0))
+
+
+def _some_weights(model: Any) -> dict[str, Any]:
+    return {key: each for key, each in model.get_key_patches().items() if key.endswith("attn1.to_q.weight")}

@@ -56,6 +56,8 @@ def named(s: Scene, folder: Path, name: str = "my_concept") -> Path:
         "a {} cat in times square, at night",
         "a ({}:1.2) red cat on (grass:0.7)",
         "two {} cats",
+        "a {0} cat's hat, {0} cats! and {0} cat-dog",
+        "a {} cat.",
         "{} in snow",
         "many things, " * 30 + "and a {} cat",
     ],
@@ -130,25 +132,49 @@ def test_a_prompt_with_v_star_reads_files_as_the_host_does(embeddings: Path) -> 
 
 
 @pytest.mark.parametrize("subject", ["embedding:my_concept", "embedding:my_concept cat"])
-@pytest.mark.parametrize("prompt", ["a embedding:my_concept in snow", "a embedding:my_concept red cat in snow"])
+@pytest.mark.parametrize("prompt", ["a embedding:my_concept cat in snow", "a embedding:my_concept red cat in snow"])
 def test_a_concept_file_as_the_subject_is_what_it_is_without(embeddings: Path, prompt: str, subject: str) -> None:
     s = scene("sd1")
     named(s, embeddings)
-    if subject.endswith("cat") and "cat" not in prompt:
-        with pytest.raises(UserInputError, match="does not contain the subject.*An embedding has a space"):
-            built(s.base.clip, prompt, subject=subject)
-        return
     ours, theirs = built(s.base.clip, prompt, subject=subject), built(s.base.clip, prompt)
     assert_same(ours, theirs)
-    assert ours.remarks() == theirs.remarks()
-    with pytest.raises(UserInputError, match="own class noun"):
-        built(s.base.clip, prompt, subject=subject, auxiliary_noun="cat")
+    assert ours.remarks() == theirs.remarks() == []
+    for noun, given in (("cat", ""), ("cat", "kitten"), ("kitten", "kitten")):
+        with pytest.raises(UserInputError, match="own class noun"):
+            built(s.base.clip, prompt, subject=subject, auxiliary_noun=noun, class_noun=given)
+
+
+def test_names_of_concepts_alone_are_completed_with_their_nouns(embeddings: Path) -> None:
+    s = scene("sd1")
+    named(s, embeddings)
+    assert_same(built(s.clip, "a V* in snow", subject="V*"), built(s.clip, "a V* in snow"))
+    several = built(s.clip, "a embedding:my_concept beside V*", subject="embedding:my_concept, V*")
+    assert several.concept_text == "a embedding:my_concept cat beside V* cat"
+    assert several.auxiliary_text == "a dog beside dog"
+    with pytest.raises(UserInputError, match="does not contain the subject.*An embedding has a space"):
+        built(s.base.clip, "a embedding:my_concept in snow", subject="embedding:my_concept cat")
+
+
+def test_the_ablation_leaves_no_concept_in_the_rest(embeddings: Path) -> None:
+    s = scene("sd1")
+    named(s, embeddings)
+    for options in ({}, {"subject": "embedding:my_concept"}):
+        assert built(s.base.clip, "a embedding:my_concept cat.", entire_prompt=False, **options).auxiliary_text == "a."
+
+
+def test_another_file_whose_name_begins_alike_is_told_nothing_of(embeddings: Path) -> None:
+    s = scene("sd1")
+    named(s, embeddings)
+    for name in ("my_concept_v2", "my_concept-style"):
+        save_file({"emb_params": torch.randn(2, 64)}, embeddings / f"{name}.safetensors")
+        assert built(s.base.clip, f"a embedding:my_concept cat, embedding:{name}").remarks() == []
 
 
 @pytest.mark.parametrize(
     ("subject", "message"),
     [
         ("embedding:missing cat", "There is no embedding 'missing' in models/embeddings"),
+        ("embedding: cat", "Write the name of the embedding directly behind the colon"),
         ("embedding:wide cat", "wide for clip_l are 32 wide, this CLIP has {'clip_l': 64}"),
     ],
 )

@@ -85,6 +85,14 @@ def test_what_is_set_later_stays_on_both(clip: Any) -> None:
         assert "timestep_end" in twin and twin["control"] is not None
 
 
+def test_an_option_that_a_node_sets_later_stays_on_both(clip: Any) -> None:
+    mask = torch.ones(1, 77)
+    changed = [[text, {**options, "attention_mask": mask, "kind": "mine"}] for text, options in positive(clip)]
+    for twin in twins(changed):
+        assert twin["attention_mask"] is mask and twin["kind"] == "mine"
+        assert torch.equal(twin["other_ids"], encode(clip, AUXILIARY)[0][1]["other_ids"])
+
+
 def test_the_options_change_nothing_else(clip: Any) -> None:
     s = scene()
     cond, negative = positive(clip), encode(clip, "blurry")
