@@ -45,8 +45,13 @@ class Subject:
     class_noun: str
 
 
-def load_demo_model() -> tuple[Any, Any, Any]:
+def load_demo_model(disable_dynamic: bool = False) -> tuple[Any, Any, Any]:
     """Return the host's MODEL, CLIP and VAE of the demo model.
+
+    The MODEL knows how to be loaded again, for nodes that want a copy of their own (the host's Train LoRA).
+
+    Args:
+        disable_dynamic: make a MODEL without DynamicVRAM, which can exchange weights while it samples.
 
     Raises:
         UserInputError: the file is missing or damaged.
@@ -61,7 +66,9 @@ def load_demo_model() -> tuple[Any, Any, Any]:
         text["text_model.embeddings.token_embedding.weight"] = complete_vocabulary(
             rows, tensors["text_token_ids"], VOCABULARY
         )
-        return _model(unet, metadata), _clip(text, metadata), _vae(coder, metadata)
+        model = _model(unet, metadata, disable_dynamic)
+        model.cached_patcher_init = (_load_again, ())
+        return model, _clip(text, metadata), _vae(coder, metadata)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserInputError(
             f"The demo model cannot be read from {MODEL_FILE} ({error}). Install this node pack again; with git, "
@@ -69,7 +76,11 @@ def load_demo_model() -> tuple[Any, Any, Any]:
         ) from error
 
 
-def _model(weights: dict[str, torch.Tensor], metadata: dict[str, str]) -> Any:
+def _load_again(disable_dynamic: bool = False) -> Any:
+    return load_demo_model(disable_dynamic)[0]
+
+
+def _model(weights: dict[str, torch.Tensor], metadata: dict[str, str], disable_dynamic: bool) -> Any:
     config = comfy.supported_models.SD15(json.loads(metadata["unet_config"]))
     config.unet_config = json.loads(metadata["unet_config"])  # the class puts in SD1's number of heads
     for name, value in json.loads(metadata["preview"]).items():
@@ -80,9 +91,8 @@ def _model(weights: dict[str, torch.Tensor], metadata: dict[str, str]) -> Any:
         dtype, management.unet_manual_cast(dtype, device, list(config.supported_inference_dtypes))
     )
     model = config.get_model(weights, "", device=management.unet_offload_device())
-    patcher = comfy.model_patcher.CoreModelPatcher(
-        model, load_device=device, offload_device=management.unet_offload_device()
-    )
+    kind = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
+    patcher = kind(model, load_device=device, offload_device=management.unet_offload_device())
     _check("UNet", set(weights) ^ set(model.diffusion_model.state_dict()))
     model.load_model_weights(weights, "", assign=patcher.is_dynamic())
     return patcher

@@ -87,6 +87,18 @@ def test_a_lora_loads_and_leaves(loaded: Any, tmp_path: Path) -> None:
     assert len(changed.patches) == 1 and not model.patches
 
 
+def test_nodes_that_want_a_copy_of_their_own_can_load_it_again(loaded: Any) -> None:
+    """The host's Train LoRA and its models without DynamicVRAM do."""
+    model = loaded[0]
+    load, arguments = model.cached_patcher_init
+    with torch.inference_mode():
+        again = load(*arguments, disable_dynamic=True)
+    assert again.model is not model.model and not again.is_dynamic()
+    own, other = again.get_key_patches(), model.get_key_patches()
+    assert own.keys() == other.keys()
+    assert all(torch.equal(own[key][0][0], other[key][0][0]) for key in own)
+
+
 def test_live_previews_show_its_colours(loaded: Any) -> None:
     model, clip, vae = loaded
     shape = model.model.latent_format
