@@ -15,7 +15,7 @@ from blend_formulas import (
     random_branches,
 )
 from comfyui_dci.dci_core.errors import UserInputError
-from comfyui_dci.dci_core.prompt.tokens import TokenSet, united
+from comfyui_dci.dci_core.prompt.tokens import TokenSet, token_set
 from comfyui_dci.dci_core.sampling import dbim
 from comfyui_dci.dci_core.sampling.dbim import (
     attention_scores,
@@ -275,6 +275,7 @@ def test_two_concepts_claim_the_sum_of_what_each_claims() -> None:
     scores = torch.randn(1, 2, 5, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     prompt = (1, 2, 3, 4, 5, 6)
     one, two = TokenSet(prompt, (2, 3)), TokenSet(prompt, (5,))
-    assert united([one, two]) == TokenSet(prompt, (2, 3, 5))
-    both = reference_token_map(scores, united([two, one]))
+    union = token_set([(position, None) for position in prompt], [two.selected, one.selected])
+    assert union == TokenSet(prompt, (2, 3, 5))
+    both = reference_token_map(scores, union)
     torch.testing.assert_close(both, reference_token_map(scores, one) + reference_token_map(scores, two))
