@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from ..errors import UserInputError
 from .auxiliary_noun import COMMON_NOUNS, first_unrelated_noun
+from .marks import marked_word
 from .words import (
     EMBEDDING,
     class_nouns_in,
@@ -39,10 +40,7 @@ class PromptPair:
 
     def with_spaces(self, nouns: Mapping[str, str]) -> PromptPair:
         """Return the pair with spaces around the auxiliary nouns, where a mark in front would be read together with one."""
-        text = self.auxiliary_template
-        for placeholder, noun in nouns.items():
-            text = replace_placeholder(text, placeholder, f" {noun} ")
-        return replace(self, auxiliary=text)
+        return replace(self, auxiliary=self._filled(nouns, lambda noun: f" {noun} "))
 
     def marked_auxiliary(self, nouns: Mapping[str, str]) -> str:
         """Return P_a with marks around the auxiliary nouns, to tell their tokens from the same words elsewhere.
@@ -50,9 +48,12 @@ class PromptPair:
         Args:
             nouns: the noun that goes where a placeholder stands in the template.
         """
+        return self._filled(nouns, marked_word)
+
+    def _filled(self, nouns: Mapping[str, str], put: Callable[[str], str]) -> str:
         text = self.auxiliary_template
         for placeholder, noun in nouns.items():
-            text = replace_placeholder(text, placeholder, noun, is_marked=True)
+            text = replace_placeholder(text, placeholder, noun, put)
         return text
 
 

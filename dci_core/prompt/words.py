@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..errors import UserInputError
 from .common_words import COMMON_WORDS
-from .marks import marked_word
 from .phrase import FILE, WEIGHT, Phrase, Span, noun_pattern, phrases, replaced
 from .plurals import plural_of
 
@@ -199,19 +198,19 @@ def class_nouns_in(text: str, class_noun: str) -> list[str]:
     return list(dict.fromkeys(match["noun"] for match in pattern.finditer(text) if match["noun"]))
 
 
-def replace_placeholder(prompt: str, placeholder: str, replacement: str, is_marked: bool = False) -> str:
+def replace_placeholder(prompt: str, placeholder: str, replacement: str, put: Callable[[str], str] = str) -> str:
     """Return the prompt with every placeholder replaced, in plural where ``PLURAL`` follows; nothing in its place also tidies.
 
     Args:
         prompt: any text.
         placeholder: usually "V*".
         replacement: a noun, or "".
-        is_marked: puts marks around the noun, see ``marks``.
+        put: makes of the noun, in singular or plural, what goes into the text: itself, or with marks or spaces around it.
     """
 
     def word_for(match: re.Match[str]) -> str:
         word = plural_of(replacement) if replacement and match.group().endswith(PLURAL) else replacement
-        return marked_word(word) if is_marked else word
+        return put(word)
 
     text = _filled_in(placeholder).sub(word_for, prompt)
     if replacement:

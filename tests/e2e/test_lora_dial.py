@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import numpy as np
 import pytest
 from graphs import small
-from PIL import Image
+from server_pictures import saved_pictures
 
 from workbench.comfy_server import ComfyServer
 
@@ -19,10 +18,8 @@ NAME = "dial"
 
 def picture(server: ComfyServer, entry: dict[str, Any]) -> np.ndarray:
     """Return the image that a shipped graph saves."""
-    (image,) = entry["outputs"]["26"]["images"]
-    query = f"/view?filename={image['filename']}&subfolder={image['subfolder']}&type={image['type']}"
-    with Image.open(io.BytesIO(server.get_bytes(query))) as opened:
-        return np.asarray(opened.convert("RGB"))
+    (found,) = saved_pictures(server, entry, "26")
+    return found
 
 
 def trained(server: ComfyServer) -> np.ndarray:

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
-import numpy as np
 import pytest
 from graphs import CHECKPOINT, SIZE, shipped, small
-from PIL import Image
 from server_files import make_small_lora
+from server_pictures import saved_pictures
 
 from workbench.comfy_server import ComfyServer
 
 pytestmark = pytest.mark.usefixtures("queue_is_empty")
-
-
-def pictures(server: ComfyServer, entry: dict[str, Any], node: str) -> list[np.ndarray]:
-    arrays = []
-    for image in entry["outputs"][node]["images"]:
-        query = f"/view?filename={image['filename']}&subfolder={image['subfolder']}&type={image['type']}"
-        with Image.open(io.BytesIO(server.get_bytes(query))) as opened:
-            arrays.append(np.asarray(opened.convert("RGB")))
-    return arrays
 
 
 def test_the_graph_turns_the_dial_on_a_lora(server: ComfyServer) -> None:
@@ -37,10 +26,10 @@ def test_the_graph_turns_the_dial_on_a_lora(server: ComfyServer) -> None:
             texts.setdefault(data["node"], []).append(data["text"])
 
     entry = server.run(graph, listen)
-    single = pictures(server, entry, "27")
+    single = saved_pictures(server, entry, "27")
     assert len(single) == 4 and all(picture.shape == (SIZE, SIZE, 3) for picture in single)
     assert len({picture.tobytes() for picture in single}) == 4
-    (grid,) = pictures(server, entry, "26")
+    (grid,) = saved_pictures(server, entry, "26")
     assert grid.shape[0] > SIZE and grid.shape[1] > 4 * SIZE
     (said,) = texts["21"]
     assert "; auxiliary prompt: a " in said and "sks" not in said

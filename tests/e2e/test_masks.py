@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import copy
-import io
 from typing import Any
 
 import numpy as np
 import pytest
 from graphs import SIZE, small
-from PIL import Image
+from server_pictures import saved_pictures
 
 from workbench.comfy_server import ComfyServer
 
 pytestmark = pytest.mark.usefixtures("queue_is_empty")
-
-
-def pictures(server: ComfyServer, entry: dict[str, Any], node: str) -> list[np.ndarray]:
-    """Return what a node that saves images has saved."""
-    found = []
-    for image in entry["outputs"][node]["images"]:
-        query = f"/view?filename={image['filename']}&subfolder={image['subfolder']}&type={image['type']}"
-        with Image.open(io.BytesIO(server.get_bytes(query))) as opened:
-            found.append(np.asarray(opened.convert("L")))
-    return found
 
 
 def node(kind: str, **inputs: Any) -> dict[str, Any]:
@@ -79,12 +68,12 @@ def two_passes() -> dict[str, Any]:
 def test_masks_stay_with_their_picture_whatever_ran_in_between(server: ComfyServer) -> None:
     graph = two_passes()
     first = server.run(graph)
-    whole = pictures(server, first, "61")
+    whole = saved_pictures(server, first, "61", "L")
     assert [mask.shape for mask in whole] == [(SIZE, SIZE)] * 3
     assert not np.array_equal(whole[0], whole[1])
 
     def masks_again(changed: dict[str, Any]) -> list[np.ndarray]:
-        return pictures(server, server.run(changed), "61")
+        return saved_pictures(server, server.run(changed), "61", "L")
 
     graph["27"]["inputs"]["overlay"] = 0.5
     assert np.array_equal(masks_again(graph), whole)  # only the visualizer runs again
@@ -100,12 +89,12 @@ def test_masks_stay_with_their_picture_whatever_ran_in_between(server: ComfyServ
     graph["27"]["inputs"]["overlay"] = 1.0
     alone = {name: each for name, each in graph.items() if name not in ("41", "42", "43", "44")}
     assert np.array_equal(masks_again(alone), whole)
-    assert np.array_equal(pictures(server, first, "63"), whole[1:2])
+    assert np.array_equal(saved_pictures(server, first, "63", "L"), whole[1:2])
 
 
 def test_what_is_advanced_may_be_left_out_of_an_api_graph(server: ComfyServer) -> None:
     graph = whole_graph()
-    expected = pictures(server, server.run(graph), "26")
+    expected = saved_pictures(server, server.run(graph), "26", "L")
     bare = copy.deepcopy(graph)
     offered = server.get("/object_info")
     left_out = []
@@ -115,4 +104,4 @@ def test_what_is_advanced_may_be_left_out_of_an_api_graph(server: ComfyServer) -
         left_out += dropped
         each["inputs"] = {name: value for name, value in each["inputs"].items() if name not in dropped}
     assert {"blend", "share_noise", "entire_prompt", "overwrite", "flip", "placeholder"} <= set(left_out)
-    assert np.array_equal(pictures(server, server.run(bare), "26"), expected)
+    assert np.array_equal(saved_pictures(server, server.run(bare), "26", "L"), expected)

@@ -183,15 +183,17 @@ def test_an_auxiliary_noun_that_cannot_be_found_again_is_refused() -> None:
         build_conditioning(scene().clip, "a V* cat", "\ue001")
 
 
-@pytest.mark.parametrize("prompt", ["a 'V* cat' sign", "d'V* in snow"])
-def test_a_mark_that_would_be_read_with_the_noun_is_kept_apart(prompt: str) -> None:
+@pytest.mark.parametrize(
+    ("prompt", "word"), [("a 'V* cat' sign", "dog"), ("d'V* in snow", "dog"), ("two 'V* cats' signs", "dogs")]
+)
+def test_a_mark_that_would_be_read_with_the_noun_is_kept_apart(prompt: str, word: str) -> None:
     s = scene()
     built = build_conditioning(s.clip, prompt, "dog")
     payload = built.conditioning[0][1][CARRIED_KEY]
     assert "' dog" in built.auxiliary_text
     assert torch.equal(payload.cross_attn, encode(s.base.clip, built.auxiliary_text)[0][0])
     left = [place for place in payload.auxiliary_tokens.prompt if place not in payload.auxiliary_tokens.selected]
-    assert words_at(s.base.clip, built.auxiliary_text, tuple(left)) == ["dog"]
+    assert words_at(s.base.clip, built.auxiliary_text, tuple(left)) == [word]
 
 
 def test_a_placeholder_as_the_auxiliary_noun_is_refused() -> None:

@@ -100,7 +100,7 @@ def _names_in(prompt: str) -> list[str]:
 
 def _no_embedding(name: str) -> str:
     return (
-        f"There is no embedding {name!r} in models/embeddings, or it cannot be read. Put the concept file there, and "
+        f"There is no embedding {name!r} in models/embeddings, or it cannot be read. Put its file there, and "
         'write its name without ending and with a space behind it, for example "embedding:my_concept cat".'
     )
 

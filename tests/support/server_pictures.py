@@ -1,0 +1,28 @@
+"""Pictures that a real server has saved."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from workbench.comfy_server import ComfyServer
+
+
+def saved_pictures(server: ComfyServer, entry: dict[str, Any], node: str, mode: str = "RGB") -> list[np.ndarray]:
+    """Return what a node that saves images has saved.
+
+    Args:
+        server: where the graph ran.
+        entry: of its history.
+        node: id in the graph.
+        mode: of Pillow, "RGB" gives [H, W, 3], "L" [H, W].
+    """
+    found = []
+    for image in entry["outputs"][node]["images"]:
+        query = f"/view?filename={image['filename']}&subfolder={image['subfolder']}&type={image['type']}"
+        with Image.open(io.BytesIO(server.get_bytes(query))) as opened:
+            found.append(np.asarray(opened.convert(mode)))
+    return found
