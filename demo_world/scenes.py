@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from demo_world.vocabulary import COLOURS, CONTEXTS, NOUNS, STYLES, with_article
-
-SECOND_NOUN_SHARE = 0.25
-STYLED_SHARE = 0.3
-COLOURED_SHARE = 0.15
-STUDIO_SHARE = 0.08
+from demo_world.vocabulary import COLOURS, CONTEXTS, NOUN_OF, NOUNS, PHOTO, STYLES, with_article
 
 
 @dataclass(frozen=True)
@@ -19,30 +15,46 @@ class Scene:
     """Ground truth of one picture.
 
     Args:
-        noun: the main object, a key of NOUNS.
-        second_noun: a smaller companion, or None.
+        exemplar: sprite of the main object, a key of NOUN_OF.
+        companion: sprite of a smaller second object with another class noun; None is neutral.
         context: a phrase of CONTEXTS; "" is the plain studio backdrop.
         style: a phrase of STYLES.
-        colour: a key of COLOURS; "" leaves the noun its own colours.
+        colour: a key of COLOURS; "" leaves the main object its own colours.
+
+    Raises:
+        ValueError: a word is none of this world's, or both objects have the same class noun.
     """
 
-    noun: str
-    second_noun: str | None = None
+    exemplar: str
+    companion: str | None = None
     context: str = ""
-    style: str = "photo of"
+    style: str = PHOTO
     colour: str = ""
 
     def __post_init__(self) -> None:
-        _check("noun", self.noun, tuple(NOUNS))
-        _check("second_noun", self.second_noun, (None, *NOUNS))
+        _check("exemplar", self.exemplar, NOUN_OF)
+        _check("companion", self.companion, (None, *NOUN_OF))
         _check("context", self.context, CONTEXTS)
         _check("style", self.style, STYLES)
-        _check("colour", self.colour, tuple(COLOURS))
+        _check("colour", self.colour, COLOURS)
         if self.second_noun == self.noun:
-            raise ValueError(f"second_noun must differ from noun, but both are {self.noun!r}; choose another one.")
+            raise ValueError(
+                f"The companion must have another class noun than the exemplar, but {self.exemplar!r} and "
+                f"{self.companion!r} are both a {self.noun}; choose another companion."
+            )
+
+    @property
+    def noun(self) -> str:
+        """Class noun of the main object."""
+        return NOUN_OF[self.exemplar]
+
+    @property
+    def second_noun(self) -> str | None:
+        """Class noun of the companion, or None."""
+        return None if self.companion is None else NOUN_OF[self.companion]
 
 
-def _check(field: str, value: str | None, allowed: tuple[str | None, ...]) -> None:
+def _check(field: str, value: str | None, allowed: Collection[str | None]) -> None:
     if value not in allowed:
         raise ValueError(f"Expected {field} to be one of {list(allowed)}, but got {value!r}.")
 
@@ -54,48 +66,53 @@ def caption(scene: Scene) -> str:
     return " ".join(part for part in (scene.style, subject, companion, scene.context) if part)
 
 
-def sample_scene(rng: np.random.Generator) -> Scene:
-    """Draw a scene as training sees them: each trait independently, by the shares above."""
-    nouns = tuple(NOUNS)
-    first, second = rng.choice(len(nouns), size=2, replace=False)
-    chance = rng.random(4)
-    context = 0 if chance[0] < STUDIO_SHARE else int(rng.integers(1, len(CONTEXTS)))
-    style = int(rng.integers(1, len(STYLES))) if chance[1] < STYLED_SHARE else 0
-    colour = int(rng.integers(1, len(COLOURS))) if chance[2] < COLOURED_SHARE else 0
-    return Scene(
-        noun=nouns[first],
-        second_noun=nouns[second] if chance[3] < SECOND_NOUN_SHARE else None,
-        context=CONTEXTS[context],
-        style=STYLES[style],
-        colour=tuple(COLOURS)[colour],
-    )
-
-
-def labels(scene: Scene) -> tuple[int, int, int, int, int]:
-    """Class numbers (noun, second noun with 0 = none, context, style, colour) for the classifier's heads."""
-    nouns = tuple(NOUNS)
-    second = 0 if scene.second_noun is None else nouns.index(scene.second_noun) + 1
-    return (
-        nouns.index(scene.noun),
-        second,
-        CONTEXTS.index(scene.context),
-        STYLES.index(scene.style),
-        tuple(COLOURS).index(scene.colour),
-    )
-
-
-# Number of classes of each label, in the order of `labels`.
-LABEL_SIZES: dict[str, int] = {
-    "noun": len(NOUNS),
-    "second_noun": len(NOUNS) + 1,
-    "context": len(CONTEXTS),
-    "style": len(STYLES),
-    "colour": len(COLOURS),
-}
-
-
 def caption_variants(scene: Scene) -> tuple[str, str, str]:
     """Three spellings of a scene: the caption, with an article in front, and for photos without "photo of"."""
     plain = caption(scene)
-    bare = plain.removeprefix("photo of ") if scene.style == "photo of" else plain
+    bare = plain.removeprefix(f"{PHOTO} ") if scene.style == PHOTO else plain
     return plain, with_article(plain), bare
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How often things occur, each 0 … 1 and independent of the others.
+
+    Args:
+        studio: plain backdrops; the other contexts are equally likely.
+        companion: pictures with a second object.
+        styled: pictures that are no photo; the other styles are equally likely.
+        coloured: pictures whose main object has one of the colours.
+    """
+
+    studio: float = 0.06
+    companion: float = 0.3
+    styled: float = 0.3
+    coloured: float = 0.15
+
+
+TRAINING_SHARES = Shares()
+TRAINING_SPRITES: tuple[tuple[str, ...], ...] = tuple(NOUNS.values())
+ALL_SPRITES: tuple[tuple[str, ...], ...] = tuple(
+    tuple(sprite for sprite, its_noun in NOUN_OF.items() if its_noun == noun) for noun in NOUNS
+)
+
+
+def sample_scene(
+    rng: np.random.Generator,
+    shares: Shares = TRAINING_SHARES,
+    sprites: Sequence[Sequence[str]] = TRAINING_SPRITES,
+) -> Scene:
+    """Draw a scene: nouns equally likely, then their sprites, each trait independently.
+
+    Args:
+        rng: all randomness.
+        shares: how often each trait occurs.
+        sprites: to choose from, a group a noun; ALL_SPRITES has the custom subjects among them.
+    """
+    first, second = rng.choice(len(sprites), size=2, replace=False)
+    chance = rng.random(4)
+    exemplar, companion = (group[int(rng.integers(len(group)))] for group in (sprites[first], sprites[second]))
+    context = CONTEXTS[0 if chance[0] < shares.studio else int(rng.integers(1, len(CONTEXTS)))]
+    style = STYLES[int(rng.integers(1, len(STYLES))) if chance[2] < shares.styled else 0]
+    colour = tuple(COLOURS)[int(rng.integers(1, len(COLOURS))) if chance[3] < shares.coloured else 0]
+    return Scene(exemplar, companion if chance[1] < shares.companion else None, context, style, colour)

@@ -15,7 +15,6 @@ import sys
 from pathlib import Path
 
 from comfy_install import ROOT, cache_folder, get_comfyui, version_of
-from emoji_font import VARIABLE, emoji_font
 from environment import environment_for
 
 MOST_WORKERS = 4  # each may take some gigabytes
@@ -51,14 +50,11 @@ def main(arguments: list[str]) -> int:
 
 
 def tests_environment(comfyui: Path | None) -> dict[str, str]:
-    """Return the variables that the checks run with: one thread a process, and where ComfyUI and the font are."""
+    """Return the variables that the checks run with: one thread a process, and where ComfyUI is."""
     environment = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", **os.environ}
     if comfyui is not None:
         print(f"ComfyUI {version_of(comfyui)} in {comfyui}", flush=True)
         environment["COMFYUI_PATH"] = str(comfyui)
-        font = emoji_font()
-        if font is not None:
-            environment[VARIABLE] = str(font)
     return environment
 
 
