@@ -18,11 +18,12 @@ class DemoModel(io.ComfyNode):
             display_name="DCI Demo Model",
             category=CATEGORY,
             description="A small text-to-image model that comes with this pack and runs in seconds on a processor. It "
-            "draws 20 things in 9 places at 128 x 128 pixels; its help page lists its words. Use it like any checkpoint.",
+            "draws 102 things in 24 places, 5 styles and 5 colours, at 256 x 256 pixels; its help page lists its words. "
+            "Use it like any checkpoint.",
             search_aliases=["demo checkpoint", "test model"],
             inputs=[],
             outputs=[
-                io.Model.Output(display_name="model", tooltip="SD1 layout, 7 million parameters, 128 x 128 pixels."),
+                io.Model.Output(display_name="model", tooltip="SD1 layout, 16 million parameters, 256 x 256 pixels."),
                 io.Clip.Output(display_name="clip", tooltip="Knows the words on the help page."),
                 io.Vae.Output(display_name="vae", tooltip="Eight pixels to a latent, as SD1's."),
             ],
@@ -51,7 +52,7 @@ class DemoSubject(io.ComfyNode):
                 )
             ],
             outputs=[
-                io.Image.Output(display_name="images", tooltip="Six pictures, 128 x 128."),
+                io.Image.Output(display_name="images", tooltip="Six pictures, 256 x 256."),
                 io.String.Output(display_name="class_noun", tooltip="The word the demo model knows for it."),
             ],
         )

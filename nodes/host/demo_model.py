@@ -7,6 +7,7 @@ configuration in its file instead of being guessed from its tensors.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,14 @@ from safetensors import SafetensorError
 
 from ...dci_core.errors import UserInputError
 from ...dci_core.images.folder import read_image
+from ...dci_core.int8 import decompress
 from ...dci_core.vocabulary import complete_vocabulary
 
 RELEASE = Path(__file__).resolve().parents[2] / "demo_world" / "release"
 MODEL_FILE = RELEASE / "dci-demo.safetensors"
 SUBJECTS_FILE = RELEASE / "subjects.json"
 VOCABULARY = 49408
+TOKEN_EMBEDDING = "text_model.embeddings.token_embedding.weight"
 
 
 @dataclass(frozen=True)
@@ -46,44 +49,81 @@ class Subject:
 
 
 def load_demo_model(disable_dynamic: bool = False) -> tuple[Any, Any, Any]:
-    """Return the host's MODEL, CLIP and VAE of the demo model.
+    """Return the host's MODEL, CLIP and VAE of the demo model; see ``load_model_file``."""
+    return load_model_file(MODEL_FILE, disable_dynamic)
+
+
+def load_model_file(path: Path, disable_dynamic: bool = False) -> tuple[Any, Any, Any]:
+    """Return the host's MODEL, CLIP and VAE of a file that ``demo_world.commands.export_model`` wrote.
 
     The MODEL knows how to be loaded again, for nodes that want a copy of their own (the host's Train LoRA).
 
     Args:
+        path: the file; weights stored as int8 become float16.
         disable_dynamic: make a MODEL without DynamicVRAM, which can exchange weights while it samples.
 
     Raises:
         UserInputError: the file is missing or damaged.
     """
     try:
-        tensors, metadata = comfy.utils.load_torch_file(str(MODEL_FILE), safe_load=True, return_metadata=True)
-        unet, text, coder = (
-            {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
-            for prefix in ("model.diffusion_model.", "cond_stage_model.transformer.", "first_stage_model.")
+        tensors, metadata = comfy.utils.load_torch_file(str(path), safe_load=True, return_metadata=True)
+        tensors = decompress(tensors)  # under the same name, so that the stored ones are freed
+        models = build_models(tensors, metadata or {}, disable_dynamic)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        cure = (
+            "Install this node pack again; with git, make sure that large files were downloaded."
+            if path == MODEL_FILE
+            else "Write it again: python -m demo_world.commands.export_model."
         )
-        rows = text["text_model.embeddings.token_embedding.weight"]
-        text["text_model.embeddings.token_embedding.weight"] = complete_vocabulary(
-            rows, tensors["text_token_ids"], VOCABULARY
-        )
-        model = _model(unet, metadata, disable_dynamic)
-        model.cached_patcher_init = (_load_again, ())
-        return model, _clip(text, metadata), _vae(coder, metadata)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise UserInputError(
-            f"The demo model cannot be read from {MODEL_FILE} ({error}). Install this node pack again; with git, "
-            "make sure that large files were downloaded."
-        ) from error
+        raise UserInputError(f"The demo model cannot be read from {path} ({error}). {cure}") from error
+    models[0].cached_patcher_init = (_load_again, (path,))
+    return models
 
 
-def _load_again(disable_dynamic: bool = False) -> Any:
-    return load_demo_model(disable_dynamic)[0]
+def _load_again(path: Path, disable_dynamic: bool = False) -> Any:
+    return load_model_file(path, disable_dynamic)[0]
 
 
-def _model(weights: dict[str, torch.Tensor], metadata: dict[str, str], disable_dynamic: bool) -> Any:
-    config = comfy.supported_models.SD15(json.loads(metadata["unet_config"]))
-    config.unet_config = json.loads(metadata["unet_config"])  # the class puts in SD1's number of heads
-    for name, value in json.loads(metadata["preview"]).items():
+def build_models(
+    tensors: dict[str, torch.Tensor], metadata: Mapping[str, str], disable_dynamic: bool = False
+) -> tuple[Any, Any, Any]:
+    """Return the host's MODEL, CLIP and VAE of the tensors and metadata of a model file.
+
+    Args:
+        tensors: floating point, by the names of SD1's checkpoints, and ``text_token_ids``. They are taken out of it
+            one network at a time, so that no more than one is there twice.
+        metadata: the configurations of the networks, as JSON.
+        disable_dynamic: see ``load_model_file``.
+
+    Raises:
+        ValueError: a tensor or a configuration is missing, or does not fit.
+    """
+    model = _model(_taken(tensors, "model.diffusion_model."), metadata, disable_dynamic)
+    text = _taken(tensors, "cond_stage_model.transformer.")
+    rows, ids = text.get(TOKEN_EMBEDDING), tensors.get("text_token_ids")
+    if rows is None or ids is None:
+        raise ValueError("it has no token embedding, or does not say of which tokens")
+    text[TOKEN_EMBEDDING] = complete_vocabulary(rows, ids, VOCABULARY)
+    return model, _clip(text, metadata), _vae(_taken(tensors, "first_stage_model."), metadata)
+
+
+def _taken(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """Return the tensors whose names begin with a prefix, without it; they are no longer in the dict."""
+    return {name[len(prefix) :]: tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
+
+
+def _configuration(metadata: Mapping[str, str], name: str) -> dict[str, Any]:
+    """Return an entry of the metadata."""
+    if name not in metadata:
+        raise ValueError(f"its metadata lacks {name}")
+    entry: dict[str, Any] = json.loads(metadata[name])
+    return entry
+
+
+def _model(weights: dict[str, torch.Tensor], metadata: Mapping[str, str], disable_dynamic: bool) -> Any:
+    config = comfy.supported_models.SD15(_configuration(metadata, "unet_config"))
+    config.unet_config = _configuration(metadata, "unet_config")  # the class puts in SD1's number of heads
+    for name, value in _configuration(metadata, "preview").items():
         setattr(config.latent_format, name, value)
     device, count = management.get_torch_device(), sum(value.numel() for value in weights.values())
     dtype = management.unet_dtype(model_params=count, supported_dtypes=list(config.supported_inference_dtypes))
@@ -98,17 +138,17 @@ def _model(weights: dict[str, torch.Tensor], metadata: dict[str, str], disable_d
     return patcher
 
 
-def _clip(weights: dict[str, torch.Tensor], metadata: dict[str, str]) -> Any:
+def _clip(weights: dict[str, torch.Tensor], metadata: Mapping[str, str]) -> Any:
     target = comfy.supported_models_base.ClipTarget(comfy.sd1_clip.SD1Tokenizer, comfy.sd1_clip.SD1ClipModel)
-    options = {"clip_l_model_config": json.loads(metadata["text_config"])}
+    options = {"clip_l_model_config": _configuration(metadata, "text_config")}
     clip = comfy.sd.CLIP(target, embedding_directory=folder_paths.get_folder_paths("embeddings"), model_options=options)
     missing, unexpected = clip.load_sd(weights)
     _check("text encoder", {*missing, *unexpected})
     return clip
 
 
-def _vae(weights: dict[str, torch.Tensor], metadata: dict[str, str]) -> Any:
-    vae = comfy.sd.VAE(sd=weights, config={"params": json.loads(metadata["autoencoder_config"])})
+def _vae(weights: dict[str, torch.Tensor], metadata: Mapping[str, str]) -> Any:
+    vae = comfy.sd.VAE(sd=weights, config={"params": _configuration(metadata, "autoencoder_config")})
     _check("autoencoder", set(weights) ^ set(vae.first_stage_model.state_dict()))
     return vae
 
@@ -137,7 +177,8 @@ def find_subject(name: str) -> Subject:
 
 def subject_images(subject: Subject) -> torch.Tensor:
     """Return the reference images of a subject, [B, H, W, 3] in 0 … 1."""
-    files = sorted((RELEASE / subject.name).glob("*.png"))
+    folder = RELEASE / "subjects" / subject.name
+    files = sorted(folder.glob("*.webp"))
     if not files:
-        raise UserInputError(f"There are no pictures in {RELEASE / subject.name}. Install this node pack again.")
+        raise UserInputError(f"There are no pictures in {folder}. Install this node pack again.")
     return torch.stack([read_image(file).image for file in files])
