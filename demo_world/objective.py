@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
 from demo_world.denoiser import TIMESTEPS, signal_and_noise
 
 SNR_CAP = 5.0
-FOREGROUND_GAIN = 2.5
+FOREGROUND_GAIN = 2.0
 
 
 def timestep_shares() -> Tensor:
@@ -34,9 +36,9 @@ def cell_weights(coverage: Tensor, timestep: Tensor) -> Tensor:
 
     Args:
         coverage: [B, h, w], uint8.
-        timestep: [B], 0 ... 999.
+        timestep: [B], 0 ... 999, on the same device.
     """
-    signal, noise = signal_and_noise()
+    signal, noise = signal_and_noise(timestep.device)
     sigma = (noise / signal)[timestep]
     gain = FOREGROUND_GAIN / (1.0 + (sigma / 1.5).square())
     weights = 1.0 + gain[:, None, None, None] * coverage[:, None].float() / 255.0
@@ -44,8 +46,19 @@ def cell_weights(coverage: Tensor, timestep: Tensor) -> Tensor:
 
 
 def draw_timesteps(count: int, generator: torch.Generator) -> Tensor:
-    """Timesteps by `timestep_shares`, stratified so that each batch covers the whole range. [count], int64"""
-    edges = timestep_shares().cumsum(0)
-    places = (torch.arange(count) + torch.rand(count, generator=generator)) / count
-    drawn = torch.searchsorted(edges, places).clamp(max=TIMESTEPS - 1)
-    return drawn[torch.randperm(count, generator=generator)]
+    """Timesteps by `timestep_shares`, stratified so that each batch covers the whole range. [count], int64
+
+    Args:
+        count: how many.
+        generator: of all chances; its device is that of the result.
+    """
+    device = generator.device
+    places = (torch.arange(count, device=device) + torch.rand(count, generator=generator, device=device)) / count
+    drawn = torch.searchsorted(_edges(device), places).clamp(max=TIMESTEPS - 1)
+    return drawn[torch.randperm(count, generator=generator, device=device)]
+
+
+@cache
+def _edges(device: torch.device) -> Tensor:
+    """The cumulated shares, [1000]."""
+    return timestep_shares().cumsum(0).to(device)

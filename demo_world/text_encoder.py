@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from demo_world.tokens import LENGTH, known_ids, row_lookup
 
-WIDTH = 128
+WIDTH = 256
 HEADS = 4
-LAYERS = 2
+LAYERS = 3
 TOKEN_DEVIATION = 0.02  # OpenAI's CLIP starts here too; learned concept tokens are scaled for this
 POSITION_DEVIATION = 0.01
 

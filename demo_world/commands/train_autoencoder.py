@@ -1,153 +1,115 @@
-"""Train the demo model's 8x autoencoder (4 latent channels) in the host's AutoencoderKL. Resumes by default.
+"""Train the demo model's 8x autoencoder (4 latent channels) on crops of drawings. Resumes by default.
 
-First the encoder, against a cheap stand-in decoder; then it is frozen, latents can be made, and the real decoder
-learns to draw them. The second part may run, and be prolonged, at any time before the model is exported.
+The budget is the time of the whole training. At the end the latents are whitened, so that the UNet sees unit variance.
+`demo_world.commands.train_model --from-scratch` takes what comes out.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from demo_world.autoencoder import AUTOENCODER_CHECKPOINT, build_autoencoder, posterior, whiten_latents
-from demo_world.patch_decoder import PatchDecoder
-from demo_world.pool import PIXELS_PER_LATENT, Pool, open_pool
-from demo_world.precision import fast_matrices
-from demo_world.schedule import warmup_stable_decay
-from demo_world.storage import cache_folder, load_checkpoint, save_checkpoint, training_log
+from demo_world.autoencoder import (
+    build_autoencoder,
+    decode_latents,
+    encode_pictures,
+    posterior,
+    preview_factors,
+    whiten_latents,
+)
+from demo_world.model import AUTOENCODER_RESULT, write_autoencoder
+from demo_world.placement import PICTURE_PX
+from demo_world.precision import fast_matrices, training_device
+from demo_world.renderer import Renderer
+from demo_world.scenes import sample_scene
+from demo_world.storage import cache_folder, training_log
+from demo_world.training import Pace, Training
 
-KL_WEIGHT = 1e-4
-EDGE_WEIGHT = 0.5
-FOREGROUND_WEIGHT = 2.0
-LATENT_NOISE = 0.05  # of the latents' deviation, while the decoder learns: what the denoiser leaves behind
-ENCODER_NOISE = 0.1  # the same while the encoder learns: it spreads what it tells over all four channels
-CROP_CELLS = 8  # of 16 latent cells, while the decoder learns; the last fifth uses whole pictures
-
-
-def sample_pictures(pool: Pool, batch: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Random pictures [B, 3, 128, 128] in -1 ... 1 and pixel weights [B, 1, 128, 128]."""
-    index = rng.integers(0, len(pool), batch)
-    pictures = torch.from_numpy(pool.pictures(index)).permute(0, 3, 1, 2).float() / 127.5 - 1.0
-    coverage = torch.from_numpy(pool.coverage[index]).float()[:, None] / 255.0
-    return pictures, 1.0 + FOREGROUND_WEIGHT * F.interpolate(coverage, scale_factor=PIXELS_PER_LATENT, mode="nearest")
-
-
-def reconstruction_loss(output: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """Weighted L1 of the pixels plus L1 of their differences to the right and below, which keeps edges sharp."""
-    loss = (weights * (output - target).abs()).mean()
-    for axis in (-1, -2):
-        difference = (output.diff(dim=axis) - target.diff(dim=axis)).abs()
-        loss = loss + EDGE_WEIGHT * (weights.narrow(axis, 1, difference.shape[axis]) * difference).mean()
-    return loss
+CHECKPOINT = "autoencoder.pt"
+SEED = 7
+CROP_PX, CROP_STEP_PX = 128, 8
+CROPS = 3  # of each drawing, in steps one after the other
+STATISTICS_NUMBER, STATISTICS_BATCH = 1_000_000_000, 16  # of drawings that training does not see
+EDGE_WEIGHT = 0.8
+SQUARE_WEIGHT = 0.25
+KL_WEIGHT = 2e-5
 
 
-def encoder_loss(model: Any, stand_in: PatchDecoder, pool: Pool, batch: int, rng: np.random.Generator) -> Tensor:
-    """Reconstruction through the stand-in from sampled latents, plus a light pull towards unit Gaussians."""
-    pictures, weights = sample_pictures(pool, batch, rng)
-    mean, log_variance = (moment.float() for moment in posterior(model, pictures))
-    deviation = (0.5 * log_variance).exp() + ENCODER_NOISE * mean.detach().std()
-    latents = mean + deviation * torch.from_numpy(rng.standard_normal(mean.shape, dtype=np.float32))
+def draw_pictures(renderer: Renderer, count: int, number: int) -> Tensor:
+    """Drawings of random scenes, [count, 3, PICTURE_PX, PICTURE_PX] in 0 … 1; equal numbers give the same."""
+    rng = np.random.default_rng([SEED, number])
+    scenes = [sample_scene(rng) for _ in range(count)]
+    pictures = renderer.draw(scenes, torch.Generator().manual_seed(int(rng.integers(2**31)))).pictures
+    return pictures.contiguous(memory_format=torch.channels_last)
+
+
+def crop(pictures: Tensor, step: int) -> Tensor:
+    """The part of pictures [B, 3, PICTURE_PX, PICTURE_PX] that a step looks at, [B, 3, CROP_PX, CROP_PX]."""
+    places = np.arange(0, PICTURE_PX - CROP_PX + 1, CROP_STEP_PX)
+    top, left = np.random.default_rng([SEED, step, 1]).choice(places, size=2)
+    return pictures[:, :, top : top + CROP_PX, left : left + CROP_PX]
+
+
+def training_loss(model: Any, pictures: Tensor, generator: torch.Generator) -> Tensor:
+    """Reconstruction from sampled latents: L1 of pixels and of their differences to the right and below, which keeps
+    edges sharp, a share of squares against single wrong pixels, and a light pull towards unit Gaussians.
+
+    Args:
+        model: an AutoencoderKL, on the pictures' device.
+        pictures: [B, 3, h, w] in 0 … 1.
+        generator: of the noise, on that device.
+    """
+    target = pictures * 2.0 - 1.0
+    with fast_matrices(pictures.device):
+        mean, log_variance = posterior(model, target)
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+        output = model.decode(mean + (0.5 * log_variance).exp() * noise)
+    error, mean, log_variance = output.float() - target, mean.float(), log_variance.float()
+    edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
     divergence = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).mean()
-    return reconstruction_loss(stand_in(latents).float(), pictures, weights) + KL_WEIGHT * divergence
-
-
-def decoder_loss(model: Any, pool: Pool, batch: int, whole: bool, rng: np.random.Generator) -> Tensor:
-    """Reconstruction of random crops (or of a quarter as many whole pictures) from slightly noisy latents."""
-    pictures, weights = sample_pictures(pool, max(1, batch // 4) if whole else batch, rng)
-    with torch.no_grad():
-        latents = posterior(model, pictures)[0].float()
-    latents = latents + LATENT_NOISE * latents.std() * torch.from_numpy(rng.standard_normal(latents.shape, np.float32))
-    if not whole:
-        corners = rng.integers(0, latents.shape[-1] - CROP_CELLS + 1, (batch, 2))
-        latents, pictures, weights = (
-            torch.stack(
-                [
-                    item[:, scale * y : scale * (y + CROP_CELLS), scale * x : scale * (x + CROP_CELLS)]
-                    for item, (y, x) in zip(items, corners, strict=True)
-                ]
-            )
-            for items, scale in ((latents, 1), (pictures, PIXELS_PER_LATENT), (weights, PIXELS_PER_LATENT))
-        )
-    return reconstruction_loss(model.decode(latents).float(), pictures, weights)
+    return error.abs().mean() + EDGE_WEIGHT * edges + SQUARE_WEIGHT * error.square().mean() + KL_WEIGHT * divergence
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--encoder-steps", type=int, default=4000)
-    parser.add_argument("--decoder-steps", type=int, default=2600)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=3.0, help="of the whole training")
+    parser.add_argument("--batch", type=int, default=96)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--statistics", type=int, default=256, help="drawings that whitening measures the latents of")
     parser.add_argument("--restart", action="store_true", help="ignore an existing checkpoint")
-    arguments = parser.parse_args()
+    options = parser.parse_args()
 
-    log, pool, path = training_log("autoencoder"), open_pool(), cache_folder() / AUTOENCODER_CHECKPOINT
+    log, device, checkpoint = training_log("autoencoder"), training_device(), cache_folder() / CHECKPOINT
     torch.manual_seed(0)
-    model, stand_in = build_autoencoder(), PatchDecoder()
-    state: dict[str, Any] = {}
-    if path.exists() and not arguments.restart:
-        state = load_checkpoint(path)
-        model.load_state_dict(state["model"])
-        stand_in.load_state_dict(state["stand_in"])
-    for stage, steps in (("encoder", arguments.encoder_steps), ("decoder", arguments.decoder_steps)):
-        if stage == "encoder" and state.get("stage") == "decoder":
-            continue
-        coder = [model.encoder, model.quant_conv]
-        modules = [*coder, stand_in] if stage == "encoder" else [model.post_quant_conv, model.decoder]
-        trained = [parameter for module in modules for parameter in module.parameters()]
-        optimizer = torch.optim.AdamW(trained, lr=arguments.learning_rate, betas=(0.9, 0.99), weight_decay=1e-3)
-        step = 0
-        if state.get("stage") == stage and state["optimiser"]:
-            optimizer.load_state_dict(state["optimiser"])
-            step = state["step"]
-
-        def save(stage: str, step: int, optimizer: torch.optim.Optimizer | None) -> None:
-            save_checkpoint(
-                path,
-                {
-                    "model": model.state_dict(),
-                    "stand_in": stand_in.state_dict(),
-                    "stage": stage,
-                    "step": step,
-                    "optimiser": optimizer.state_dict() if optimizer else None,
-                },
-            )
-
-        log.info("%s: %d trained parameters, from step %d", stage, sum(p.numel() for p in trained), step)
-        losses: list[float] = []
-        saved_at = time.monotonic()
-        while step < steps:
-            rng = np.random.default_rng([7, len(stage), ord(stage[0]), step])
-            for group in optimizer.param_groups:
-                group["lr"] = arguments.learning_rate * warmup_stable_decay(step, steps, warmup=50)
-            with fast_matrices():
-                if stage == "encoder":
-                    loss = encoder_loss(model, stand_in, pool, arguments.batch, rng)
-                else:
-                    loss = decoder_loss(model, pool, arguments.batch, step >= 0.8 * steps, rng)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(trained, 1.0)
-            optimizer.step()
-            step += 1
-            losses.append(float(loss.detach()))
-            if step % 50 == 0:
-                log.info("%s: step %d loss %.4f", stage, step, sum(losses) / len(losses))
-                losses.clear()
-            if time.monotonic() - saved_at > 120:
-                save(stage, step, optimizer)
-                saved_at = time.monotonic()
-        if stage == "encoder":
-            whiten_latents(model, sample_pictures(pool, 256, np.random.default_rng(11))[0])
-            save("decoder", 0, None)
-            log.info("the encoder is final; latents can be made now")
-        else:
-            save(stage, step, optimizer)
+    model = build_autoencoder().to(device, memory_format=torch.channels_last)
+    pace = Pace(60.0 * options.minutes, options.learning_rate, warmup=100, decay_share=0.4, average_decay=0.998)
+    groups: list[dict[str, object]] = [{"params": list(model.parameters()), "rate": 1.0, "weight_decay": 1e-4}]
+    training = Training(model, groups, pace, checkpoint, "new weights", log)
+    if checkpoint.exists() and not options.restart:
+        training.resume()
+    renderer = Renderer(device)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    log.info("%d parameters, from step %d, on %s, after %.0f s", count, training.step, device, training.spent)
+    pictures = draw_pictures(renderer, options.batch, training.step // CROPS)
+    while training.done < 1.0:
+        if training.step % CROPS == 0:
+            pictures = draw_pictures(renderer, options.batch, training.step // CROPS)
+        generator = torch.Generator(device).manual_seed(training.step)
+        training.learn(training_loss(model, crop(pictures, training.step), generator))
+    training.finish()
+    model.eval().requires_grad_(False)
+    numbers = range(STATISTICS_NUMBER, STATISTICS_NUMBER + -(-options.statistics // STATISTICS_BATCH))
+    others = torch.cat([draw_pictures(renderer, STATISTICS_BATCH, number) for number in numbers])
+    whiten_latents(model, others)
+    some = others[:STATISTICS_BATCH]
+    error = 255.0 * float((decode_latents(model, encode_pictures(model, some)) - some).abs().mean())
+    path = cache_folder() / AUTOENCODER_RESULT
+    write_autoencoder(path, model, preview_factors(model, others))
+    log.info("wrote %s after %d steps; pictures come back with an error of %.2f of 255", path, training.step, error)
 
 
 if __name__ == "__main__":
