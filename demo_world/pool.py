@@ -1,102 +1,127 @@
-"""The pre-rendered training pictures: chunks on disk, each from its own seed, so that a pool can grow and resume."""
+"""Drawings on disk for the judge and the CLIP: chunks with a seed each, so that a pool can grow and be made in parallel."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from comfyui_dci.dci_core.families import FAMILIES
+import torch
+import torch.nn.functional as F
 from comfyui_dci.dci_core.files import write_atomically
-from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
 
-from demo_world.contexts import SIZE_PX
-from demo_world.scenes import Scene, labels, sample_scene
+from demo_world.renderer import Renderer
+from demo_world.scenes import Scene, Shares, sample_scene
 from demo_world.storage import cache_folder, require
-from demo_world.world import draw
+from demo_world.vocabulary import EXEMPLARS, NOUN_OF
 
-CHUNK = 2000
-TRAINING_SEED = 20240
-PIXELS_PER_LATENT = FAMILIES["sd1"].pixels_per_latent
-RENDER_COMMAND = "python -m demo_world.commands.render_pool"
+CHUNK = 1000
+POOL_SEED = 20261127
+VIEW_PX = 128  # what judge and CLIP look at
+CELLS = 16  # of the masks, a side
+SHARES = Shares(studio=0.06, companion=0.5, styled=0.4, coloured=0.2)  # more of what is hard
+POOL_COMMAND = "python -m demo_world.commands.draw_pool"
+_BATCH = 50
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Pictures in memory-mapped chunks.
+    """Drawings and what they show.
 
     Args:
-        images: chunks of [CHUNK, SIZE_PX, SIZE_PX, 3], uint8.
-        coverage: [N, 16, 16], uint8, how much of each latent cell the objects cover (255 = all).
-        scenes: N ground truths, in the order of the pictures.
+        pictures: [N, 3, VIEW_PX, VIEW_PX], uint8.
+        masks: share of each cell that the main object and the companion cover, [N, 2, CELLS, CELLS], uint8, 255 = all.
+        scenes: N ground truths.
     """
 
-    images: list[NDArray[np.uint8]]
-    coverage: NDArray[np.uint8]
+    pictures: Tensor
+    masks: Tensor
     scenes: list[Scene]
 
     def __len__(self) -> int:
         return len(self.scenes)
 
-    def pictures(self, index: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Gather pictures, [len(index), SIZE_PX, SIZE_PX, 3]."""
-        return np.stack([self.images[i // CHUNK][i % CHUNK] for i in index])
 
-    def labels(self) -> NDArray[np.int64]:
-        """Class numbers of all pictures, [N, 5], columns as in `demo_world.scenes.labels`."""
-        return np.array([labels(scene) for scene in self.scenes], dtype=np.int64)
+def view(pictures: Tensor) -> Tensor:
+    """Pictures [B, 3, h, w], scaled down to [B, 3, VIEW_PX, VIEW_PX] by averaging."""
+    return F.adaptive_avg_pool2d(pictures, VIEW_PX)
+
+
+def scene_of_any_exemplar(rng: np.random.Generator, shares: Shares = SHARES) -> Scene:
+    """Draw a scene in which every sprite is equally likely, the custom subjects among them."""
+    while True:
+        first, second = (EXEMPLARS[int(number)] for number in rng.integers(len(EXEMPLARS), size=2))
+        if NOUN_OF[first] != NOUN_OF[second]:
+            return sample_scene(rng, shares, ((first,), (second,)))
+
+
+def draw_views(renderer: Renderer, scenes: Sequence[Scene], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Drawings as a pool keeps them: pictures and masks, uint8, on the CPU."""
+    pictures, masks = [], []
+    for start in range(0, len(scenes), _BATCH):
+        drawing = renderer.draw(scenes[start : start + _BATCH], generator)
+        both = torch.stack([drawing.main, drawing.companion], dim=1)
+        pictures.append(_bytes(view(drawing.pictures)))
+        masks.append(_bytes(F.adaptive_avg_pool2d(both, CELLS)))
+    return torch.cat(pictures), torch.cat(masks)
+
+
+def _bytes(shares: Tensor) -> Tensor:
+    return (shares * 255).round().byte().contiguous().cpu()
+
+
+def chunk_scenes(number: int) -> tuple[list[Scene], torch.Generator]:
+    """What the pictures of a chunk show, and the generator that places it."""
+    rng = np.random.default_rng([POOL_SEED, number])
+    scenes = [scene_of_any_exemplar(rng) for _ in range(CHUNK)]
+    return scenes, torch.Generator().manual_seed(int(rng.integers(2**31)))
+
+
+def draw_chunk(renderer: Renderer, number: int) -> None:
+    """Draw a chunk and store it; the same number gives the same bytes."""
+    scenes, generator = chunk_scenes(number)
+    pictures, masks = draw_views(renderer, scenes, generator)
+    save_chunk(chunk_path(number), Pool(pictures, masks, scenes))
+
+
+def save_chunk(path: Path, pool: Pool) -> None:
+    """Write a pool as one file."""
+    tensors = {"pictures": pool.pictures, "masks": pool.masks}
+    metadata = {"scenes": json.dumps([asdict(scene) for scene in pool.scenes])}
+    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
+
+
+def chunk_path(number: int) -> Path:
+    """File of a chunk."""
+    return pool_folder() / f"drawings_{number:03d}.safetensors"
 
 
 def pool_folder() -> Path:
-    return cache_folder() / "pool"
+    """Folder of the chunks."""
+    return cache_folder() / "drawings"
 
 
-def render_chunk(number: int, seed: int = TRAINING_SEED) -> None:
-    """Draw one chunk and store it; the same number and seed give the same bytes."""
-    folder = pool_folder()
-    rng = np.random.default_rng([seed, number])
-    images = np.empty((CHUNK, SIZE_PX, SIZE_PX, 3), dtype=np.uint8)
-    cells = SIZE_PX // PIXELS_PER_LATENT
-    coverage = np.empty((CHUNK, cells, cells), dtype=np.uint8)
-    scenes: list[Scene] = []
-    for i in range(CHUNK):
-        scene = sample_scene(rng)
-        picture = draw(scene, rng)
-        images[i] = picture.image
-        blocks = picture.foreground.reshape(cells, PIXELS_PER_LATENT, cells, PIXELS_PER_LATENT)
-        coverage[i] = blocks.mean(axis=(1, 3)).round()
-        scenes.append(scene)
-    text = json.dumps([asdict(scene) for scene in scenes])
-    write_atomically(folder / f"scenes_{number:03d}.json", lambda path: path.write_text(text))
-    write_atomically(folder / f"coverage_{number:03d}.npy", lambda path: _save(path, coverage))
-    write_atomically(folder / f"images_{number:03d}.npy", lambda path: _save(path, images))
+def open_pool(chunks: int | None = None) -> Pool:
+    """Read the chunks that are there, each of 50 MB, in the order of their names.
 
-
-def _save(path: Path, array: NDArray[np.generic]) -> None:
-    with path.open("wb") as file:
-        np.save(file, array)
-
-
-def chunk_numbers() -> list[int]:
-    """Numbers of the finished chunks, ascending."""
-    return sorted(int(path.stem.split("_")[1]) for path in pool_folder().glob("images_*.npy"))
-
-
-def open_pool() -> Pool:
-    """Open every finished chunk.
+    Args:
+        chunks: at most so many; None reads all.
 
     Raises:
-        FileNotFoundError: nothing was rendered yet.
+        FileNotFoundError: nothing was drawn yet.
     """
-    folder = pool_folder()
-    require(folder / "images_000.npy", RENDER_COMMAND)
-    numbers = chunk_numbers()
-    images = [np.load(folder / f"images_{number:03d}.npy", mmap_mode="r") for number in numbers]
-    coverage = np.concatenate([np.load(folder / f"coverage_{number:03d}.npy") for number in numbers])
-    scenes = [
-        Scene(**fields)
-        for number in numbers
-        for fields in json.loads((folder / f"scenes_{number:03d}.json").read_text())
-    ]
-    return Pool(images, coverage, scenes)
+    files = sorted(pool_folder().glob("*.safetensors"))[:chunks]
+    if not files:
+        require(chunk_path(0), POOL_COMMAND)
+    pictures, masks, scenes = [], [], []
+    for path in files:
+        with safe_open(path, "pt") as file:
+            pictures.append(file.get_tensor("pictures"))
+            masks.append(file.get_tensor("masks"))
+            scenes += [Scene(**fields) for fields in json.loads(file.metadata()["scenes"])]
+    return Pool(torch.cat(pictures), torch.cat(masks), scenes)

@@ -1,74 +1,118 @@
-"""Measure the demo model on fresh captions with the classifier, and write a contact sheet."""
+"""Draw fresh captions with a demo model in ComfyUI's own sampler, and let the judge say how many come out right.
+
+Drawn pictures are kept, so that a stopped evaluation goes on and another judge can look at the same ones. Start it twice,
+with --part 0 2 and --part 1 2, to use two cores; then once without, for the table.
+"""
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import time
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+import torch
+from comfyui_dci.dci_core.files import write_atomically
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from demo_world.classifier import accuracies, load_classifier
-from demo_world.latents import load_autoencoder
-from demo_world.model import load_model
-from demo_world.sampling import decode, sample_latents
-from demo_world.scenes import Scene, caption, labels, sample_scene
-from demo_world.storage import cache_folder, training_log
+from demo_world.gate import CAPTION_SEED, contact_sheet, facts, gate_lines, gate_scenes, table
+from demo_world.judge import Reading, load_judge
+from demo_world.placement import PICTURE_PX
+from demo_world.precision import fast_matrices
+from demo_world.scenes import caption
+from demo_world.storage import RELEASE, cache_folder, training_log
+from demo_world.truth import tallies, truth_of
+from workbench.pack import load_pack
 
-CAPTION_SEED = 5150
-LABEL_PX = 26
-
-
-def contact_sheet(pictures: NDArray[np.uint8], captions: list[str], columns: int) -> Image.Image:
-    """Pictures [N, h, w, 3] in rows with their captions in two lines underneath."""
-    height, width = pictures.shape[1:3]
-    rows = -(-len(pictures) // columns)
-    sheet = Image.new("RGB", (columns * width, rows * (height + LABEL_PX)), (245, 245, 245))
-    pen = ImageDraw.Draw(sheet)
-    for i, (picture, text) in enumerate(zip(pictures, captions, strict=True)):
-        x, y = i % columns * width, i // columns * (height + LABEL_PX)
-        sheet.paste(Image.fromarray(picture), (x, y))
-        words = text.split()
-        half = len(words) // 2
-        pen.text(
-            (x + 2, y + height), f"{' '.join(words[:half])}\n{' '.join(words[half:])}", fill=(0, 0, 0), font_size=10
-        )
-    return sheet
+BATCH = 10
+SHEET = 60
 
 
-def fresh_scenes(count: int) -> list[Scene]:
-    """Scenes whose captions are drawn with a seed of their own."""
-    rng = np.random.default_rng(CAPTION_SEED)
-    return [sample_scene(rng) for _ in range(count)]
+class Sampler:
+    """A demo model behind the host's own sampler.
+
+    Args:
+        path: file of the model.
+        steps: of Euler, normal schedule.
+        cfg: guidance.
+        fast: compute matrices in bfloat16 where the processor can.
+    """
+
+    def __init__(self, path: Path, steps: int, cfg: float, fast: bool) -> None:
+        load_pack()
+        from comfyui_dci.nodes.host.demo_model import load_model_file
+
+        self._steps, self._cfg, self._fast = steps, cfg, fast
+        with torch.inference_mode():
+            self._model, self._clip, self._vae = load_model_file(path)
+
+    @torch.inference_mode()
+    def draw(self, captions: list[str], seed: int) -> Tensor:
+        """Pictures of captions, [B, 3, PICTURE_PX, PICTURE_PX], uint8."""
+        import nodes
+
+        positive, negative = self._encode(captions), self._encode([""])
+        latent = {"samples": torch.zeros(len(captions), 4, PICTURE_PX // 8, PICTURE_PX // 8)}
+        precision: AbstractContextManager[Any] = fast_matrices() if self._fast else nullcontext()
+        with precision:
+            (drawn,) = nodes.common_ksampler(
+                self._model, seed, self._steps, self._cfg, "euler", "normal", positive, negative, latent
+            )
+            pictures = self._vae.decode(drawn["samples"])
+        return (pictures.movedim(-1, 1).clamp(0, 1) * 255).round().byte().cpu().contiguous()
+
+    def _encode(self, captions: list[str]) -> list[Any]:
+        """One conditioning that holds the rows of all captions."""
+        import nodes
+
+        rows = [nodes.CLIPTextEncode().encode(self._clip, text)[0][0] for text in captions]
+        options = {"pooled_output": torch.cat([row[1]["pooled_output"] for row in rows])}
+        return [[torch.cat([row[0] for row in rows]), options]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=200, help="pictures to sample")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=RELEASE / "dci-demo.safetensors")
+    parser.add_argument("--count", type=int, default=1000, help="captions")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance", type=float, default=5.0)
-    parser.add_argument("--last-weights", action="store_true", help="use the last weights, not their running average")
-    parser.add_argument("--sheet", type=Path, default=None, help="contact sheet, by default samples.png in the cache")
+    parser.add_argument("--fast", action="store_true", help="matrices in bfloat16 on a processor that has it")
+    parser.add_argument("--part", type=int, nargs=2, metavar=("K", "N"), help="only draw every N-th batch")
     arguments = parser.parse_args()
-
-    log, classifier, autoencoder = training_log("evaluate"), load_classifier(), load_autoencoder()
-    model, step = load_model(averaged=not arguments.last_weights)
-    scenes = fresh_scenes(arguments.count)
+    log = training_log("evaluate")
+    scenes = gate_scenes(arguments.count)
     captions = [caption(scene) for scene in scenes]
-    started, parts = time.monotonic(), []
-    for start in range(0, len(captions), 20):
-        group = captions[start : start + 20]
-        latents = sample_latents(model, group, CAPTION_SEED + start, arguments.steps, arguments.guidance)
-        parts.append(decode(autoencoder, latents))
-    pictures = np.concatenate(parts)
-    log.info("step %d: %.2f s a picture", step, (time.monotonic() - started) / len(pictures))
-    for name, share in accuracies(classifier, pictures, np.array([labels(scene) for scene in scenes])).items():
-        log.info("step %d: %s right %.1f %% of %d", step, name, 100.0 * share, len(pictures))
-    path = arguments.sheet or cache_folder() / "samples.png"
-    contact_sheet(pictures[:80], captions[:80], columns=10).save(path)
-    log.info("contact sheet: %s", path)
+    setting = f"{arguments.steps}-{arguments.guidance:g}{'-bf16' if arguments.fast else ''}"
+    folder = cache_folder() / "gate" / f"{hashlib.sha256(arguments.model.read_bytes()).hexdigest()[:12]}-{setting}"
+    batches = [(start, folder / f"{start:04d}.safetensors") for start in range(0, arguments.count, BATCH)]
+    first, step = arguments.part or (0, 1)
+    missing = [(start, path) for start, path in batches[first::step] if not path.exists()]
+    sampler = Sampler(arguments.model, arguments.steps, arguments.guidance, arguments.fast) if missing else None
+    for number, (start, path) in enumerate(missing, start=1):
+        assert sampler is not None
+        started = time.monotonic()
+        pictures = sampler.draw(captions[start : start + BATCH], CAPTION_SEED + start)
+        write_atomically(path, partial(save_file, {"pictures": pictures}))
+        log.info("batch %d of %d: %.1f s a picture", number, len(missing), (time.monotonic() - started) / len(pictures))
+    if arguments.part:
+        return
+    pictures = torch.cat([load_file(path)["pictures"] for _, path in batches])
+    judge = load_judge()
+    parts = [judge.read(part.float() / 255) for part in pictures.split(100)]
+    names = Reading.__dataclass_fields__
+    reading = Reading(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
+    lines = gate_lines(tallies(reading, truth_of(scenes)))
+    log.info("%d captions, %s:\n%s", len(scenes), setting, table(lines))
+    text = json.dumps({"setting": setting, "captions": len(scenes), "lines": facts(lines)}, indent=1)
+    write_atomically(folder / "gate.json", lambda path: path.write_text(text + "\n"))
+    sheet = contact_sheet(pictures[:SHEET].permute(0, 2, 3, 1).numpy(), captions[:SHEET], columns=10)
+    write_atomically(folder / "samples.jpg", lambda path: sheet.save(path, format="JPEG", quality=90))
+    log.info("table and pictures: %s", folder)
 
 
 if __name__ == "__main__":
