@@ -1,4 +1,4 @@
-"""The study's results on disk: a file per subject, extended cell by cell, so that a stopped study goes on where it was."""
+"""The study's results on disk: a file per plan, subject and training, a line per setting, so that a stopped study goes on where it was."""
 
 from __future__ import annotations
 
@@ -9,61 +9,65 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from comfyui_dci.dci_core.files import write_atomically
+from numpy.typing import NDArray
 
-from demo_world.concepts import Concept
 from demo_world.storage import RELEASE
-from study.class_images import CLASS_IMAGES
-from study.plan import (
-    BATCH,
-    CONTEXT_RATE_FACTOR,
-    PICTURES,
-    REVISION,
-    TRAINING_SEED,
-    Method,
-    Prompt,
-    Sampling,
-    prompts_for,
-)
-from study.scoring import Score
+from study.plan import BATCH, CONTEXT_RATE_FACTOR, Method, Plan, Setting
 
 CELLS = Path(__file__).resolve().parents[1] / "docs" / "results" / "cells"
-DIGITS = 4  # of the probabilities that are kept
+MODEL, JUDGE, CLIP = (f"dci-demo{kind}.safetensors" for kind in ("", "-judge", "-clip"))
+REVISION = "0.2.0"  # of the results; change it, and all is computed anew, when training or sampling changes
+AXES = ("likeness", "obedience", "clip_i", "clip_t")
+JUDGED, ALIGNED = AXES[:2], AXES[2:]  # by the judge, and by a CLIP where there is one
+DIGITS = 3  # of the scores that are kept
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One concept, fine-tuned by one method to one checkpoint, sampled in one way.
+    """One training of one subject, sampled in one setting: all prompts and noises.
 
     Args:
-        concept: the subject.
-        method: of fine-tuning.
-        steps: optimizer steps of the checkpoint.
-        sampling: with it.
-        seed: of the noises.
+        plan: whose prompts and noises.
+        subject: a key of SUBJECTS.
+        seed: of the training.
+        setting: how it was trained and is sampled.
     """
 
-    concept: Concept
-    method: Method
-    steps: int
-    sampling: Sampling
+    plan: Plan
+    subject: str
     seed: int
+    setting: Setting
 
-    @property
-    def key(self) -> str:
-        """Name of the cell's results, made from everything that shapes them."""
-        prompts = [prompt.text for prompt in prompts_for(self.concept)]
-        return digest([asdict(self), PICTURES, prompts, training_digest(), REVISION])
+    def key(self, has_clip: bool) -> str:
+        """Name of the cell's results, made from everything that shapes them.
+
+        Args:
+            has_clip: whether they have alignments by the demo world's CLIP.
+        """
+        prompts = [prompt.text for prompt in self.plan.prompts(self.subject)]
+        files = [file_digest(name) for name in (JUDGE, *([CLIP] if has_clip else []))]
+        training = training_digest(self.subject, self.setting.method, self.seed)
+        return digest([training, self.setting.steps, asdict(self.setting.sampling), prompts, self.plan.noises, files])
 
 
 @dataclass(frozen=True)
-class Row:
-    """One picture: which prompt, which kind, which of the batch, and its score."""
+class Scores:
+    """Scores of pictures, [B] each, prompt by prompt and noise by noise.
 
-    prompt: str
-    kind: str
-    picture: int
-    score: Score
+    Args:
+        likeness: probability, by the judge, that the main object is the subject, 0 … 1.
+        obedience: probability that all that the prompt asks for is there, 0 … 1.
+        clip_i: image alignment, mean cosine with the reference pictures; None without a CLIP.
+        clip_t: text alignment, cosine with the prompt without V*; None without a CLIP.
+    """
+
+    likeness: Array
+    obedience: Array
+    clip_i: Array | None = None
+    clip_t: Array | None = None
 
 
 def digest(facts: Any) -> str:
@@ -72,68 +76,66 @@ def digest(facts: Any) -> str:
 
 
 @cache
-def training_digest() -> str:
-    """Digest of the shipped demo model and judge, and of how the study trains."""
-    files = [
-        hashlib.sha256((RELEASE / name).read_bytes()).hexdigest()
-        for name in ("dci-demo.safetensors", "dci-demo-judge.safetensors")
-    ]
-    return digest([*files, CONTEXT_RATE_FACTOR, BATCH, CLASS_IMAGES, TRAINING_SEED])
+def file_digest(name: str) -> str:
+    """Digest of a file of the release, or of all files of a folder of it; an empty one of what is not there."""
+    path = RELEASE / name
+    files = sorted(path.rglob("*")) if path.is_dir() else [path] if path.exists() else []
+    return digest([hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()])
 
 
-def rows_of(prompt: Prompt, scores: list[Score]) -> list[Row]:
-    """Rows of one prompt's pictures."""
-    return [Row(prompt.text, prompt.kind, number, score) for number, score in enumerate(scores)]
+def training_digest(subject: str, method: Method, seed: int) -> str:
+    """Digest of everything that shapes a fine-tuning: the shipped model, the references, the method."""
+    files = file_digest(MODEL), file_digest(f"subjects/{subject}")
+    return digest([*files, subject, asdict(method), seed, BATCH, CONTEXT_RATE_FACTOR, REVISION])
 
 
 class Ledger:
-    """Finished cells of one subject.
+    """Finished cells of one subject and training.
 
     Args:
-        folder: of all subjects.
-        concept: the subject.
+        folder: of all plans.
+        plan: to which they belong.
+        subject: a key of SUBJECTS.
+        seed: of the training.
     """
 
-    def __init__(self, folder: Path, concept: Concept) -> None:
-        self.path = folder / f"{concept.name}.json"
-        self.concept = concept
-        self._cells: dict[str, Any] = json.loads(self.path.read_text()) if self.path.exists() else {}
+    def __init__(self, folder: Path, plan: Plan, subject: str, seed: int) -> None:
+        self.path = folder / plan.name / f"{subject}-{seed}.jsonl"
+        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+        self._lines: dict[str, dict[str, Any]] = {line["key"]: line for line in map(json.loads, lines)}
 
-    def __contains__(self, cell: Cell) -> bool:
-        return cell.key in self._cells
+    def has(self, cell: Cell, has_clip: bool) -> bool:
+        """Tell whether a cell is finished; where no CLIP is asked for, one that has its scores will do too."""
+        return self._line(cell, has_clip) is not None
 
-    def write(self, cell: Cell, rows: list[Row]) -> None:
-        """Store a finished cell at once: one line of the file."""
-        self._cells[cell.key] = {
-            "method": cell.method.name,
-            "steps": cell.steps,
-            "sampling": cell.sampling.name,
-            "seed": cell.seed,
-            "fidelity": [round(row.score.fidelity, DIGITS) for row in rows],
-            "recognised": [int(row.score.recognised) for row in rows],
-            "editability": [round(row.score.editability, DIGITS) for row in rows],
-            "obeyed": [int(row.score.obeyed) for row in rows],
+    def write(self, cell: Cell, scores: Scores) -> None:
+        """Store a finished cell at once."""
+        entry: dict[str, Any] = {
+            "key": cell.key(scores.clip_t is not None),
+            "method": cell.setting.method.name,
+            "steps": cell.setting.steps,
+            "sampling": cell.setting.sampling.name,
         }
-        lines = [f"{json.dumps(key)}: {json.dumps(entry, separators=(',', ':'))}" for key, entry in self._cells.items()]
-        text = "{\n" + ",\n".join(lines) + "\n}\n"
-        write_atomically(self.path, lambda temporary: temporary.write_text(text))
+        for axis in AXES:
+            values = getattr(scores, axis)
+            entry |= {} if values is None else {axis: [round(float(value), DIGITS) for value in values]}
+        self._lines[entry["key"]] = entry
+        lines = (json.dumps(line, separators=(",", ":"), ensure_ascii=False) for line in self._lines.values())
+        text = "".join(f"{line}\n" for line in lines)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path, lambda path: path.write_text(text, encoding="utf-8"))
 
-    def read(self, cell: Cell) -> list[Row]:
-        """Rows of a finished cell, prompt by prompt.
+    def read(self, cell: Cell) -> Scores:
+        """Scores of a finished cell.
 
         Raises:
-            KeyError: the cell is not finished.
+            KeyError: it is not finished.
         """
-        entry = self._cells[cell.key]
-        scores = [
-            Score(fidelity, bool(recognised), editability, bool(obeyed))
-            for fidelity, recognised, editability, obeyed in zip(
-                entry["fidelity"], entry["recognised"], entry["editability"], entry["obeyed"], strict=True
-            )
-        ]
-        prompts = prompts_for(self.concept)
-        return [
-            row
-            for number, prompt in enumerate(prompts)
-            for row in rows_of(prompt, scores[number * PICTURES : (number + 1) * PICTURES])
-        ]
+        line = self._line(cell, has_clip=False)
+        if line is None:
+            raise KeyError(f"{cell.subject}, training {cell.seed}: {cell.setting.sampling.name} is not finished.")
+        return Scores(**{axis: np.array(line[axis]) for axis in AXES if axis in line})
+
+    def _line(self, cell: Cell, has_clip: bool) -> dict[str, Any] | None:
+        found = self._lines.get(cell.key(True))
+        return found if found is not None or has_clip else self._lines.get(cell.key(False))

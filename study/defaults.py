@@ -83,8 +83,8 @@ TRAINED = Recipe(12, 12, 1, steps=150)
 LAST = 150
 CHECKPOINTS = (75, 150, 300)
 FRACTIONS = (0.0, 0.15, 0.3, 0.5, 0.7)
-"""Latents of 16 × 16 average less noise away than SD's 64 × 64: the noise that is left at T_a 0.15, 0.2, 0.3 there is a quarter as
-much here, at 0.50, 0.57, 0.70 (and at 0.31, 0.37, 0.49 on 32 × 32)."""
+"""Latents of 32 × 32 average less noise away than SD's 64 × 64: the noise that is left at T_a 0.15, 0.2, 0.3 there is half as
+much here, at 0.31, 0.37, 0.49."""
 VARIANTS: tuple[dict[str, Any], ...] = (
     {"cfg": 5.0},
     {"steps": 30},

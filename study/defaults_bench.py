@@ -29,7 +29,7 @@ from comfyui_dci.nodes.host.training.trainer import Storage, train_concept
 from comfyui_dci.nodes.host.weights import key_value_weights
 from torch import Tensor
 
-from study.plan import PLACEHOLDER
+from study.prompts import PLACEHOLDER
 from study.watching import watching
 from study.worlds import World
 

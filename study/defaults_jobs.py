@@ -15,7 +15,7 @@ from torch import Tensor
 
 from study.defaults_bench import AUTHORS, PAIRS, PATHS, PICTURES, PLAIN, STEPS, Bench, Drawn, Recipe, Way
 from study.defaults_scores import distance, mean, moment_distance, scores_of_images, scores_of_latents
-from study.plan import PLACEHOLDER
+from study.prompts import PLACEHOLDER
 
 
 class Writer:

@@ -21,15 +21,19 @@ from comfyui_dci.dci_core.sampling.settings import MaskPreset
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "results" / "defaults"
 ROWS = FOLDER / "rows.jsonl"
-CHOICE = {"demo": 11, "toy": 11}  # seed of the pictures that defaults are chosen by; others are reports of the choice
+CHOICE = {
+    "demo": 11,
+    "toy": 11,
+    "demo_256": 11,
+}  # seed of the pictures that defaults are chosen by; others report the choice
 PIXELS_PER_LATENT = FAMILIES["sd1"].pixels_per_latent
 LAYOUTS: Mapping[str, tuple[Mapping[int, int], int, int]] = {
     "SD1.5": ({0: 5, 1: 5, 2: 5, 3: 1}, 64, 64),
     "SD2 (768)": ({0: 5, 1: 5, 2: 5, 3: 1}, 96, 96),
     "SDXL": ({1: 10, 2: 60}, 128, 128),
     "SSD-1B": ({1: 8, 2: 26}, 128, 128),
-    "demo": ({0: 3, 1: 3, 2: 4}, 16, 64),
-    "toy world": ({0: 3, 1: 3, 2: 4}, 32, 64),
+    "first demo model": ({0: 3, 1: 3, 2: 4}, 16, 64),
+    "demo model": ({0: 3, 1: 3, 2: 4}, 32, 64),
 }
 """Cross-attention layers by halvings of the latent's edge, that edge at the native size, and at the size that
 "resolution_normalized" takes for native: the family's, which for the small models is SD1's."""

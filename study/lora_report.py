@@ -12,8 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from demo_world.storage import cache_folder
+from demo_world.vocabulary import SUBJECTS
 from study.cells import CELLS
-from study.lora_training import DREAMBOOTH, INSTANCE, LORAS, SUBJECTS, Lora, load_lora, lora_file
+from study.lora_training import DREAMBOOTH, INSTANCE, LORAS, STUDIED, Lora, load_lora, lora_file
 from study.loras import (
     AUXILIARY_STRENGTHS,
     BASE,
@@ -76,11 +77,11 @@ def collect(cells: Mapping[tuple[str, str], Cells], loras: Sequence[Lora], kinds
     found = {}
     for way in WAYS:
         of_subjects = []
-        for concept in SUBJECTS:
+        for subject in STUDIED:
             counted = [
-                (cells[concept.name, lora.name], prompt)
+                (cells[subject, lora.name], prompt)
                 for lora in loras
-                for prompt in prompts_of(concept, lora)
+                for prompt in prompts_of(subject, lora)
                 if prompt.kind in kinds
             ]
             if any(own.missing(way, [prompt]) for own, prompt in counted):
@@ -155,7 +156,7 @@ def collected(folder: Path) -> Found:
     Args:
         folder: of the cells.
     """
-    cells = {(concept.name, lora.name): Cells(folder, concept, lora) for concept in SUBJECTS for lora in LORAS}
+    cells = {(subject, lora.name): Cells(folder, subject, lora) for subject in STUDIED for lora in LORAS}
     return {
         group: {subset: collect(cells, loras, kinds) for subset, kinds in SUBSETS.items()}
         for group, loras in GROUPS.items()
@@ -165,16 +166,16 @@ def collected(folder: Path) -> Found:
 def contact_sheet(studio: Studio) -> Tensor:
     """Return pictures of each subject's first LoRA on a second-noun prompt, a row for each of ``SHOWN``, [H, W, 3] in 0 … 1."""
     asked = {
-        one: next(prompt for prompt in prompts_of(one, LORAS[0]) if prompt.kind == "second noun") for one in SUBJECTS
+        one: next(prompt for prompt in prompts_of(one, LORAS[0]) if prompt.kind == "second noun") for one in STUDIED
     }
     rows: list[list[Tensor]] = [[] for _ in SHOWN]
     labels = []
-    for concept in SUBJECTS:
+    for subject in STUDIED:
         for lora in GROUPS[INSTANCE][:1] + GROUPS[DREAMBOOTH][:1]:
-            weights = load_lora(lora_file(studio, concept, lora))
-            labels.append(f"{concept.noun}, {lora.kind.split()[0]}")
+            weights = load_lora(lora_file(studio, subject, lora))
+            labels.append(f"{SUBJECTS[subject]}, {lora.kind.split()[0]}")
             for row, way in zip(rows, SHOWN.values()):
-                ((_, images),) = draw(studio, weights, concept, way, [asked[concept]])
+                ((_, images),) = draw(studio, weights, subject, way, [asked[subject]])
                 row.append(images[0])
     told = "; ".join(prompt.plain_text for prompt in asked.values())
     return draw_sweep(

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import comfy.utils
 import torch
 from comfyui_dci.dci_core.files import write_atomically
-from comfyui_dci.nodes.host.demo_model import find_subject, subject_images
 from safetensors.torch import save_file
 from torch import Tensor
 
-from demo_world.concepts import CONCEPTS, Concept
-from study.cells import digest, training_digest
+from demo_world.vocabulary import SUBJECTS
+from study.cells import MODEL, digest, file_digest
 from study.class_images import class_images
-from study.plan import STUDIED, TRAINING_SEED
-from study.studio import Studio, encode
+from study.plan import ALL, CHOICE, REPORTED
+from study.studio import Studio, encode, references
 
 WORD = "sks"  # one token, which the demo model was never trained with
 INSTANCE, DREAMBOOTH = "instance only", "DreamBooth"
-SUBJECTS = STUDIED[:4]
-CHOSEN_ON: Concept = next(concept for concept in CONCEPTS if concept.name == "teal_fox")  # of no reported figure
+STUDIED = REPORTED[:4]
+CHOSEN_ON = CHOICE[0]  # the subject to choose rates and steps on; of no reported figure
+TRAINING_SEED = 1
 
 
 @dataclass(frozen=True)
@@ -49,44 +49,51 @@ class Lora:
         return f"{self.kind}, rank {self.rank}"
 
 
+# Rates and steps chosen on the first demo model (128 px, before version 0.2).
 LORAS = (
     *(Lora(INSTANCE, rank, learning_rate=3e-3, steps=300, pictures=4) for rank in (4, 16)),
     *(Lora(DREAMBOOTH, rank, learning_rate=3e-3, steps=250, pictures=4) for rank in (4, 16)),
 )
 
 
-def phrase_of(concept: Concept) -> str:
-    """The words that name the subject, e.g. "sks cat"."""
-    return f"{WORD} {concept.noun}"
+def phrase_of(subject: str) -> str:
+    """The words that name a subject, a key of SUBJECTS, e.g. "sks bear"."""
+    return f"{WORD} {SUBJECTS[subject]}"
 
 
-def training_pictures(concept: Concept, kind: str) -> tuple[list[Tensor], list[str]]:
-    """What a LoRA is trained on: pictures, each [128, 128, 3] in 0 … 1, and a caption each."""
-    images = list(subject_images(find_subject(concept.name)))
-    captions = [f"photo of a {phrase_of(concept)}"] * len(images)
+def training_pictures(subject: str, kind: str) -> tuple[list[Tensor], list[str]]:
+    """What a LoRA is trained on: pictures, each [256, 256, 3] in 0 … 1, and a caption each."""
+    images = list(references(subject, ALL))
+    captions = [f"photo of a {phrase_of(subject)}"] * len(images)
     if kind == INSTANCE:
         return images, captions
-    others, told = class_images(concept.noun, len(images))
+    others, told = class_images(SUBJECTS[subject], len(images))
     return [*images, *others], [*captions, *told]
 
 
-def lora_file(studio: Studio, concept: Concept, lora: Lora) -> Path:
+def training_digest(subject: str, lora: Lora) -> str:
+    """Digest of everything that shapes a LoRA: the shipped model, the references, how it is trained."""
+    files = file_digest(MODEL), file_digest(f"subjects/{subject}")
+    return digest([*files, asdict(lora), WORD, TRAINING_SEED])
+
+
+def lora_file(studio: Studio, subject: str, lora: Lora) -> Path:
     """Return the file of a LoRA, training it first if it is not there."""
-    made_from = digest([lora.learning_rate, lora.steps, lora.pictures, WORD, training_digest()])
-    path = studio.folder / "loras" / f"{concept.name}, {lora.name}, {made_from}.safetensors"
+    made_from = training_digest(subject, lora)
+    path = studio.folder / "loras" / f"{subject}, {lora.name}, {made_from}.safetensors"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        trained = train(studio, concept, lora)
+        trained = train(studio, subject, lora)
         write_atomically(path, lambda temporary: save_file(trained, temporary))
     return path
 
 
 @torch.inference_mode()
-def train(studio: Studio, concept: Concept, lora: Lora) -> dict[str, Tensor]:
+def train(studio: Studio, subject: str, lora: Lora) -> dict[str, Tensor]:
     """Train with the host's node as its server does; on one machine the same arguments give the same bytes."""
     from comfy_extras.nodes_train import TrainLoraNode
 
-    images, captions = training_pictures(concept, lora.kind)
+    images, captions = training_pictures(subject, lora.kind)
     schema = TrainLoraNode.define_schema()
     inputs: dict[str, list[Any]] = {
         given.id: [given.default] for given in schema.inputs if getattr(given, "default", None) is not None

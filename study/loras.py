@@ -25,25 +25,25 @@ from comfyui_dci.nodes.host.sampling.conditioning import build_conditioning
 from comfyui_dci.nodes.host.sampling.patch import apply_dci
 from torch import Tensor
 
-from demo_world.classifier import Classifier, load_judge
-from demo_world.concepts import Concept
+from demo_world.judge import Judge, load_judge
 from demo_world.storage import cache_folder, training_log
-from study.cells import DIGITS, digest, training_digest
-from study.lora_training import INSTANCE, LORAS, SUBJECTS, WORD, Lora, load_lora, lora_file, phrase_of
-from study.plan import PLACEHOLDER, SEEDS, Prompt, auxiliary_noun_for, prompts_for
+from study.cells import DIGITS, JUDGE, digest, file_digest
+from study.lora_training import INSTANCE, LORAS, STUDIED, WORD, Lora, load_lora, lora_file, phrase_of, training_digest
+from study.prompts import PLACEHOLDER, Prompt, auxiliary_noun_for, prompts_for
 from study.scoring import score
 from study.statistics import Array
 from study.studio import Studio, encode
 
 PICTURES = 1  # of each prompt, from the same noise for every way
-REVISION = 1  # of the results; change it, and all is drawn anew, when sampling changes
+NOISE_SEED = 1
+REVISION = 2  # of the results; change it, and all is drawn anew, when sampling changes
 STRENGTHS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 NOUN_UNTIL = (0.15, 0.3)
 INJECTION_STRENGTHS = (-1.0, 0.0, 1.0, 2.0)
 FRACTIONS = (0.5, 0.3, 0.2)
 AUXILIARY_STRENGTHS = (1.0, 0.5, 0.0)
-PROMPTS = (3, 8, 9, 19)  # places in `prompts_for`: a context, two second nouns, a style
-MORE_PROMPTS = (5, 10, 11, 17)  # as many, for LoRAs that have learned their subject
+PROMPTS = (0, 4, 5, 8)  # places in `prompts_for`: a context, two second nouns, a style
+MORE_PROMPTS = (1, 6, 7, 9)  # as many, for LoRAs that have learned their subject
 
 
 @dataclass(frozen=True)
@@ -100,14 +100,14 @@ WAYS = (
 )
 
 
-def prompts_of(concept: Concept, lora: Lora) -> list[Prompt]:
+def prompts_of(subject: str, lora: Lora) -> list[Prompt]:
     """The study's prompts that count for a LoRA."""
-    prompts = prompts_for(concept)
+    prompts = prompts_for(subject)
     return [prompts[place] for place in (*PROMPTS, *(MORE_PROMPTS if lora.kind == INSTANCE else ()))]
 
 
 def text_of(prompt: Prompt) -> str:
-    """The prompt with the LoRA's word, e.g. "photo of a sks cat on grass"."""
+    """The prompt with the LoRA's word, e.g. "photo of a sks bear on a beach"."""
     return prompt.text.replace(PLACEHOLDER, WORD)
 
 
@@ -116,13 +116,14 @@ class Cells:
 
     Args:
         folder: of all.
-        concept: the subject.
+        subject: a key of SUBJECTS.
         lora: of it.
     """
 
-    def __init__(self, folder: Path, concept: Concept, lora: Lora) -> None:
-        self.path = folder / f"{concept.name}, {lora.name}.json"
-        self._shaped_by = [asdict(lora), PICTURES, SEEDS[0], training_digest(), REVISION]
+    def __init__(self, folder: Path, subject: str, lora: Lora) -> None:
+        self.path = folder / f"{subject}, {lora.name}.json"
+        made_from = [training_digest(subject, lora), file_digest(JUDGE)]
+        self._shaped_by = [*made_from, PICTURES, NOISE_SEED, REVISION]
         self._found: dict[str, Any] = json.loads(self.path.read_text()) if self.path.exists() else {}
 
     def _key(self, way: Way, prompt: Prompt) -> str:
@@ -149,14 +150,14 @@ class Cells:
 
 @torch.inference_mode()
 def draw(
-    studio: Studio, weights: dict[str, Tensor], concept: Concept, way: Way, prompts: Sequence[Prompt]
+    studio: Studio, weights: dict[str, Tensor], subject: str, way: Way, prompts: Sequence[Prompt]
 ) -> Iterator[tuple[Prompt, Tensor]]:
     """Sample each prompt's pictures, [PICTURES, H, W, 3] in 0 … 1; noise is the same for every way.
 
     Args:
         studio: with the demo model.
         weights: of the LoRA file.
-        concept: the subject.
+        subject: a key of SUBJECTS.
         way: to draw it.
         prompts: of it.
     """
@@ -168,8 +169,8 @@ def draw(
         model, _ = apply_dci(model, settings)
     negative = encode(clip, "")
     for prompt in prompts:
-        positive = _plain(clip, prompt, way) if way.injection_strength is None else _two(clip, concept, prompt, way)
-        yield prompt, studio.sample(model, positive, negative, SEEDS[0], PICTURES)
+        positive = _plain(clip, prompt, way) if way.injection_strength is None else _two(clip, subject, prompt, way)
+        yield prompt, studio.sample(model, positive, negative, NOISE_SEED, range(PICTURES))
 
 
 def _plain(clip: Any, prompt: Prompt, way: Way) -> list[Any]:
@@ -182,48 +183,48 @@ def _plain(clip: Any, prompt: Prompt, way: Way) -> list[Any]:
     return limit.set_range(noun, 0.0, way.noun_until)[0] + limit.set_range(named, way.noun_until, 1.0)[0]
 
 
-def _two(clip: Any, concept: Concept, prompt: Prompt, way: Way) -> list[Any]:
+def _two(clip: Any, subject: str, prompt: Prompt, way: Way) -> list[Any]:
     built = build_conditioning(
         clip,
         text_of(prompt),
-        auxiliary_noun_for(concept, prompt),
-        subject=phrase_of(concept),
+        auxiliary_noun_for(prompt),
+        subject=phrase_of(subject),
         auxiliary_lora_strength=way.auxiliary_strength,
     )
     return built.conditioning
 
 
 @torch.no_grad()
-def judged(judge: Classifier, drawn: Iterable[tuple[Prompt, Tensor]], concept: Concept) -> dict[Prompt, Array]:
+def judged(judge: Judge, drawn: Iterable[tuple[Prompt, Tensor]]) -> dict[Prompt, Array]:
     """(Likeness, obedience) of each prompt, the mean of its pictures, [2]."""
     found = {}
     for prompt, pictures in drawn:
-        scores = score(judge, pictures, concept, prompt)
-        found[prompt] = np.mean([[one.fidelity, one.editability] for one in scores], axis=0)
+        scores = score(judge, pictures, [prompt] * len(pictures))
+        found[prompt] = np.array([scores.likeness.mean(), scores.obedience.mean()])
     return found
 
 
-def missing(folder: Path, concepts: Sequence[Concept]) -> Iterator[tuple[Concept, Lora, Way, list[Prompt]]]:
+def missing(folder: Path, subjects: Sequence[str]) -> Iterator[tuple[str, Lora, Way, list[Prompt]]]:
     """What is not finished, all LoRAs of a way before the next way."""
     for way in WAYS:
         for lora in LORAS:
-            for concept in concepts:
-                if prompts := Cells(folder, concept, lora).missing(way, prompts_of(concept, lora)):
-                    yield concept, lora, way, prompts
+            for subject in subjects:
+                if prompts := Cells(folder, subject, lora).missing(way, prompts_of(subject, lora)):
+                    yield subject, lora, way, prompts
 
 
-def run(concepts: Sequence[Concept]) -> None:
+def run(subjects: Sequence[str]) -> None:
     """Train and draw what is missing of some subjects."""
     log, studio, judge = training_log("loras"), Studio(cache_folder() / "study"), load_judge()
-    weights = {(concept, lora): load_lora(lora_file(studio, concept, lora)) for lora in LORAS for concept in concepts}
+    weights = {(subject, lora): load_lora(lora_file(studio, subject, lora)) for lora in LORAS for subject in subjects}
     folder = cells_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    for concept, lora, way, prompts in missing(folder, concepts):
+    for subject, lora, way, prompts in missing(folder, subjects):
         started = time.monotonic()
-        found = judged(judge, draw(studio, weights[concept, lora], concept, way, prompts), concept)
-        Cells(folder, concept, lora).write({(way, prompt): pair for prompt, pair in found.items()})
+        found = judged(judge, draw(studio, weights[subject, lora], subject, way, prompts))
+        Cells(folder, subject, lora).write({(way, prompt): pair for prompt, pair in found.items()})
         likeness, obedience = np.mean(list(found.values()), axis=0)
-        setting, seconds = f"{concept.name}, {lora.name}, {way.name}", time.monotonic() - started
+        setting, seconds = f"{subject}, {lora.name}, {way.name}", time.monotonic() - started
         log.info("%s: likeness %.2f, obedience %.2f, %.0f s", setting, likeness, obedience, seconds)
 
 
@@ -240,7 +241,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="SUBJECT", help="do these subjects and no report")
     arguments = parser.parse_args()
     if not arguments.report:
-        run([concept for concept in SUBJECTS if not arguments.only or concept.name in arguments.only])
+        run([subject for subject in STUDIED if not arguments.only or subject in arguments.only])
     if not arguments.only:
         write_report()
 

@@ -2,80 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
-from demo_world.concepts import CONCEPTS, Concept
-from demo_world.scenes import Scene, caption
-from demo_world.vocabulary import COLOURS, CONTEXTS, NOUNS, STYLES, with_article
+from study.prompts import AUTO, FIXED, PER_SET, UNLIKELY, Prompt, prompts_for
 
-PLACEHOLDER = "V*"
-REVISION = "0.1.0"  # of the results; change it, and all is computed anew, when training or sampling changes
-SEEDS = (1, 2)  # of the noises; all is run with the first, then what has a second with the next
-PICTURES = 2  # of every prompt and seed, a batch: the host draws their noises one after the other
-TRAINING_SEED = 1
 BATCH = 2  # references a step; as many class images are added
-LEARNING_RATE = 1e-3  # of K, V and [T]; the demo model is small
-HIGH_LEARNING_RATE = 3e-3
-TOKEN_LEARNING_RATE = 3e-2  # of [T] in textual inversion, which has nothing else to learn with
-CONTEXT_RATE_FACTOR = 10.0  # of [I] against the others, as in the paper's code
-INJECTION_STRENGTHS = (-2.0, -1.0, 0.0, 1.0, 2.0)
-FRACTIONS = (0.05, 0.15, 0.3, 0.5)  # T_a: the paper's range, and what 0.15 of 64 x 64 latents is at 16 x 16
-COMPANIONS = 5  # second nouns per concept
-_STUDIED = (
-    "violet_tiger",
-    "badged_panda",
-    "striped_taxi",
-    "blue_castle",
-    "pink_duck",
-    "blue_tulip",
-    "dotted_octopus",
-    "badged_lizard",
+CONTEXT_RATE_FACTOR = (
+    1.0  # [I] learns at the rate of K and V: at ten times as much it hides the subject (METHOD section 7)
 )
-STUDIED: tuple[Concept, ...] = tuple(concept for concept in CONCEPTS if concept.name in _STUDIED)
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """A prompt with its ground truth.
-
-    Args:
-        kind: "context", "second noun", "colour" or "style", the paper's four kinds.
-        scene: what the picture must show, the concept standing for the scene's noun.
-    """
-
-    kind: str
-    scene: Scene
-
-    @property
-    def text(self) -> str:
-        """The concept prompt, e.g. "photo of a V* cat on grass"."""
-        scene = self.scene
-        noun = with_article(f"{scene.colour} {scene.noun}".strip())
-        concept = " ".join(word for word in ("a", scene.colour, PLACEHOLDER, scene.noun) if word)
-        return self.plain_text.replace(noun, concept, 1)
-
-    @property
-    def plain_text(self) -> str:
-        """The prompt without the placeholder, e.g. "photo of a cat on grass"."""
-        return caption(self.scene)
-
-
-def prompts_for(concept: Concept) -> list[Prompt]:
-    """Twenty prompts of the paper's four kinds: every context, five companions, every colour and style."""
-    noun = concept.noun
-    others = [other for other in NOUNS if other != noun]
-    first = CONCEPTS.index(concept) * COMPANIONS  # each concept meets other companions
-    companions = [
-        (others[(first + step) % len(others)], CONTEXTS[1 + (first + step) % (len(CONTEXTS) - 1)])
-        for step in range(COMPANIONS)
-    ]
-    return [
-        *(Prompt("context", Scene(noun, context=context)) for context in CONTEXTS if context),
-        *(Prompt("second noun", Scene(noun, second_noun=other, context=context)) for other, context in companions),
-        *(Prompt("colour", Scene(noun, colour=colour)) for colour in COLOURS if colour),
-        *(Prompt("style", Scene(noun, style=style)) for style in STYLES if style != "photo of"),
-    ]
+STUDIO, ALL = "studio", "all"  # references: the two before a plain backdrop, or all six, in five contexts
+CHOICE = ("poodle", "flamingo", "speedboat", "yarn")  # what settings are chosen on; of no reported figure
+REPORTED = ("panda", "parrot", "shark", "zebra", "racing-car", "backpack", "teddy-bear", "violin")
+MORE = ("sauropod", "derelict-house", "ice-skate", "fire-engine")
+CLASS_NOUN, AUXILIARY_NOUN = "class noun", "auxiliary noun"
+Value = float | str | bool
 
 
 @dataclass(frozen=True)
@@ -84,65 +24,26 @@ class Method:
 
     Args:
         name: for tables and plots.
+        checkpoints: optimizer steps that are looked at, ascending.
         mode: of the trainer.
         scheme: M, L, S.
-        regularized: with class images beside the references.
-        learning_rate: of what is trained but [I], which has ten times as much.
+        learning_rate: of all that is trained but [I], which has CONTEXT_RATE_FACTOR times as much.
+        class_images: beside the references; 0 is none.
+        references: STUDIO or ALL.
     """
 
     name: str
-    mode: str
-    scheme: tuple[int, int, int]
-    regularized: bool = True
-    learning_rate: float = LEARNING_RATE
-
-
-TEXTUAL_INVERSION = Method(
-    "textual inversion", "textual_inversion", (0, 0, 1), regularized=False, learning_rate=TOKEN_LEARNING_RATE
-)
-METHODS: tuple[Method, ...] = (
-    TEXTUAL_INVERSION,
-    Method("Custom Diffusion", "custom_diffusion", (0, 0, 1)),
-    Method("ICO (4,2,2)", "ico", (4, 2, 2)),
-    Method("ICO (1,1,3)", "ico", (1, 1, 3)),
-)
-
-
-def _at_high_rate(method: Method) -> Method:
-    return replace(method, name=f"{method.name} at {HIGH_LEARNING_RATE:g}", learning_rate=HIGH_LEARNING_RATE)
-
-
-@dataclass(frozen=True)
-class Trial:
-    """Fine-tunings at one learning rate.
-
-    Args:
-        methods: of fine-tuning; the last is the one that the two branches repair.
-        checkpoints: optimizer steps that are looked at.
-        edited_at: the checkpoint that is repaired: late, so that there is something to repair.
-        seeds: of its noises, a part of `SEEDS`.
-    """
-
-    methods: tuple[Method, ...]
     checkpoints: tuple[int, ...]
-    edited_at: int
-    seeds: tuple[int, ...]
+    mode: str = "ico"
+    scheme: tuple[int, int, int] = (1, 1, 3)
+    learning_rate: float = 1.2e-3
+    class_images: int = 24
+    references: str = STUDIO
 
     @property
-    def edited(self) -> Method:
-        """The fine-tuning that is repaired."""
-        return self.methods[-1]
-
-
-USUAL_RATE = Trial(METHODS, (100, 200, 400, 800), 800, SEEDS)
-HIGH_RATE = Trial((TEXTUAL_INVERSION, *map(_at_high_rate, METHODS[1:])), (50, 100, 200, 400), 400, SEEDS[:1])
-TRIALS = (USUAL_RATE, HIGH_RATE)
-EDITED, EDITED_AT = USUAL_RATE.edited, USUAL_RATE.edited_at
-
-
-def checkpoints_of(method: Method) -> tuple[int, ...]:
-    """All checkpoints of a fine-tuning that some trial looks at."""
-    return tuple(sorted({steps for trial in TRIALS if method in trial.methods for steps in trial.checkpoints}))
+    def steps(self) -> int:
+        """Optimizer steps of the whole training."""
+        return self.checkpoints[-1]
 
 
 @dataclass(frozen=True)
@@ -150,123 +51,186 @@ class Sampling:
     """A way to sample with a fine-tuned model.
 
     Args:
-        name: for tables and plots.
-        dci: fields of `DCISettings` that differ from their defaults; None samples plainly.
-        strength: of the fine-tuned weights.
-        noun_until: share of the denoising in which the prompt says a noun before it says "V* <noun>"; 0 is neutral.
-        auxiliary_noun: of the two branches, or said first; None is the study's usual one for the branches, the class
-            noun to be said first; USUAL_NOUN is the usual one for both.
-        entire_prompt: False is the ablation.
+        name: for tables and plots; one name is one way.
+        dci: fields of `DCISettings` that differ from their defaults, with their values; None samples plainly.
+        strength: of the fine-tuned weights; 0 is the demo model itself.
+        said_first: CLASS_NOUN or AUXILIARY_NOUN: what stands in place of "V* <class noun>" for a first share of the
+            steps.
+        said_until: that share, 0 … 1; 0 is neutral.
+        auxiliary: rule of the auxiliary noun, see `auxiliary_noun_for`.
+        entire_prompt: False is the paper's ablation.
     """
 
     name: str
-    dci: dict[str, float | str | bool] | None = None
+    dci: tuple[tuple[str, Value], ...] | None = None
     strength: float = 1.0
-    noun_until: float = 0.0
-    auxiliary_noun: str | None = None
+    said_first: str = CLASS_NOUN
+    said_until: float = 0.0
+    auxiliary: str = FIXED
     entire_prompt: bool = True
 
 
-USUAL_NOUN = "usual"
-USUAL = {"mask_preset": "resolution_normalized"}  # 16 x 16 latents: the published constants are for 64 x 64
-VARIED: dict[str, Any] = {
-    **USUAL,
-    "injection_strength": 1.0,
-    "active_fraction": 0.5,
-}  # what the ablations change one trait of
+@dataclass(frozen=True)
+class Setting:
+    """A checkpoint of a fine-tuning, and a way to sample with it."""
 
-
-def dci_name(fraction: float, strength: float) -> str:
-    """The name of a two-branch setting."""
-    return f"DCI T_a {fraction:g}, λ {strength:g}"
-
-
-def _dci(name: str, **changes: float | str | bool) -> Sampling:
-    return Sampling(name, dci={**USUAL, **changes})
+    method: Method
+    steps: int
+    sampling: Sampling
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One comparison of the paper.
+class Plan:
+    """What is trained and drawn.
 
     Args:
-        name: of its table.
-        title: of its section.
-        methods: fine-tunings it looks at.
-        steps: checkpoints it looks at.
-        samplings: at each of these.
-        seeds: of its noises.
+        name: of its results.
+        subjects: keys of SUBJECTS.
+        seeds: of the trainings, a training of every method for each subject and seed.
+        settings: in the order in which they are done, each for all subjects and seeds before the next.
+        prompt_sets: of twelve prompts.
+        noises: pictures of each prompt, from the same noises in every setting.
     """
 
     name: str
-    title: str
-    methods: tuple[Method, ...]
-    steps: tuple[int, ...]
+    subjects: tuple[str, ...]
     seeds: tuple[int, ...]
-    samplings: tuple[Sampling, ...] = field(default=(Sampling("plain"),))
+    settings: tuple[Setting, ...]
+    prompt_sets: int = 1
+    noises: int = 1
+
+    @property
+    def pictures_of_a_cell(self) -> int:
+        """Of one subject and training in one setting."""
+        return self.prompt_sets * sum(PER_SET.values()) * self.noises
+
+    @property
+    def cells(self) -> int:
+        """Of all subjects, trainings and settings."""
+        return len(self.subjects) * len(self.seeds) * len(self.settings)
+
+    @property
+    def pictures(self) -> int:
+        """Of all cells."""
+        return self.cells * self.pictures_of_a_cell
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """Its fine-tunings, the one that is repaired first."""
+        return tuple(dict.fromkeys(setting.method for setting in self.settings))
+
+    @property
+    def training_steps(self) -> int:
+        """Optimizer steps of all trainings."""
+        return len(self.subjects) * len(self.seeds) * sum(method.steps for method in self.methods)
+
+    def prompts(self, subject: str) -> list[Prompt]:
+        """The prompts of a subject."""
+        return prompts_for(subject, self.prompt_sets)
+
+    def find(self, sampling: Sampling, method: Method | None = None, steps: int = 0) -> Setting | None:
+        """Return a setting, or None where the plan lacks it.
+
+        Args:
+            sampling: of it.
+            method: of it; None is the one that is repaired.
+            steps: of it; 0 is the end of the training.
+        """
+        method = method or self.methods[0]
+        wanted = Setting(method, steps or method.steps, sampling)
+        return wanted if wanted in self.settings else None
 
 
 PLAIN = Sampling("plain")
-BASE = Sampling("weight strength 0", strength=0.0)  # the demo model itself, for which V* is nothing
-
-DCI_SWEEP = tuple(
-    _dci(dci_name(fraction, strength), active_fraction=fraction, injection_strength=strength)
-    for fraction in reversed(FRACTIONS)
-    for strength in INJECTION_STRENGTHS
-)
-FREE = (
-    *(Sampling(f"weight strength {strength:g}", strength=strength) for strength in (0.25, 0.5, 0.75)),
-    *(Sampling(f"noun until {fraction:g}", noun_until=fraction) for fraction in FRACTIONS[1:]),
-)
-PREMISE = (
-    BASE,
-    PLAIN,
-    Sampling("the class noun alone", noun_until=1.0),
-    Sampling("the auxiliary prompt alone", noun_until=1.0, auxiliary_noun=USUAL_NOUN),
-    *(
-        Sampling(f"auxiliary prompt until {fraction:g}", noun_until=fraction, auxiliary_noun=USUAL_NOUN)
-        for fraction in FRACTIONS[1:]
-    ),
-)  # the last three: what two branches would do with W_a = 1 everywhere
-
-ABLATIONS = (
-    Sampling(dci_name(0.5, 1.0), dci=VARIED),
-    Sampling("no mask: sum", dci={**VARIED, "blend": "sum"}),
-    Sampling("no mask: mean", dci={**VARIED, "blend": "mean"}),
-    Sampling("no entire prompt", dci=VARIED, entire_prompt=False),
-    Sampling("no deep aggregation", dci={**VARIED, "layers": "last"}),
-    Sampling("published constants", dci={**VARIED, "mask_preset": "reference"}),
-    Sampling("paper's formulas", dci={**VARIED, "mask_preset": "paper"}),
-    Sampling("exact guidance", dci={**VARIED, "share_guidance": False}),
-    Sampling("shared noise", dci={**VARIED, "share_noise": True}),
-    Sampling("another auxiliary noun", dci=VARIED, auxiliary_noun="umbrella"),
-    Sampling("an unknown auxiliary noun", dci=VARIED, auxiliary_noun="quokka"),
-    Sampling("the likeliest auxiliary noun (auto)", dci=VARIED, auxiliary_noun="auto"),
-)
+BASE = Sampling("demo model, class noun", strength=0.0, said_until=1.0)
+CLASS_NOUN_ALONE = Sampling("class noun alone", said_until=1.0)
+AUXILIARY_ALONE = Sampling("auxiliary prompt alone", said_first=AUXILIARY_NOUN, said_until=1.0)
+STRENGTHS = (0.6, 0.8)
+WEAKER = tuple(Sampling(f"weight strength {strength:g}", strength=strength) for strength in STRENGTHS)
+INJECTION_STRENGTHS = (-2.0, 0.0, 2.0)
+FRACTIONS = (0.3, 0.15)
+ALL_STRENGTHS, ALL_FRACTIONS = (-2.0, -1.0, 0.0, 1.0, 2.0), (0.5, 0.3, 0.15)
 
 
-def _figures(trial: Trial, name: str, title: str) -> tuple[Figure, ...]:
-    edited = (trial.edited,), (trial.edited_at,), trial.seeds
-    return (
-        Figure(f"dci{name}", f"DCI: λ and T_a (figure 6){title}", *edited, (BASE, PLAIN, *DCI_SWEEP)),
-        Figure(f"premise{name}", f"What each prompt can do alone{title}", *edited, PREMISE),
-        Figure(f"alternatives{name}", f"What costs nothing instead{title}", *edited, (BASE, *FREE)),
-        Figure(
-            f"finetuning{name}", f"Fine-tuning (figures 6 and 8){title}", trial.methods, trial.checkpoints, trial.seeds
-        ),
-        Figure(
-            f"ablations{name}", f"Ablations and variants at λ = 1, T_a = 0.5 (figure 10){title}", *edited, ABLATIONS
-        ),
+def first_said(noun: str, fraction: float) -> Sampling:
+    """The way that says a noun, CLASS_NOUN or AUXILIARY_NOUN, for a first share of the steps."""
+    return Sampling(f"{noun} until {fraction:g}", said_first=noun, said_until=fraction)
+
+
+def dci(fraction: float, strength: float) -> Sampling:
+    """The way with two branches at T_a and λ, all else by default."""
+    return Sampling(
+        f"DCI T_a {fraction:g}, λ {strength:g}",
+        dci=(("active_fraction", fraction), ("injection_strength", strength)),
     )
 
 
-FIGURES = (
-    *_figures(USUAL_RATE, "", ""),
-    *_figures(HIGH_RATE, "_high_rate", f", learning rate {HIGH_LEARNING_RATE:g}"),
+VARIED = dci(0.3, 1.0)  # what ablations and variants change one trait of
+
+
+def _variant(name: str, **changes: Value) -> Sampling:
+    assert VARIED.dci is not None
+    return replace(VARIED, name=name, dci=(*VARIED.dci, *changes.items()))
+
+
+VARIANTS = (
+    replace(VARIED, name="no entire prompt", entire_prompt=False),
+    _variant("no mask: sum", blend="sum"),
+    _variant("no mask: mean", blend="mean"),
+    _variant("no deep aggregation", layers="last"),
+    _variant("published constants", mask_preset="reference"),
+    _variant("constants by area", mask_preset="resolution_normalized"),
+    _variant("paper's formulas", mask_preset="paper"),
+    _variant("exact guidance", share_guidance=False),
+    _variant("shared noise", share_noise=True),
+    replace(VARIED, name="auxiliary noun auto", auxiliary=AUTO),
+    replace(VARIED, name="auxiliary noun unlikely", auxiliary=UNLIKELY),
+)
+
+EDITED = Method("ICO (1,1,3)", (150, 300, 450))  # late, so that there is something to repair
+OTHER_METHODS = (
+    Method("ICO (4,2,2)", EDITED.checkpoints, scheme=(4, 2, 2)),
+    Method("Custom Diffusion", EDITED.checkpoints, "custom_diffusion", (0, 0, 1)),
+    Method("textual inversion", EDITED.checkpoints, "textual_inversion", (0, 0, 1), 5e-3, class_images=0),
 )
 
 
-def auxiliary_noun_for(concept: Concept, prompt: Prompt) -> str:
-    """The study's usual noun to stand in for the concept: the first common one that the prompt does not hold."""
-    taken = {concept.noun, prompt.scene.second_noun}
-    return next(noun for noun in ("dog", "cat", "car") if noun not in taken)
+def over_steps(*methods: Method) -> tuple[Setting, ...]:
+    """Fine-tunings sampled plainly at their checkpoints, the last first."""
+    return tuple(Setting(method, steps, PLAIN) for method in methods for steps in reversed(method.checkpoints))
+
+
+def repaired(*samplings: Sampling) -> tuple[Setting, ...]:
+    """The end of the fine-tuning that is repaired, sampled in several ways."""
+    return tuple(Setting(EDITED, EDITED.steps, sampling) for sampling in samplings)
+
+
+CORE = Plan(
+    "core",
+    subjects=REPORTED,
+    seeds=(1, 2, 3),
+    settings=(
+        *over_steps(EDITED),
+        *repaired(*(dci(0.3, strength) for strength in reversed(INJECTION_STRENGTHS))),
+        *repaired(*(first_said(noun, 0.3) for noun in (CLASS_NOUN, AUXILIARY_NOUN)), *WEAKER),
+        *repaired(*(dci(0.15, strength) for strength in reversed(INJECTION_STRENGTHS))),
+        *repaired(*(first_said(noun, 0.15) for noun in (CLASS_NOUN, AUXILIARY_NOUN))),
+        *repaired(AUXILIARY_ALONE, BASE),
+    ),
+    noises=2,
+)
+WIDE = Plan(
+    "wide",
+    subjects=(*REPORTED, *MORE),
+    seeds=(1,),
+    settings=(
+        *over_steps(EDITED),
+        *repaired(*(dci(fraction, strength) for fraction in ALL_FRACTIONS for strength in ALL_STRENGTHS)),
+        *repaired(*(first_said(noun, f) for noun in (CLASS_NOUN, AUXILIARY_NOUN) for f in ALL_FRACTIONS), *WEAKER),
+        *repaired(AUXILIARY_ALONE, CLASS_NOUN_ALONE, BASE, *VARIANTS),
+        *over_steps(*OTHER_METHODS),
+    ),
+    prompt_sets=2,
+    noises=4,
+)
+PLANS = {plan.name: plan for plan in (CORE, WIDE)}

@@ -1,62 +1,86 @@
-"""What the judge sees in a picture, against what the prompt asked for."""
+"""What a picture shows against what its prompt asked for, by the judge; and the paper's two alignments, by a CLIP."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from demo_world.classifier import NAMES, Classifier
-from demo_world.concepts import Concept
-from study.plan import Prompt
+from demo_world.judge import Judge, Reading
+from demo_world.vocabulary import COLOURS, CONTEXTS, EXEMPLARS, NOUNS, PHOTO, STYLES
+from study.alignment import ClipScorer
+from study.cells import Scores
+from study.prompts import Prompt
 
-HEAD = {"context": "context", "second noun": "second_noun", "colour": "colour", "style": "style"}
+COLOUR_NAMES = tuple(COLOURS)
+Asked = list[tuple[str, int]]
 
 
-@dataclass(frozen=True)
-class Score:
-    """How one picture did.
+def asked_of(prompt: Prompt) -> Asked:
+    """Return what a prompt asks for beside its subject: heads of the judge, and the class of each."""
+    scene, asked = prompt.scene, []
+    if scene.context:
+        asked.append(("context", CONTEXTS.index(scene.context)))
+    if scene.second_noun:
+        asked.append(("second_noun", 1 + list(NOUNS).index(scene.second_noun)))
+    if scene.style != PHOTO:
+        asked.append(("style", STYLES.index(scene.style)))
+    if scene.colour:
+        asked.append(("colour", COLOUR_NAMES.index(scene.colour)))
+    return asked
+
+
+def likeness(reading: Reading, subject: str) -> Tensor:
+    """Probability that the main object is the subject, [B], 0 … 1."""
+    return reading.exemplar[:, EXEMPLARS.index(subject)]
+
+
+def obedience(reading: Reading, prompts: Sequence[Prompt]) -> Tensor:
+    """Probability that all is there that the prompts ask for beside the subject, [B], 0 … 1.
 
     Args:
-        fidelity: probability, by the judge, that the main object is the concept, 0 … 1.
-        recognised: whether the concept is the likeliest of all subjects.
-        editability: probability that what the prompt asked for (context, second noun, colour or style) is there, 0 … 1.
-        obeyed: whether it is the likeliest.
+        reading: of B pictures.
+        prompts: of each.
     """
-
-    fidelity: float
-    recognised: bool
-    editability: float
-    obeyed: bool
-
-
-@torch.no_grad()
-def score(judge: Classifier, images: Tensor, concept: Concept, prompt: Prompt) -> list[Score]:
-    """Judge pictures of one prompt.
-
-    Args:
-        judge: in evaluation mode.
-        images: [B, H, W, 3] in 0 … 1, as the host's VAE decodes them.
-        concept: the subject.
-        prompt: what was asked for.
-    """
-    heads = judge(images.movedim(-1, 1).float())
-    head = HEAD[prompt.kind]
-    wanted = NAMES[head].index(_asked(prompt))
-    subject, asked = heads["subject"].softmax(dim=1), heads[head].softmax(dim=1)
-    own = NAMES["subject"].index(concept.name)
-    return [
-        Score(float(s[own]), int(s.argmax()) == own, float(a[wanted]), int(a.argmax()) == wanted)
-        for s, a in zip(subject, asked, strict=True)
+    rows = [
+        torch.stack([getattr(reading, head)[row, number] for head, number in asked_of(prompt)]).prod()
+        for row, prompt in enumerate(prompts)
     ]
+    return torch.stack(rows)
 
 
-def _asked(prompt: Prompt) -> str:
-    scene = prompt.scene
-    return {
-        "context": scene.context,
-        "second noun": scene.second_noun or "",
-        "colour": scene.colour,
-        "style": scene.style,
-    }[prompt.kind]
+def score(
+    judge: Judge,
+    images: Tensor,
+    prompts: Sequence[Prompt],
+    clip: ClipScorer | None = None,
+    references: Tensor | None = None,
+) -> Scores:
+    """Judge pictures of one subject.
+
+    Args:
+        judge: in evaluation mode, on any device.
+        images: [B, H, W, 3] in 0 … 1, as the host's VAE decodes them.
+        prompts: what was asked of each.
+        clip: for alignments; None leaves them out.
+        references: of the subject, [R, H, W, 3] in 0 … 1; needed with a CLIP.
+    """
+    device = next(judge.parameters()).device
+    reading = judge.read(images.movedim(-1, 1).to(device))
+    subject = prompts[0].scene.exemplar
+    alike, obeyed = likeness(reading, subject), obedience(reading, prompts)
+    if clip is None or references is None:
+        return Scores(_array(alike), _array(obeyed))
+    texts = [prompt.plain_text for prompt in prompts]
+    return Scores(
+        _array(alike),
+        _array(obeyed),
+        _array(clip.image_alignment(images, references)),
+        _array(clip.text_alignment(images, texts)),
+    )
+
+
+def _array(values: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    return values.double().cpu().numpy()

@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 
-from study.statistics import Array, bootstrap
+from study.statistics import Array, Interval, bootstrap, nested_bootstrap
 
-AXES = ("fidelity", "editability")
+MISSING = "missing"
+Table = list[list[str]]
+"""Lines of cells, the heads first."""
 
 
-def with_interval(values: Array, form: str = ".2f") -> str:
-    """Return the mean of values of each subject with its interval."""
-    mean, low, high = bootstrap(values, float)
+def told(interval: Interval, form: str = ".2f") -> str:
+    """A number with its interval, e.g. "0.52 (0.49 … 0.55)"."""
+    mean, low, high = interval
     return f"{mean:{form}} ({low:{form}} … {high:{form}})"
 
 
-def as_csv(table: list[list[str]]) -> str:
+def with_interval(values: Array, form: str = ".2f") -> str:
+    """Return the mean with its interval of values of each subject, [subjects], or of its trainings, [subjects, trainings]."""
+    return told((bootstrap if values.ndim == 1 else nested_bootstrap)(values, float), form)
+
+
+def as_csv(table: Table) -> str:
     """Return a table as a CSV file's text."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(table)
     return text.getvalue()
 
 
-def as_markdown(table: list[list[str]]) -> str:
-    """Return the table without the fidelity of each kind of prompts, which stays in the CSV file."""
-    shown = [place for place, name in enumerate(table[0]) if not name.endswith(f": {AXES[0]}")]
-    table = [[line[place] for place in shown] for line in table]
-    lines = ["| " + " | ".join(line) + " |" for line in table]
-    return "\n".join([lines[0], "|" + "---|" * len(table[0]), *lines[1:]])
+def as_markdown(table: Table, columns: Sequence[str] = ()) -> str:
+    """Return a table, or some of its columns by their heads."""
+    shown = [place for place, head in enumerate(table[0]) if not columns or head in columns]
+    lines = ["| " + " | ".join(line[place] for place in shown) + " |" for line in table]
+    return "\n".join([lines[0], "|" + "---|" * len(shown), *lines[1:]])

@@ -23,18 +23,20 @@ from comfyui_dci.nodes.host.sampling.patch import apply_dci
 from PIL import Image
 from torch import Tensor
 
-from demo_world.classifier import NAMES, Classifier, load_judge
-from demo_world.concepts import Concept
+from demo_world.judge import Judge, load_judge
 from demo_world.storage import cache_folder, training_log
-from demo_world.vocabulary import with_article
+from demo_world.vocabulary import EXEMPLARS, NOUNS, SUBJECTS, with_article
 from study.cells import CELLS
-from study.plan import EDITED, EDITED_AT, PLACEHOLDER, SEEDS, STUDIED, VARIED
-from study.statistics import Array, bootstrap
-from study.studio import Studio, encode
+from study.plan import EDITED, REPORTED, VARIED
+from study.prompts import PLACEHOLDER
+from study.statistics import Array
+from study.studio import Studio, encode, noise_seed
+from study.tables import as_csv, with_interval
 
 RESULT, PICTURE = CELLS.with_name("two_concepts.csv"), CELLS.with_name("two_concepts.jpg")
 PLACEHOLDERS = (PLACEHOLDER, "W*")
-NOUNS = ("dog", "bird", "apple", "boat")  # auxiliary nouns: the first two that neither subject is
+SEEDS = (1, 2)  # of the trainings
+AUXILIARY_NOUNS = ("dog", "cat", "apple", "boat")  # the first two that neither subject is
 PICTURES = 8  # of each pair, way and seed
 CAPTION = "above: strength of the first + of the second concept; - is the plain noun. The first picture of each."
 MEASURES = ("first is there", "second took its place", "companion's noun is there")
@@ -72,80 +74,70 @@ WAYS = (
 )
 
 
-def pairs(concepts: Sequence[Concept]) -> Iterator[tuple[Concept, Concept]]:
+def pairs(subjects: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Every subject as the main one, with the next one of another noun as its companion."""
-    for number, first in enumerate(concepts):
-        following = [*concepts[number + 1 :], *concepts[:number]]
-        yield first, next(other for other in following if other.noun != first.noun)
+    for number, first in enumerate(subjects):
+        following = [*subjects[number + 1 :], *subjects[:number]]
+        yield first, next(other for other in following if SUBJECTS[other] != SUBJECTS[first])
 
 
-def prompt_of(first: Concept, second: Concept, way: Way) -> str:
-    """The prompt, e.g. "photo of a V* car with a W* cat"."""
+def prompt_of(first: str, second: str, way: Way) -> str:
+    """The prompt, e.g. "photo of a V* bear with a W* bird"."""
     named = [
-        with_article(concept.noun) if strength is None else f"a {placeholder} {concept.noun}"
-        for concept, strength, placeholder in zip((first, second), way.strengths, PLACEHOLDERS)
+        with_article(SUBJECTS[subject]) if strength is None else f"a {placeholder} {SUBJECTS[subject]}"
+        for subject, strength, placeholder in zip((first, second), way.strengths, PLACEHOLDERS)
     ]
     return f"photo of {' with '.join(named)}"
 
 
 @torch.inference_mode()
-def draw(studio: Studio, first: Concept, second: Concept, way: Way, seed: int) -> Tensor:
-    """Sample a pair's pictures, [PICTURES, H, W, 3] in 0 … 1; noise is the same for every way."""
+def draw(studio: Studio, first: str, second: str, way: Way, seed: int) -> Tensor:
+    """Sample a pair's pictures, [PICTURES, H, W, 3] in 0 … 1, with trainings of a seed; noise is the same for every way."""
     model, clip = studio.base.model, studio.base.clip
-    for concept, strength, placeholder in zip((first, second), way.strengths, PLACEHOLDERS):
+    for subject, strength, placeholder in zip((first, second), way.strengths, PLACEHOLDERS):
         if strength is None:
             continue
-        trained = load_concept(studio.fine_tune(concept, EDITED, EDITED_AT))
+        trained = load_concept(studio.fine_tune(subject, EDITED, EDITED.steps, seed))
         model, clip = apply_concept(model, clip, renamed(trained, placeholder), strength)
     text = prompt_of(first, second, way)
     positive = encode(clip, text)
     if way.dci:
-        free = [noun for noun in NOUNS if noun not in (first.noun, second.noun)]
+        free = [noun for noun in AUXILIARY_NOUNS if noun not in (SUBJECTS[first], SUBJECTS[second])]
         nouns = ", ".join(free[: 2 - way.strengths.count(None)])
         positive = build_conditioning(clip, text, nouns).conditioning
-        settings: dict[str, Any] = {"auxiliary_steps": "single", **VARIED}
+        settings: dict[str, Any] = dict(VARIED.dci or ())
         model, _ = apply_dci(model, DCISettings(**settings))
-    return studio.sample(model, positive, encode(clip, ""), seed, PICTURES)
+    return studio.sample(model, positive, encode(clip, ""), noise_seed(first, seed), range(PICTURES))
 
 
 @torch.no_grad()
-def judged(judge: Classifier, pictures: Tensor, first: Concept, second: Concept) -> Array:
+def judged(judge: Judge, pictures: Tensor, first: str, second: str) -> Array:
     """Means of ``MEASURES`` over pictures, each 0 … 1."""
-    heads = judge(pictures.movedim(-1, 1).float())
-    subject, companion = heads["subject"].softmax(dim=1), heads["second_noun"].softmax(dim=1)
-    names = NAMES["subject"]
-    return np.array(
-        [
-            float(subject[:, names.index(first.name)].mean()),
-            float(subject[:, [names.index(second.name), names.index(second.noun)]].sum(dim=1).mean()),
-            float(companion[:, NAMES["second_noun"].index(second.noun)].mean()),
-        ]
-    )
+    reading, noun = judge.read(pictures.movedim(-1, 1)), list(NOUNS).index(SUBJECTS[second])
+    of_each = reading.exemplar[:, EXEMPLARS.index(first)], reading.noun[:, noun], reading.second_noun[:, 1 + noun]
+    return np.array([float(values.mean()) for values in of_each])
 
 
 def table(means: dict[str, Array]) -> str:
     """CSV of each way's means over pairs [pairs, MEASURES], with 95 % intervals over pairs."""
-    lines = [",".join(["way", *MEASURES])]
-    for way, values in means.items():
-        told = [bootstrap(one, lambda value: float(value.mean())) for one in values.T]
-        lines.append(",".join([f'"{way}"', *(f"{mean:.2f} ({low:.2f} … {high:.2f})" for mean, low, high in told)]))
-    return "\n".join(lines) + "\n"
+    rows = [[way, *map(with_interval, values.T)] for way, values in means.items()]
+    return as_csv([["way", *MEASURES], *rows])
 
 
 def main() -> None:
     log, studio, judge = training_log("two_concepts"), Studio(cache_folder() / "study"), load_judge()
     means, shown = {}, []
     for way in WAYS:
-        drawn = [[draw(studio, *pair, way, seed) for seed in SEEDS] for pair in pairs(STUDIED)]
+        drawn = [[draw(studio, *pair, way, seed) for seed in SEEDS] for pair in pairs(REPORTED)]
         shown.append([of_pair[0][0] for of_pair in drawn])
         rows = [
             np.mean([judged(judge, pictures, *pair) for pictures in of_pair], axis=0)
-            for pair, of_pair in zip(pairs(STUDIED), drawn)
+            for pair, of_pair in zip(pairs(REPORTED), drawn)
         ]
         means[way.name] = np.array(rows)
         log.info("%s: %s", way.name, means[way.name].mean(axis=0).round(3))
     write_atomically(RESULT, lambda path: path.write_text(table(means)))
-    labels = [f"{first.name}\nwith {second.name}" for first, second in pairs(STUDIED)]
+    labels = [f"{first}\nwith {second}" for first, second in pairs(REPORTED)]
     grid = draw_sweep(list(zip(*shown)), [way.label for way in WAYS], labels, CAPTION)
     picture = Image.fromarray((grid.numpy() * 255).round().astype(np.uint8))
     write_atomically(PICTURE, lambda path: picture.save(path, format="JPEG", quality=90))

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from comfyui_dci.nodes.host.demo_model import Subject, find_subject, list_subjects, load_demo_model, subject_images
+from comfyui_dci.nodes.host.demo_model import Subject, find_subject, load_demo_model, subject_images
 from torch import Tensor
 
-from demo_world.classifier import load_judge
-from demo_world.concepts import CONCEPTS
-from demo_world.contexts import SIZE_PX
-from study.plan import PLACEHOLDER, Prompt, prompts_for
+from demo_world.judge import load_judge
+from demo_world.placement import PICTURE_PX
+from demo_world.scenes import Scene, caption
+from demo_world.vocabulary import CONTEXTS, NOUNS, PHOTO, STYLES
+from study.plan import CHOICE, REPORTED
+from study.prompts import PLACEHOLDER, Prompt, prompts_for
 from study.scoring import score
 
 
@@ -74,15 +76,14 @@ class World(Protocol):
 class DemoWorld:
     """The demo model, its bundled subjects and its judge."""
 
-    name = "demo"
-    resolution = SIZE_PX
-    _choice = ("teal_fox", "checked_teddy", "badged_amphora", "dotted_sailboat")
+    name = "demo_256"
+    """Rows of "demo" were measured on the first demo model."""
+    resolution = PICTURE_PX
 
     def __init__(self) -> None:
         self._judge = load_judge()
-        self._concepts = {concept.name: concept for concept in CONCEPTS}
-        self.choice = [each for each in list_subjects() if each.name in self._choice]
-        self.reported = [each for each in list_subjects() if each.name not in self._choice]
+        self.choice = [find_subject(name) for name in CHOICE]
+        self.reported = [find_subject(name) for name in REPORTED]
 
     def load(self) -> tuple[Any, Any, Any]:
         with torch.inference_mode():
@@ -93,20 +94,20 @@ class DemoWorld:
 
     def tasks(self, subject: Subject) -> list[Task]:
         by_kind: dict[str, list[Prompt]] = {}
-        for prompt in prompts_for(self._concepts[subject.name]):
+        for prompt in prompts_for(subject.name):
             by_kind.setdefault(prompt.kind, []).append(prompt)
-        chosen = [*by_kind["context"][1:7:2], *by_kind["second noun"][:4], by_kind["style"][0]]
+        chosen = [*by_kind["context"][:3], *by_kind["second noun"], by_kind["style"][0]]
         return [Task(prompt.kind, prompt.text, prompt) for prompt in chosen]
 
     def class_captions(self, noun: str) -> list[str]:
-        scenes = ["", "on grass", "in the snow", "on sand", "at night", "on a brick wall", "in the water"]
-        plain = [f"photo of a {noun} {scene}".strip() for scene in scenes]
-        return [*plain, f"sketch of a {noun}", f"pixel art of a {noun}", f"photo of a {noun} with a ball on grass"]
+        companion = "balloon" if noun != "balloon" else "cup"
+        plain = [caption(Scene(NOUNS[noun][0], context=context)) for context in CONTEXTS]
+        styled = [caption(Scene(NOUNS[noun][0], style=style)) for style in STYLES if style != PHOTO]
+        return [*plain, *styled, caption(Scene(NOUNS[noun][0], NOUNS[companion][0], "on grass"))]
 
     def auxiliary_noun(self, subject: Subject) -> str:
         return "dog" if subject.class_noun != "dog" else "cat"
 
     def judge(self, images: Tensor, subject: Subject, tasks: Sequence[Task]) -> list[tuple[float, float]]:
-        concept = self._concepts[subject.name]
-        scores = [score(self._judge, image[None], concept, task.wanted)[0] for image, task in zip(images, tasks)]
-        return [(each.fidelity, each.editability) for each in scores]
+        scores = score(self._judge, images, [task.wanted for task in tasks])
+        return list(zip(scores.likeness.tolist(), scores.obedience.tolist(), strict=True))

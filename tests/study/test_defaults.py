@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,10 @@ from study.worlds import DemoWorld
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bench_module.Bench:
     made = bench_module.Bench(DemoWorld(), tmp_path)
-    tasks = made.world.tasks
-    monkeypatch.setattr(made.world, "tasks", lambda subject: tasks(subject)[3:5])  # two prompts with a second object
+    tasks, references, sample = made.world.tasks, made.world.references, made._sample
+    monkeypatch.setattr(made.world, "references", lambda subject: references(subject)[:2])
+    monkeypatch.setattr(made.world, "tasks", lambda subject: tasks(subject)[3:4])  # one prompt, with a second object
+    monkeypatch.setattr(made, "_sample", lambda *given: sample(*given[:-1], replace(given[-1], steps=2)))
     monkeypatch.setattr(jobs, "PICTURES", 1)
     return made
 
@@ -33,7 +36,7 @@ def test_a_subject_is_trained_measured_and_waited_for(bench: bench_module.Bench,
     work(
         bench, [("paths", waits), ("train", jobs.training_job(subject, recipe, (1, 2), 11))], tmp_path, 7, float("inf")
     )
-    rows = [json.loads(line) for line in (tmp_path / "rows_demo_7.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (tmp_path / "rows_demo_256_7.jsonl").read_text().splitlines()]
     trained = [row for row in rows if row["table"] == "training"]
     assert [row["step"] for row in trained] == [1, 2] and 0 < trained[0]["change"] < trained[1]["change"] < 0.05
     paths = {row["path"]: row for row in rows if row["table"] == "paths"}
@@ -45,7 +48,7 @@ def test_a_subject_is_trained_measured_and_waited_for(bench: bench_module.Bench,
 
 def test_rates_are_the_presets_times_the_recipes(bench: bench_module.Bench) -> None:
     plain, more = bench.rates(bench_module.Recipe()), bench.rates(bench_module.Recipe(2, 3, 4))
-    assert plain[0] == pytest.approx(6e-5 * (768 / 128) ** 0.5, rel=5e-3)
+    assert plain[0] == pytest.approx(6e-5 * (768 / 256) ** 0.5, rel=5e-3)
     assert [b / a for a, b in zip(plain, more)] == pytest.approx([2, 3, 4])
 
 

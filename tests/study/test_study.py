@@ -1,112 +1,232 @@
-"""The study asks what it says it asks, and its statistics are right."""
+"""The study asks what it says it asks, keeps what it finds, and its statistics are right."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 import study.cells
-import study.retraining
-import study.two_concepts as two_concepts
-from demo_world.concepts import CONCEPTS
 from demo_world.scenes import caption
-from study.cells import Cell, Ledger, Row, rows_of
-from study.class_images import class_images
+from demo_world.subjects import REFERENCE_CONTEXTS
+from demo_world.vocabulary import SUBJECTS
+from study.cells import AXES, Cell, Ledger, Scores
 from study.plan import (
-    FIGURES,
-    HIGH_RATE,
-    METHODS,
-    PICTURES,
-    SEEDS,
-    STUDIED,
-    USUAL_RATE,
+    CHOICE,
+    CORE,
+    EDITED,
+    MORE,
+    PLAIN,
+    PLANS,
+    REPORTED,
+    WIDE,
+    Plan,
     Sampling,
-    Trial,
-    auxiliary_noun_for,
-    dci_name,
-    prompts_for,
+    Setting,
+    dci,
 )
-from study.run import cells_of
-from study.scoring import Score
-from study.statistics import bootstrap, curve_gap, verdict
+from study.premise import GRID, PREMISE
+from study.prompts import AUTO, KINDS, OWN_COLOUR, PLACEHOLDER, UNLIKELY, auxiliary_noun_for, prompts_for
+from study.statistics import bootstrap, curve_gap, nested_bootstrap, verdict
+from study.work import cells_of, trainings_of
+
+TINY = replace(CORE, name="tiny", subjects=REPORTED[:2], seeds=(1, 2), settings=CORE.settings[:3])
 
 
-def test_twenty_prompts_of_the_four_kinds_name_the_concept_once() -> None:
-    for concept in CONCEPTS:
-        prompts = prompts_for(concept)
-        assert len(prompts) == len({prompt.text for prompt in prompts}) == 20
-        assert {prompt.kind for prompt in prompts} == {"context", "second noun", "colour", "style"}
+@pytest.fixture(autouse=True)
+def _fresh_digests() -> Iterator[None]:
+    yield
+    study.cells.file_digest.cache_clear()
+
+
+def test_twelve_prompts_of_the_four_kinds_name_the_subject_once_and_twelve_more_stand_behind_them() -> None:
+    for subject, noun in SUBJECTS.items():
+        prompts = prompts_for(subject, sets=2)
+        assert len(prompts) == len({prompt.text for prompt in prompts}) == 24 and prompts[:12] == prompts_for(subject)
+        for half in (prompts[:12], prompts[12:]):
+            counts = [sum(prompt.kind == kind for prompt in half) for kind in KINDS]
+            assert dict(zip(KINDS, counts)) == {"context": 4, "second noun": 4, "style": 2, "colour": 2}
         for prompt in prompts:
-            assert prompt.text.count(f"V* {concept.noun}") == 1 and prompt.plain_text == caption(prompt.scene)
-            assert auxiliary_noun_for(concept, prompt) not in prompt.plain_text.split()
-    texts = [prompt.text for prompt in prompts_for(CONCEPTS[0])]
-    assert "photo of a red V* cat" in texts and "photo of a V* cat on grass" in texts
+            assert prompt.text.count(f"{PLACEHOLDER} {noun}") == 1 and prompt.plain_text == caption(prompt.scene)
+            assert prompt.scene.exemplar == subject and PLACEHOLDER not in prompt.plain_text
+    texts = [prompt.text for prompt in prompts_for("panda")]
+    assert texts[0] == "photo of a V* bear on a beach" and "photo of a purple V* bear" in texts
+    with pytest.raises(ValueError, match="There is no subject 'quokka'"):
+        prompts_for("quokka")
+    with pytest.raises(ValueError, match="3 were asked for"):
+        prompts_for("panda", 3)
 
 
-def test_at_least_eight_graded_concepts_are_studied() -> None:
-    assert len(STUDIED) >= 8 and {concept.difficulty for concept in STUDIED} == {1, 2, 3}
+def test_no_prompt_asks_for_a_context_of_a_reference_or_for_what_cannot_be_told() -> None:
+    for subject in SUBJECTS:
+        for prompt in prompts_for(subject, sets=2):
+            scene = prompt.scene
+            if prompt.kind in ("context", "second noun"):
+                assert scene.context and scene.context not in REFERENCE_CONTEXTS
+            assert not scene.colour or "black and white" not in scene.style
+            assert not scene.colour or scene.colour != OWN_COLOUR.get(subject)
+    assert len({prompts_for(subject)[0].scene.context for subject in REPORTED}) >= 6
+    assert len({prompts_for(subject)[4].scene.companion for subject in REPORTED}) >= 6
 
 
-def test_a_setting_name_means_one_setting() -> None:
-    named: dict[str, Sampling] = {}
-    for sampling in (sampling for figure in FIGURES for sampling in figure.samplings):
-        assert named.setdefault(sampling.name, sampling) == sampling
-    assert len({figure.name for figure in FIGURES}) == len(FIGURES)
+def test_the_auxiliary_noun_is_the_first_of_its_list_that_the_prompt_does_not_hold() -> None:
+    panda, poodle = prompts_for("panda")[0], prompts_for("poodle")[0]
+    assert auxiliary_noun_for(panda) == "dog" and auxiliary_noun_for(poodle) == "cat"
+    with_dog = replace(panda, scene=replace(panda.scene, companion="dog"))
+    assert auxiliary_noun_for(with_dog) == "cat"
+    assert auxiliary_noun_for(panda, UNLIKELY) == "trophy" and auxiliary_noun_for(panda, AUTO) == "auto"
+    assert panda.said_of("dog") == "photo of a dog on a beach"
+    coloured = next(prompt for prompt in prompts_for("panda") if prompt.kind == "colour")
+    assert coloured.said_of("dog") == "photo of a purple dog"
 
 
-def test_the_paper_s_sweeps_are_asked_for() -> None:
-    names = {sampling.name for figure in FIGURES for sampling in figure.samplings}
-    assert {dci_name(fraction, strength) for fraction in (0.05, 0.15, 0.3) for strength in (-2, -1, 0, 1, 2)} <= names
+def test_the_plans_are_as_large_as_they_say() -> None:
+    assert CORE.subjects == REPORTED and len(REPORTED) == 8 and len(CORE.seeds) == 3
+    assert CORE.pictures_of_a_cell == 12 * 2 and len(CORE.settings) == 17
+    assert CORE.cells == 8 * 3 * 17 and CORE.pictures == 8 * 12 * 2 * 3 * 17
+    assert CORE.training_steps == 8 * 3 * EDITED.steps
+    assert WIDE.pictures_of_a_cell == 24 * 4 and WIDE.subjects == (*REPORTED, *MORE) and len(WIDE.subjects) == 12
+    assert WIDE.training_steps == 12 * sum(method.steps for method in WIDE.methods) and len(WIDE.methods) == 4
 
 
-@pytest.mark.parametrize(("trial", "seeds"), [(USUAL_RATE, SEEDS), (HIGH_RATE, SEEDS[:1])])
-def test_each_trial_is_run_with_its_seeds(trial: Trial, seeds: tuple[int, ...]) -> None:
-    for method in trial.methods[1:]:  # textual inversion has one rate and belongs to both
-        found = {cell.seed for cell in cells_of(STUDIED[:1]) if cell.method == method}
-        assert found == set(seeds) and len(SEEDS) > 1
-
-
-def test_cells_come_seed_by_seed_and_once() -> None:
-    cells = list(cells_of(STUDIED[:2]))
-    assert [cell.seed for cell in cells] == sorted(cell.seed for cell in cells)
-    keys = [cell.key for cell in cells]
-    assert len(keys) == len(set(keys))
-    asked = {(cell.method.name, cell.steps, cell.sampling.name) for cell in cells if cell.concept == STUDIED[1]}
-    assert asked == {
-        (method.name, steps, sampling.name)
-        for figure in FIGURES
-        for method in figure.methods
-        for steps in figure.steps
-        for sampling in figure.samplings
+def test_settings_are_chosen_on_subjects_and_seeds_of_no_reported_figure() -> None:
+    assert set(PREMISE.subjects) == set(CHOICE) and not set(CHOICE) & {*REPORTED, *MORE}
+    assert {*CHOICE, *REPORTED, *MORE} <= set(SUBJECTS)
+    assert not set(PREMISE.seeds) & {*CORE.seeds, *WIDE.seeds}
+    assert {(method.class_images > 0, method.references) for method in GRID} == {
+        (True, "studio"),
+        (True, "all"),
+        (False, "studio"),
+        (False, "all"),
     }
 
 
-def test_class_images_show_the_class_noun_and_are_always_the_same() -> None:
-    images, captions = class_images("cat", 12)
-    again, _ = class_images("cat", 12)
-    assert all(torch.equal(one, other) for one, other in zip(images, again, strict=True))
-    assert all("cat" in text.split() for text in captions) and len(set(captions)) > 6
-    assert all(image.shape == (128, 128, 3) and 0 <= image.min() < image.max() <= 1 for image in images)
-    assert class_images("dog", 12)[1] != captions
+@pytest.mark.parametrize("plan", [*PLANS.values(), PREMISE], ids=lambda plan: plan.name)
+def test_a_name_means_one_thing_and_no_setting_comes_twice(plan: Plan) -> None:
+    assert len(set(plan.settings)) == len(plan.settings)
+    samplings = {setting.sampling for setting in plan.settings}
+    assert len({sampling.name for sampling in samplings}) == len(samplings)
+    assert len({method.name for method in plan.methods}) == len(plan.methods)
+    for setting in plan.settings:
+        assert setting.steps in setting.method.checkpoints
+
+
+@pytest.mark.parametrize("method", [*CORE.methods, *WIDE.methods, *GRID], ids=lambda method: method.name)
+def test_checkpoints_ascend(method: object) -> None:
+    checkpoints = method.checkpoints  # type: ignore[attr-defined]
+    assert all(early < late for early, late in pairwise(checkpoints)) and method.steps == checkpoints[-1]  # type: ignore[attr-defined]
+
+
+def test_the_core_plan_has_the_paper_s_question() -> None:
+    ways = {setting.sampling.name for setting in CORE.settings}
+    for fraction in (0.15, 0.3):
+        assert {dci(fraction, strength).name for strength in (-2, 0, 2)} <= ways
+        assert {f"class noun until {fraction:g}", f"auxiliary noun until {fraction:g}"} <= ways
+    assert {"weight strength 0.6", "weight strength 0.8", "auxiliary prompt alone"} <= ways
+    assert sum(setting.sampling == PLAIN for setting in CORE.settings) == 3
+    assert CORE.find(PLAIN) == Setting(EDITED, EDITED.steps, PLAIN) and CORE.find(Sampling("none")) is None
+
+
+def test_whole_settings_come_first_over_all_subjects_and_trainings() -> None:
+    trainings = trainings_of(TINY)
+    assert trainings == [("panda", 1), ("parrot", 1), ("panda", 2), ("parrot", 2)]
+    assert trainings_of(TINY, ["parrot"]) == [("parrot", 1), ("parrot", 2)]
+    cells = list(cells_of(TINY, trainings))
+    assert len(cells) == TINY.cells == 12
+    assert [cell.setting for cell in cells[:4]] == [TINY.settings[0]] * 4
+    assert [(cell.subject, cell.seed) for cell in cells[4:8]] == trainings
+
+
+def test_cells_are_kept_by_everything_that_shapes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = Cell(TINY, "panda", 1, TINY.settings[0])
+    setting = cell.setting
+    others = [
+        replace(cell, subject="parrot"),
+        replace(cell, seed=2),
+        replace(cell, setting=replace(setting, steps=150)),
+        replace(cell, setting=replace(setting, method=replace(setting.method, learning_rate=1.0))),
+        replace(cell, setting=replace(setting, method=replace(setting.method, references="all"))),
+        replace(cell, setting=replace(setting, sampling=replace(PLAIN, strength=0.5))),
+        replace(cell, setting=replace(setting, sampling=replace(PLAIN, dci=(("injection_strength", 1.0),)))),
+        replace(cell, plan=replace(TINY, noises=3)),
+        replace(cell, plan=replace(TINY, prompt_sets=2)),
+    ]
+    keys = {each.key(True) for each in [cell, *others]} | {cell.key(False)}
+    assert len(keys) == len(others) + 2
+    assert replace(cell, plan=replace(TINY, name="other", seeds=(1,))).key(True) in keys, (
+        "results do not depend on these"
+    )
+    known = study.cells.file_digest
+    for name in ("dci-demo.safetensors", "dci-demo-judge.safetensors", "dci-demo-clip.safetensors", "subjects/panda"):
+        monkeypatch.setattr(study.cells, "file_digest", lambda file, name=name: "x" if file == name else known(file))
+        assert cell.key(True) not in keys
+    assert cell.key(False) not in keys, "the references changed"
+    monkeypatch.setattr(study.cells, "file_digest", known)
+    monkeypatch.setattr(study.cells, "REVISION", "another")
+    assert cell.key(True) not in keys
+
+
+def test_a_judge_of_another_day_leaves_the_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = study.cells.training_digest("panda", EDITED, 1)
+    known = study.cells.file_digest
+    monkeypatch.setattr(study.cells, "file_digest", lambda file: "x" if "judge" in file else known(file))
+    assert study.cells.training_digest("panda", EDITED, 1) == before
+
+
+def scores(seed: int, has_clip: bool = True) -> Scores:
+    values = np.random.default_rng(seed).random((4, 24)).round(3)
+    return Scores(*values) if has_clip else Scores(*values[:2])
+
+
+def test_a_ledger_gives_back_what_was_written_and_keeps_the_rest(tmp_path: Path) -> None:
+    cell, other = (Cell(TINY, "panda", 1, setting) for setting in TINY.settings[:2])
+    ledger = Ledger(tmp_path, TINY, "panda", 1)
+    assert not ledger.has(cell, True)
+    with pytest.raises(KeyError, match="not finished"):
+        ledger.read(cell)
+    ledger.write(cell, scores(0))
+    Ledger(tmp_path, TINY, "panda", 1).write(other, scores(1))
+    found = Ledger(tmp_path, TINY, "panda", 1)
+    for one, seed in ((cell, 0), (other, 1)):
+        assert found.has(one, True) and found.has(one, False)
+        for axis in AXES:
+            assert getattr(found.read(one), axis).tolist() == getattr(scores(seed), axis).tolist()
+    assert not Ledger(tmp_path, TINY, "panda", 2).has(replace(cell, seed=2), False)
+    assert len(found.path.read_text().splitlines()) == 2 and found.path == tmp_path / "tiny" / "panda-1.jsonl"
+
+
+def test_cells_without_a_clip_are_done_again_for_one_and_do_without(tmp_path: Path) -> None:
+    cell, ledger = Cell(TINY, "panda", 1, TINY.settings[0]), Ledger(tmp_path, TINY, "panda", 1)
+    ledger.write(cell, scores(0, has_clip=False))
+    assert ledger.has(cell, False) and not ledger.has(cell, True) and ledger.read(cell).clip_t is None
+    ledger.write(cell, scores(1))
+    assert ledger.has(cell, True) and ledger.read(cell).likeness.tolist() == scores(1).likeness.tolist()
+
+
+def test_the_core_plan_s_cells_are_small_enough_to_be_kept(tmp_path: Path) -> None:
+    cell, ledger = Cell(CORE, "panda", 1, CORE.settings[0]), Ledger(tmp_path, CORE, "panda", 1)
+    ledger.write(cell, scores(0))
+    assert ledger.path.stat().st_size * CORE.cells < 1e6
 
 
 def test_the_gap_between_curves_by_hand() -> None:
-    reference = np.array([[1.0, 0.0], [0.0, 1.0]])  # a straight line, editability = 1 - fidelity
+    reference = np.array([[1.0, 0.0], [0.0, 1.0]])  # a straight line, obedience = 1 - likeness
     above = np.array([[0.25, 0.85], [0.5, 0.6]])
     assert curve_gap(above, reference) == pytest.approx(0.1)
     assert curve_gap(reference, reference) == 0.0
-    assert curve_gap(np.array([[0.5, 0.2], [-0.5, 9.0]]), reference) == pytest.approx(
-        -0.3
-    )  # the second is out of reach
-    assert curve_gap(np.array([[1.04, 0.25]]), reference) == pytest.approx(0.25)  # just beyond, its last point counts
+    out_of_reach = np.array([[0.5, 0.2], [-0.5, 9.0]])
+    assert curve_gap(out_of_reach, reference) == pytest.approx(-0.3)
+    just_beyond = np.array([[1.04, 0.25]])
+    assert curve_gap(just_beyond, reference) == pytest.approx(0.25)  # its last point counts
+    assert np.isnan(curve_gap(just_beyond, reference, reach=0.0))
     assert np.isnan(curve_gap(np.array([[-1.0, 2.0], [1.06, 2.0]]), reference))
 
 
-def test_the_interval_holds_the_mean_and_shrinks_with_more_concepts() -> None:
+def test_the_interval_holds_the_mean_and_shrinks_with_more_subjects() -> None:
     rng = np.random.default_rng(0)
     few, many = rng.normal(1.0, 0.5, 8), rng.normal(1.0, 0.5, 800)
     mean, low, high = bootstrap(few, float)
@@ -117,99 +237,15 @@ def test_the_interval_holds_the_mean_and_shrinks_with_more_concepts() -> None:
     assert bootstrap(few, float) == (mean, low, high)
 
 
+def test_trainings_are_drawn_within_their_subject() -> None:
+    apart = np.array([[0.0, 1.0]] * 6)  # subjects alike, trainings not
+    _, low, high = nested_bootstrap(apart, float)
+    assert 0.0 < low < 0.4 and 0.6 < high < 1.0
+    subjects_apart = np.array([[0.0, 0.0], [1.0, 1.0]])  # two subjects: the mean is 0, 1/2 or 1
+    assert nested_bootstrap(subjects_apart, float) == (0.5, 0.0, 1.0)
+    values = np.random.default_rng(0).random((5, 1))
+    assert nested_bootstrap(values, float) == bootstrap(values[:, 0], float)
+
+
 def test_a_verdict_needs_the_whole_interval_on_one_side() -> None:
     assert [verdict(0.1, 0.2), verdict(-0.2, -0.1), verdict(-0.1, 0.1)] == ["above", "below", "not told apart"]
-
-
-def test_cells_are_kept_by_everything_that_shapes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cell = Cell(CONCEPTS[0], METHODS[0], 100, Sampling("plain"), 1)
-    others = [
-        replace(cell, concept=CONCEPTS[1]),
-        replace(cell, method=METHODS[1]),
-        replace(cell, steps=200),
-        replace(cell, sampling=Sampling("plain", strength=0.5)),
-        replace(cell, seed=2),
-        replace(cell, sampling=Sampling("plain", dci={"injection_strength": 1.0})),
-    ]
-    keys = {each.key for each in [cell, *others]}
-    assert len(keys) == len(others) + 1 and cell.key in keys
-    monkeypatch.setattr(study.cells, "prompts_for", lambda concept: prompts_for(concept)[1:])
-    assert cell.key not in keys
-    monkeypatch.undo()
-    monkeypatch.setattr(study.cells, "REVISION", "another")
-    assert cell.key not in keys
-
-
-def test_a_ledger_gives_back_what_was_written_and_keeps_the_rest(tmp_path: Path) -> None:
-    concept = CONCEPTS[0]
-    cell = Cell(concept, METHODS[0], 100, Sampling("plain"), 1)
-    other = replace(cell, steps=200)
-    rng = np.random.default_rng(0)
-    rows = [
-        row
-        for prompt in prompts_for(concept)
-        for row in rows_of(
-            prompt, [Score(round(rng.random(), 4), True, round(rng.random(), 4), False) for _ in range(PICTURES)]
-        )
-    ]
-    ledger = Ledger(tmp_path, concept)
-    assert cell not in ledger
-    with pytest.raises(KeyError):
-        ledger.read(cell)
-    ledger.write(cell, rows)
-    Ledger(tmp_path, concept).write(other, rows)
-    found = Ledger(tmp_path, concept)
-    assert cell in found and other in found and found.read(cell) == rows
-
-
-def test_each_ablation_is_compared_with_dci_of_the_same_training_by_hand(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folders = tmp_path / "cells", tmp_path / "retrained"
-    for folder in folders:
-        folder.mkdir()
-    monkeypatch.setattr(study.retraining, "CELLS", folders[0])
-    monkeypatch.setattr(study.retraining, "RETRAINED", folders[1])
-    values = {(0, "dci", 1): 0.5, (0, "dci", 2): 0.9, (1, "dci", 2): 0.3, (0, "other", 1): 0.6, (0, "other", 2): 0.6}
-    reference, *others = study.retraining.ABLATIONS
-    for concept in STUDIED:
-        for (folder, kind, seed), value in values.items():
-            for sampling in [reference] if kind == "dci" else others:
-                cell = Cell(concept, study.retraining.EDITED, study.retraining.EDITED_AT, sampling, seed)
-                rows = [
-                    Row(prompt.text, prompt.kind, 0, Score(value, True, 1 - value, True))
-                    for prompt in prompts_for(concept)
-                ]
-                Ledger(folders[folder], concept).write(cell, rows)
-    lines = study.retraining.paired_ablations().splitlines()
-    assert len(lines) == 1 + len(others)  # 0.6 - 0.5 and 0.6 - 0.3, not 0.6 - 0.9
-    assert all("+0.200 (+0.200 … +0.200),-0.200 (-0.200 … -0.200)" in line for line in lines[1:])
-
-
-def test_pairs_of_two_concepts_have_every_subject_in_both_places_and_two_nouns() -> None:
-    found = list(two_concepts.pairs(STUDIED))
-    assert [first for first, _ in found] == list(STUDIED) and {second for _, second in found} == set(STUDIED)
-    assert all(first.noun != second.noun for first, second in found)
-    same_noun = [replace(STUDIED[0], name="other"), *STUDIED[:2]]
-    assert [second.name for _, second in two_concepts.pairs(same_noun)] == [STUDIED[1].name, STUDIED[1].name, "other"]
-    first, second = STUDIED[0], STUDIED[1]  # a tiger and a panda
-    alone, both = (two_concepts.prompt_of(first, second, way) for way in two_concepts.WAYS[1:4:2])
-    assert (alone, both) == ("photo of a V* cat with a bear", "photo of a V* cat with a W* bear")
-
-
-def test_a_pair_is_judged_by_what_is_main_and_what_is_beside_it() -> None:
-    names, first, second = two_concepts.NAMES, STUDIED[0], STUDIED[1]
-
-    def heads(pictures: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Two pictures: the first subject with the second's noun beside it, and the second subject alone."""
-        subject = torch.full((2, len(names["subject"])), -30.0)
-        beside = torch.full((2, len(names["second_noun"])), -30.0)
-        subject[0, names["subject"].index(first.name)] = subject[1, names["subject"].index(second.name)] = 0.0
-        beside[0, names["second_noun"].index(second.noun)] = beside[1, names["second_noun"].index("")] = 0.0
-        return {"subject": subject, "second_noun": beside}
-
-    means = two_concepts.judged(heads, torch.zeros(2, 8, 8, 3), first, second)  # heads alone are judged
-    assert means.tolist() == pytest.approx([0.5, 0.5, 0.5], abs=1e-6)
-    assert two_concepts.table({"a, b": np.array([[0.5, 0.0, 1.0]] * 3)}).splitlines()[1] == (
-        '"a, b",0.50 (0.50 … 0.50),0.00 (0.00 … 0.00),1.00 (1.00 … 1.00)'
-    )

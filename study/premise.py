@@ -1,0 +1,161 @@
+"""Which training makes the trade-off real: plain sampling loses what the auxiliary prompt keeps, and the subject is there.
+
+A small grid of trainings on subjects and a seed that no reported figure has. Cells are kept and a stopped run goes on, as
+in run.py. Run from the repository root: python -m study.premise
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+from comfyui_dci.dci_core.files import write_atomically
+
+from demo_world.storage import training_log
+from study.cells import CELLS, JUDGED
+from study.plan import (
+    ALL,
+    AUXILIARY_ALONE,
+    BASE,
+    CHOICE,
+    CLASS_NOUN_ALONE,
+    PLAIN,
+    STUDIO,
+    Method,
+    Plan,
+    Setting,
+)
+from study.prompts import KINDS
+from study.results import Results
+from study.tables import MISSING, Table, as_csv
+from study.work import add_options, do
+
+RATES = (1.2e-3, 2.4e-3)
+CHECKPOINTS = (200, 400)
+CLASS_IMAGES = (24, 0)
+REFERENCES = (STUDIO, ALL)
+SEED = 101  # of trainings and noises; the study's are others
+TABLE = CELLS.with_name("premise.csv")
+LOST, KEPT, LIKENESS = 0.2, 0.1, 0.7
+GRID = tuple(
+    Method(
+        f"{rate:g}, {class_images} class images, {which} references",
+        CHECKPOINTS,
+        learning_rate=rate,
+        class_images=class_images,
+        references=which,
+    )
+    for which, class_images, rate in product(REFERENCES, CLASS_IMAGES, RATES)
+)
+WAYS = (PLAIN, AUXILIARY_ALONE)
+
+
+def _settings_of(method: Method) -> list[Setting]:
+    """All of one training together, so that a stopped run has whole trainings."""
+    both = [Setting(method, steps, way) for steps in reversed(method.checkpoints) for way in WAYS]
+    return [*both, Setting(method, method.steps, CLASS_NOUN_ALONE)]
+
+
+PREMISE = Plan(
+    "premise",
+    subjects=CHOICE,
+    seeds=(SEED,),
+    settings=(
+        Setting(GRID[0], GRID[0].steps, BASE),
+        *(setting for method in GRID for setting in _settings_of(method)),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Tradeoff:
+    """What a training did, means over subjects and prompts.
+
+    Args:
+        likeness: sampled plainly, 0 … 1.
+        lost: obedience of the demo model with the class noun, less that of plain sampling.
+        kept: obedience of the auxiliary prompt alone, less that of the demo model: 0 where nothing is lost.
+    """
+
+    likeness: float
+    lost: float
+    kept: float
+
+    @property
+    def is_real(self) -> bool:
+        """Whether there is something to repair, something to repair it with, and a subject to keep."""
+        return self.likeness >= LIKENESS and self.lost >= LOST and self.kept >= -KEPT
+
+
+def tradeoff(results: Results, method: Method, steps: int) -> Tradeoff | None:
+    """What a training did at a checkpoint; None where a cell is missing."""
+    base = results.points(Setting(GRID[0], GRID[0].steps, BASE))
+    plain, auxiliary = (results.points(Setting(method, steps, way)) for way in WAYS[:2])
+    if base is None or plain is None or auxiliary is None:
+        return None
+    likeness, obedience = plain.mean(axis=(0, 1))
+    known = base[..., 1].mean()
+    return Tradeoff(float(likeness), float(known - obedience), float(auxiliary[..., 1].mean() - known))
+
+
+def table_of(results: Results) -> Table:
+    """Likeness and obedience of every setting, and obedience by kind of prompt."""
+    lines = [["training", "steps", "sampling", *JUDGED, *(f"obedience, {kind}" for kind in KINDS)]]
+    for setting in results.plan.settings:
+        points = results.points(setting)
+        numbers = [] if points is None else [*points.mean(axis=(0, 1)), *_by_kind(results, setting)]
+        told = [f"{number:.2f}" for number in numbers] or [MISSING] * len(lines[0][3:])
+        lines.append([setting.method.name, str(setting.steps), setting.sampling.name, *told])
+    return lines
+
+
+def _by_kind(results: Results, setting: Setting) -> list[float]:
+    found = [results.values(setting, "obedience", (kind,)) for kind in KINDS]
+    return [float(values.mean()) for values in found if values is not None]
+
+
+def verdicts(results: Results) -> list[str]:
+    """A line for every training at every checkpoint, the most lost first; those with a real trade-off are marked."""
+    found = {
+        (method, steps): seen
+        for method in GRID
+        for steps in CHECKPOINTS
+        if (seen := tradeoff(results, method, steps)) is not None
+    }
+    ordered = sorted(found.items(), key=lambda item: item[1].lost, reverse=True)
+    return [
+        f"{'REAL' if seen.is_real else '    '} {method.name} at {steps}: likeness {seen.likeness:.2f}, plain loses "
+        f"{seen.lost:+.2f}, the auxiliary prompt {-seen.kept:+.2f}"
+        for (method, steps), seen in ordered
+    ]
+
+
+def write_table(folder: Path = CELLS, table: Path = TABLE, subjects: Sequence[str] = CHOICE) -> list[str]:
+    """Write premise.csv and return the verdicts.
+
+    Args:
+        folder: of the cells.
+        table: where it is written.
+        subjects: that count; all others may be missing.
+    """
+    results = Results(folder, replace(PREMISE, subjects=tuple(subjects)))
+    write_atomically(table, partial(Path.write_text, data=as_csv(table_of(results))))
+    return verdicts(results)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_options(parser)
+    given = parser.parse_args()
+    do(PREMISE, given, "study.premise")
+    log = training_log(PREMISE.name)
+    for line in write_table(subjects=given.only or CHOICE) or ["No training is finished for all subjects yet."]:
+        log.info("%s", line)
+
+
+if __name__ == "__main__":
+    main()
