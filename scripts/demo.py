@@ -1,14 +1,14 @@
 """The main job in the real ComfyUI, from one command: train a concept, turn the dial, show what happened.
 
 Sets up what is missing (Python environment, ComfyUI), starts ComfyUI headless, queues workflows/api/demo.json (demo
-model, training on a bundled subject, λ sweep) and leaves everything in output/demo. With --checkpoint and --images it
-runs workflows/api/train_and_generate.json on your own instead.
+model, training on a bundled subject, λ sweep) and leaves a page, output/demo/index.html, and the files it shows. With
+--checkpoint and --images it runs workflows/api/train_and_generate.json with a λ sweep on your own instead.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import shlex
 import shutil
 import sys
 import tempfile
@@ -17,18 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from comfy_install import ROOT, cache_folder, get_comfyui, version_of
+from demo_graphs import demo_graph, image_files, own_graph, subject_nouns, subject_of, with_saved_references
 from inside import is_inside, start_inside
 
-GRAPHS = ROOT / "workflows" / "api"
 OUTPUT = ROOT / "output" / "demo"
-SUBJECTS = ROOT / "demo_world" / "release" / "subjects.json"
+OTHER_SCENES = (("racing-car", "with an umbrella in the snow"), ("parrot", "with a crown in space"))
+"""What to try next: a subject and what is around it."""
 
 
 def main() -> int:
     """Parse arguments, set up, and run; returns the exit status."""
-    nouns = {entry["name"]: entry["class_noun"] for entry in json.loads(SUBJECTS.read_text())}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--subject", choices=list(nouns), help="bundled subject to learn")
+    parser.add_argument("--subject", choices=list(subject_nouns()), help="bundled subject to learn")
     parser.add_argument("--scene", help='what is around it, in the demo model\'s words, e.g. "with a ball in the snow"')
     parser.add_argument("--checkpoint", type=Path, help="your own SD1.x, SD2.x or SDXL checkpoint")
     parser.add_argument("--images", type=Path, help="folder with your own reference images, for --checkpoint")
@@ -53,104 +53,82 @@ def main() -> int:
 
 
 def run_demo(graph: dict[str, Any], given: argparse.Namespace) -> int:
-    """Run a graph on a server of its own and collect the results."""
-    from demo_results import collect
-
-    from workbench.comfy_server import ComfyServer, RunFailed, there_is_a_gpu
+    """Run a graph on a server of its own and make the page of what it left."""
+    from demo_page import NextLine
+    from demo_terminal import Terminal
 
     started = time.monotonic()
-    comfyui, python = get_comfyui(), Path(sys.executable)
+    graph = with_saved_references(graph)
+    with Terminal(graph) as terminal:
+        terminal.show_stage("Getting ready …")  # PyTorch takes its time
+        from workbench.pack import register_pack
+
+        register_pack()
+        from demo_results import RunFacts, collect
+
+        from demo_world.judge import load_judge
+        from workbench.comfy_server import ComfyServer, RunFailed, there_is_a_gpu
+
+        judge = None if given.checkpoint else load_judge()
+        comfyui, base = get_comfyui(), server_folder(given)
+        cpu = given.cpu or not there_is_a_gpu()
+        device = "the CPU" if cpu else gpu_name()
+        terminal.show_stage(f"Starting ComfyUI {version_of(comfyui)} on {device} …")
+        try:
+            with ComfyServer(comfyui, Path(sys.executable), base, cpu=cpu) as server:
+                server.run(graph, terminal)
+        except RunFailed as failure:
+            terminal.show_end(f"The run failed: {failure}\nComfyUI's log: {base / 'server.log'}")
+            return 1
+        terminal.show_stage("Drawing the page …")
+        facts = RunFacts(
+            seconds=time.monotonic() - started,
+            training_seconds=terminal.seconds.get("ICOTrainer"),
+            device=device,
+            next_lines=tuple(NextLine(*line) for line in next_lines(given, subject_of(graph))),
+        )
+        terminal.show_end("\n" + collect(base, given.output, graph, facts, judge))
+    shutil.rmtree(base, ignore_errors=True)
+    return 0
+
+
+def server_folder(given: argparse.Namespace) -> Path:
+    """Return a new folder for a server, with the user's checkpoint and images in it; two demos at once must not mix."""
     cache_folder().mkdir(parents=True, exist_ok=True)
-    base = Path(tempfile.mkdtemp(prefix="demo-server-", dir=cache_folder()))  # two demos at once must not mix
+    base = Path(tempfile.mkdtemp(prefix="demo-server-", dir=cache_folder()))
     (base / "models" / "checkpoints").mkdir(parents=True)
     (base / "input").mkdir()
     if given.checkpoint:
         (base / "models" / "checkpoints" / given.checkpoint.name).symlink_to(given.checkpoint.resolve())
         for file in image_files(given.images):
             shutil.copy(file, base / "input" / file.name)
-    cpu = given.cpu or not there_is_a_gpu()
-    print(f"Starting ComfyUI {version_of(comfyui)} on the {'CPU' if cpu else 'GPU'} …", flush=True)
-    with ComfyServer(comfyui, python, base, cpu=cpu) as server:
-        try:
-            server.run(graph, _Terminal(graph))
-        except RunFailed as failure:
-            print(f"\nThe run failed: {failure}\nComfyUI's log: {server.log}", flush=True)
-            return 1
-    collect(base, given.output, graph, time.monotonic() - started)
-    shutil.rmtree(base, ignore_errors=True)
-    return 0
+    return base
 
 
-def demo_graph(given: argparse.Namespace) -> dict[str, Any]:
-    """Return the shipped demo graph with what was asked for in it."""
-    graph: dict[str, Any] = json.loads((GRAPHS / "demo.json").read_text())
-    nodes = {entry["class_type"]: entry["inputs"] for entry in graph.values()}
-    subject, builder = nodes["DCIDemoSubject"], nodes["AuxPromptBuilder"]
-    subject["subject"] = given.subject or subject["subject"]
-    nodes["ICOTrainer"]["steps"] = given.steps or nodes["ICOTrainer"]["steps"]
-    noun = {e["name"]: e["class_noun"] for e in json.loads(SUBJECTS.read_text())}[subject["subject"]]
-    before, after = builder["prompt"].split("V* ", 1)
-    scene = given.scene or after.split(" ", 1)[1]
-    builder["prompt"] = f"{before}V* {noun} {scene}"
-    taken = {noun, *scene.split()}
-    builder["auxiliary_noun"] = next(word for word in (builder["auxiliary_noun"], "dog", "bird") if word not in taken)
-    return graph
+def gpu_name() -> str:
+    """Return the name of the GPU that PyTorch computes on."""
+    import torch
+
+    return str(torch.cuda.get_device_name())
 
 
-def own_graph(given: argparse.Namespace) -> dict[str, Any]:
-    """Return the shipped graph for any checkpoint, with the user's checkpoint, images and words in it."""
-    graph: dict[str, Any] = json.loads((GRAPHS / "train_and_generate.json").read_text())
-    graph["1"]["inputs"]["ckpt_name"] = given.checkpoint.name
-    for node in [key for key, entry in graph.items() if entry["class_type"] == "LoadImage"]:
-        del graph[node]
-    names = [file.name for file in image_files(given.images)]
-    graph["6"]["inputs"] = {f"images.image{index}": [f"image{index}", 0] for index in range(len(names))}
-    for index, name in enumerate(names):
-        graph[f"image{index}"] = {"class_type": "LoadImage", "inputs": {"image": name}}
-    size = given.size or 512
-    graph["7"]["inputs"]["value"] = given.class_noun
-    graph["8"]["inputs"]["resolution"] = graph["10"]["inputs"]["resolution"] = size
-    graph["10"]["inputs"]["steps"] = given.steps or graph["10"]["inputs"]["steps"]
-    if given.class_images == 0:
-        del graph["8"], graph["10"]["inputs"]["regularization_images"], graph["10"]["inputs"]["regularization_captions"]
-    elif given.class_images is not None:
-        graph["8"]["inputs"]["count"] = given.class_images
-    graph["21"]["inputs"]["prompt"] = given.prompt or f"a V* {given.class_noun} in times square"
-    graph["23"]["inputs"] |= {"width": size, "height": size}
-    return graph
+def next_lines(given: argparse.Namespace, subject: str | None) -> list[tuple[str, str]]:
+    """Return what to type after this run: what it does, and the command.
 
-
-def image_files(folder: Path) -> list[Path]:
-    """Return the images of a folder in the order of their names; ends the program when there are none."""
-    files = sorted(f for f in folder.iterdir() if f.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"))
-    if not files:
-        raise SystemExit(f"There are no images in {folder}. Give a folder with .png, .jpg or .webp files.")
-    return files
-
-
-class _Terminal:
-    """Prints a line per node. On a terminal it counts along while the node runs; elsewhere it appears when the node ends."""
-
-    def __init__(self, graph: dict[str, Any]) -> None:
-        self._graph = graph
-        self._node = ""
-        self._status = ""
-
-    def __call__(self, kind: str, data: dict[str, Any]) -> None:
-        node = data.get("node")
-        if kind == "executing" and node != self._node:
-            if self._node:
-                print(f"\r\x1b[K{self._line()}" if sys.stdout.isatty() else self._line(), flush=True)
-            self._node, self._status = node or "", ""
-        elif kind == "text":
-            self._status = data["text"].splitlines()[-1]  # the trainer says above it how the whole run is
-        elif kind == "progress" and data["max"] > 1 and not self._status.startswith(("step ", "class image ")):
-            self._status = f"{data['value']} of {data['max']}"
-        if self._node and sys.stdout.isatty():
-            print(f"\r\x1b[K{self._line()[: shutil.get_terminal_size().columns - 1]}", end="", flush=True)
-
-    def _line(self) -> str:
-        return f"  {self._graph[self._node]['class_type']}  {self._status}".rstrip()
+    Args:
+        given: on the command line of this run.
+        subject: bundled one that was learned; None for one's own.
+    """
+    command = "python scripts/demo.py"
+    if subject is None:
+        own = ["--checkpoint", str(given.checkpoint), "--images", str(given.images), "--class-noun", given.class_noun]
+        own += ["--prompt", f"a V* {given.class_noun} on the moon"]
+        return [("Another prompt:", f"{command} {shlex.join(own)}"), ("The demo model, for comparison:", command)]
+    other, scene = next(other for other in OTHER_SCENES if other[0] != subject)
+    return [
+        ("Another subject in another scene:", f'{command} --subject {other} --scene "{scene}"'),
+        ("Your own checkpoint and photographs:", f"{command} --checkpoint FILE --images FOLDER --class-noun cat"),
+    ]
 
 
 if __name__ == "__main__":

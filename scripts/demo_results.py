@@ -1,79 +1,209 @@
-"""Gather what a demo run left behind into one folder, judge the pictures, and sum up."""
+"""Gather what a demo run left behind into one folder, score the pictures, and make the page of it."""
 
 from __future__ import annotations
 
+import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from comfy_install import ROOT
+from comfyui_dci.dci_core.concept.file import load_concept
+from comfyui_dci.dci_core.files import write_atomically
+from comfyui_dci.dci_core.sampling.strength import parse_injection_strengths
+from comfyui_dci.dci_core.seeds import following_seed
+from demo_graphs import REFERENCE_PREFIX, subject_of
+from demo_page import DemoResults, LeftFile, NextLine, Shown, score_table_of, scores_note_of
+from demo_page_html import html
+from demo_page_png import picture
+from demo_scores import JUDGED_BY, scores_of
 from PIL import Image
 
-from demo_world.classifier import NAMES, load_judge, to_tensor
+from demo_world.judge import Judge
+from demo_world.vocabulary import with_article
+
+PAGE, PAGE_PICTURE, SUMMARY, CONCEPT, PICTURES = (
+    "index.html",
+    "demo.png",
+    "summary.txt",
+    "concept.safetensors",
+    "pictures",
+)
+FOUND = {
+    "sweep.png": "dci_sweep_*.png",
+    "image.png": "dci_0*.png",
+    "masks.png": "dci_masks_*.png",
+    "loss.png": "dci_loss_*.png",
+}
+"""What is copied as it is, and by which names the graph saved it."""
+PLAIN = "no DCI"
 
 
-def collect(base: Path, output: Path, graph: dict[str, Any], seconds: float) -> None:
-    """Copy the results of a server's run and write summary.txt.
+@dataclass(frozen=True)
+class RunFacts:
+    """What a run does not leave in its files.
+
+    Args:
+        seconds: it took.
+        training_seconds: that the training took; None when unknown.
+        device: that computed, "the CPU".
+        next_lines: what the page tells to type.
+    """
+
+    seconds: float
+    training_seconds: float | None = None
+    device: str = "the CPU"
+    next_lines: tuple[NextLine, ...] = ()
+
+
+def collect(base: Path, output: Path, graph: dict[str, Any], facts: RunFacts, judge: Judge | None = None) -> str:
+    """Copy the results of a server's run, score the pictures, and write a summary and the page.
+
+    What an earlier run left is replaced; other files in the folder stay.
 
     Args:
         base: the server's folder.
-        output: folder for the results; what an earlier run left there is replaced.
-        graph: that ran.
-        seconds: it took.
+        output: folder for the results.
+        graph: that ran, with its references saved.
+        facts: of the run.
+        judge: of the pictures; None where none knows them, which is everywhere but in the demo world.
+
+    Returns:
+        the summary, and where the page is.
     """
-    shutil.rmtree(output, ignore_errors=True)
-    output.mkdir(parents=True)
+    _clear(output)
     made = base / "output"
-    found = {
-        "concept": sorted((base / "models" / "dci_concepts").glob("*.safetensors")),
-        "sweep": sorted(made.glob("dci_sweep_*.png")),
-        "image": sorted(made.glob("dci_0*.png")),
-        "masks": sorted(made.glob("dci_masks_*.png")),
-        "loss": sorted(made.glob("dci_loss_*.png")),
-    }
-    lines = []
-    for name, files in found.items():
-        if files:
-            target = output / f"{name}{files[0].suffix}"
-            shutil.copy(files[0], target)
-            lines.append(f"{target.name}: {target.stat().st_size / 1e6:.2f} MB")
-    log = (base / "server.log").read_text().splitlines()
-    lines += ["DCI: " + line.split("DCI: ", 1)[1] for line in log if "DCI: " in line][-1:]
-    lines += scores(sorted(made.glob("dci_image_*.png")), graph)
-    lines.append(f"{seconds:.0f} s in all")
-    (output / "summary.txt").write_text("\n".join(lines) + "\n")
-    print("\n\n" + "\n".join(lines) + f"\nEverything is in {output}", flush=True)
+    _copy(next((base / "models" / "dci_concepts").glob("*.safetensors")), output / CONCEPT)
+    for name, pattern in FOUND.items():
+        for file in sorted(made.glob(pattern))[:1]:
+            _copy(file, output / name)
+    results = _results(made, output, graph, facts, judge)
+    log = (base / "server.log").read_text(encoding="utf-8", errors="replace").splitlines()
+    said = ["DCI: " + line.split("DCI: ", 1)[1] for line in log if "DCI: " in line][-1:]
+    lines = [*(f"{file.path}: {file.what}" for file in results.files), *said, *_score_lines(results)]
+    lines.append(f"{facts.seconds:.0f} s in all")
+    _write_text(output / SUMMARY, "\n".join(lines) + "\n")
+    write_atomically(output / PAGE_PICTURE, lambda file: picture(results).save(file, "PNG"))
+    _write_text(output / PAGE, html(results))
+    return "\n".join([*lines, f"Look at {output / PAGE}"])
 
 
-def scores(images: list[Path], graph: dict[str, Any]) -> list[str]:
-    """Judge the single pictures of a λ sweep on the demo model: a line per λ, averaged over the seeds."""
+def _results(made: Path, output: Path, graph: dict[str, Any], facts: RunFacts, judge: Judge | None) -> DemoResults:
+    """Return what the page shows, having copied the single pictures."""
     nodes = {entry["class_type"]: entry["inputs"] for entry in graph.values()}
-    if "DCIDemoSubject" not in nodes:
-        return []
-    prompt = nodes["AuxPromptBuilder"]["prompt"]
-    pictures = np.stack([np.asarray(Image.open(file).convert("RGB")) for file in images])
-    heads = load_judge()(to_tensor(pictures))
-    judged = {"likeness": ("subject", nodes["DCIDemoSubject"]["subject"]), **_asked(prompt, NAMES)}
-    found = [heads[head].softmax(1)[:, NAMES[head].index(wanted)] for head, wanted in judged.values()]
-    labels = ["no DCI", *(f"λ {value.strip()}" for value in nodes["DCILambdaSweep"]["injection_strengths"].split(","))]
-    lines = [f'"{prompt}", {len(images) // len(labels)} seeds, judged by the demo world\'s classifier:']
-    lines.append(f"{'':8}" + "".join(f"  {title:>8}" for title in judged))
-    for column, label in enumerate(labels):
-        values = [float(score[column :: len(labels)].mean()) for score in found]
-        lines.append(
-            f"{label:8}" + "".join(f"  {value:{max(len(title), 8)}.2f}" for title, value in zip(judged, values))
+    sweep, info = nodes["DCILambdaSweep"], load_concept(output / CONCEPT).info
+    strengths = parse_injection_strengths(sweep["injection_strengths"])
+    columns = (PLAIN, *(f"λ {strength:g}" for strength in strengths))
+    names = ("no_dci", *(f"lambda_{strength:g}" for strength in strengths))
+    files = sorted(made.glob("dci_image_*.png"))
+    seeds = [following_seed(sweep["seed"], row) for row in range(len(files) // len(columns))]
+    rows = tuple(
+        tuple(
+            _shown(files[row * len(columns) + column], output, f"seed_{seed}_{name}.png")
+            for column, name in enumerate(names)
         )
-    lines.append("likeness: is it this very subject; the others: is what the prompt asks for there")
+        for row, seed in enumerate(seeds)
+    )
+    references = sorted(made.glob(f"{REFERENCE_PREFIX}_*.png"))
+    subject, prompt = subject_of(graph), nodes["AuxPromptBuilder"]["prompt"].strip()
+    images = [[shown.image for shown in row] for row in rows]
+    scores = None if judge is None or subject is None else scores_of(judge, images, columns, prompt, subject)
+    masks = output / "masks.png"
+    return DemoResults(
+        subject=f"your {info.class_noun}" if subject is None else with_article(subject.replace("-", " ")),
+        prompt=prompt,
+        device=facts.device,
+        steps=info.steps,
+        training_seconds=facts.training_seconds,
+        seconds=facts.seconds,
+        references=tuple(_shown(file, output, f"reference_{number}.png") for number, file in enumerate(references, 1)),
+        columns=columns,
+        row_labels=tuple(f"seed {seed}" for seed in seeds),
+        rows=rows,
+        settings=_settings(sweep),
+        masks=Shown(_open(masks), masks.name) if masks.is_file() else None,
+        losses=tuple(info.history.get("loss", ())),
+        scores=scores,
+        judged_by=JUDGED_BY,
+        next_lines=facts.next_lines,
+        files=_left_files(output),
+        readme=_link_to_readme(output),
+    )
+
+
+def _score_lines(results: DemoResults) -> list[str]:
+    """Return the scores as lines of text."""
+    if results.scores is None:
+        return []
+    table = score_table_of(results.scores)
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    lines = [f'"{results.prompt}"', scores_note_of(results)]
+    for label, *values in table:
+        cells = "".join(f"  {value:>{max(width, 8)}}" for value, width in zip(values, widths[1:]))
+        lines.append(f"{label:{widths[0]}}{cells}")
     return lines
 
 
-def _asked(prompt: str, names: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, str]]:
-    """Return what a prompt asks for beside the subject: its title, the judge's head, and the class it must name."""
-    words, asked = prompt.split(), {}
-    companion = words[words.index("with") + 2] if "with" in words[:-2] else ""
-    if companion and companion in names["second_noun"]:
-        asked[companion] = ("second_noun", companion)
-    place = next((context for context in names["context"] if context and prompt.endswith(context)), "")
-    if place or not asked:
-        asked[place or "plain backdrop"] = ("context", place)
-    return asked
+def _settings(sweep: dict[str, Any]) -> str:
+    guidance = "shared" if sweep["share_guidance"] else "exact"
+    return (
+        f"{sweep['sampler_name']}, {sweep['scheduler']}, {sweep['steps']} steps, cfg {sweep['cfg']:g}, "
+        f"active fraction {sweep['active_fraction']:g}, masks {sweep['mask_preset']}, {guidance} guidance"
+    )
+
+
+def _left_files(output: Path) -> tuple[LeftFile, ...]:
+    """Return what lies beside the page, as it tells of it."""
+    what = {
+        CONCEPT: "the concept; ComfyUI finds it in models/dci_concepts",
+        PICTURES: "every picture by itself",
+        "sweep.png": "the grid as DCI Lambda Sweep draws it",
+        "image.png": "DCI Sampler's picture",
+        "masks.png": "its masks",
+        "loss.png": "the trainer's own curve",
+    }
+    left = [
+        LeftFile(name, f"{_size(output / name)}, {text}") for name, text in what.items() if (output / name).exists()
+    ]
+    return (*left, LeftFile(SUMMARY, "the scores as text"))
+
+
+def _size(path: Path) -> str:
+    files = list(path.iterdir()) if path.is_dir() else [path]
+    return f"{sum(file.stat().st_size for file in files) / 1e6:.2f} MB"
+
+
+def _shown(file: Path, output: Path, name: str) -> Shown:
+    _copy(file, output / PICTURES / name)
+    return Shown(_open(file), f"{PICTURES}/{name}")
+
+
+def _open(file: Path) -> Image.Image:
+    with Image.open(file) as image:
+        return image.convert("RGB")
+
+
+def _link_to_readme(output: Path) -> str:
+    readme = ROOT / "README.md"
+    try:
+        return Path(os.path.relpath(readme, output)).as_posix()
+    except ValueError:  # on another drive of Windows
+        return readme.as_uri()
+
+
+def _clear(output: Path) -> None:
+    """Remove what an earlier run left in a folder, and nothing else; the folder need not exist."""
+    for name in (PAGE, PAGE_PICTURE, SUMMARY, CONCEPT, *FOUND):
+        (output / name).unlink(missing_ok=True)
+    for pattern in ("seed_*.png", "reference_*.png"):
+        for file in (output / PICTURES).glob(pattern):
+            file.unlink()
+
+
+def _copy(source: Path, target: Path) -> None:
+    write_atomically(target, lambda file: shutil.copyfile(source, file))
+
+
+def _write_text(target: Path, text: str) -> None:
+    write_atomically(target, lambda file: file.write_text(text, encoding="utf-8"))

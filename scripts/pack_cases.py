@@ -7,7 +7,7 @@ from typing import Any
 
 from pack_graphs import CONCEPT, SCENE, Graph, Link, Step, Wires, node, text
 
-NAMED = f"embedding:{CONCEPT} car"
+NAMED = f"embedding:{CONCEPT} bear"
 ADAPTER = "try_packs.safetensors"
 VISION = "try_packs_vision.safetensors"
 
@@ -33,8 +33,8 @@ class Case:
 
 def _half_mask(graph: Graph, name: str, x: int) -> Link:
     """Add a mask of one half of the image and return its link."""
-    graph["nothing"] = node("SolidMask", value=0.0, width=128, height=128)
-    graph["half"] = node("SolidMask", value=1.0, width=64, height=128)
+    graph["nothing"] = node("SolidMask", value=0.0, width=256, height=256)
+    graph["half"] = node("SolidMask", value=1.0, width=128, height=256)
     graph[name] = node("MaskComposite", destination=["nothing", 0], source=["half", 0], x=x, y=0, operation="add")
     return [name, 0]
 
@@ -43,7 +43,7 @@ def _ip_adapter(graph: Graph, wires: Wires) -> Wires:
     graph |= {
         "adapter": node("IPAdapterModelLoader", ipadapter_file=ADAPTER),
         "vision": node("CLIPVisionLoader", clip_name=VISION),
-        "reference": node("DCIDemoSubject", subject="teal_fox"),
+        "reference": node("DCIDemoSubject", subject="poodle"),
         "first": node("ImageFromBatch", image=["reference", 0], batch_index=0, length=1),
         "pack": node(
             "IPAdapterAdvanced",
@@ -125,11 +125,11 @@ def _couple_text(graph: Graph, words: str) -> Link:
 
 
 def _couple_as_positive(graph: Graph, wires: Wires) -> Wires:
-    return replace(wires, positive=_couple_text(graph, f"a car {SCENE} FILL() COUPLE(0 0.5, 0 1) photo of a house"))
+    return replace(wires, positive=_couple_text(graph, f"a bear {SCENE} FILL() COUPLE(0 0.5, 0 1) photo of a house"))
 
 
 def _couple_combined(graph: Graph, wires: Wires) -> Wires:
-    couple = _couple_text(graph, f"a car {SCENE} FILL() COUPLE(0 0.5, 0 1) photo of a house")
+    couple = _couple_text(graph, f"a bear {SCENE} FILL() COUPLE(0 0.5, 0 1) photo of a house")
     graph["combined"] = node("ConditioningCombine", conditioning_1=wires.positive, conditioning_2=couple)
     return replace(wires, positive=["combined", 0])
 
@@ -142,7 +142,7 @@ def _couple_on_model(graph: Graph, wires: Wires) -> Wires:
         base_cond=wires.positive,
         base_mask=_half_mask(graph, "left", 0),
         cond_1=["other", 0],
-        mask_1=_half_mask(graph, "right", 64),
+        mask_1=_half_mask(graph, "right", 128),
     )
     return replace(wires, model=["pack", 0])
 
@@ -157,7 +157,7 @@ def _negative_weights(graph: Graph, wires: Wires) -> Wires:
 def _heat_maps(graph: Graph, wires: Wires) -> Wires:
     """The analyzer cannot read learned vectors: it gets the base CLIP and a plain word in the place of each of the three."""
     graph |= {
-        "tokens": node("CLIPTextEncodeWithTokens", clip=["base", 1], text=f"photo of a car car car car {SCENE}"),
+        "tokens": node("CLIPTextEncodeWithTokens", clip=["base", 1], text=f"photo of a bear bear bear bear {SCENE}"),
         "image": node("VAEDecode", samples=["sampler", 0], vae=["base", 2]),
         "analyzer": node(
             "DAAMAnalyzer",
@@ -179,7 +179,7 @@ def _dense_regions(graph: Graph, wires: Wires) -> Wires:
     graph["other"] = text("photo of a house")
     regions = {
         "one": (wires.positive, _half_mask(graph, "left", 0)),
-        "two": (["other", 0], _half_mask(graph, "right", 64)),
+        "two": (["other", 0], _half_mask(graph, "right", 128)),
     }
     model = wires.model
     for name, (conditioning, mask) in regions.items():

@@ -53,12 +53,12 @@ def sampling_graph(run: int, *steps: Step) -> Graph:
         "positive": node(
             "AuxPromptBuilder",
             clip=["subject", 1],
-            prompt=f"photo of a V* car {SCENE}",
+            prompt=f"photo of a V* bear {SCENE}",
             auxiliary_noun="cat",
             entire_prompt=True,
         ),
-        "negative": text("sketch of a cup"),
-        "latent": node("EmptyLatentImage", width=128, height=128, batch_size=1),
+        "negative": text("drawing of a cup"),
+        "latent": node("EmptyLatentImage", width=256, height=256, batch_size=1),
     }
     wires = Wires(["subject", 0], ["positive", 0], ["negative", 0])
     for step in steps:

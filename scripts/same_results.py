@@ -15,6 +15,9 @@ from pathlib import Path
 
 from comfy_install import ROOT
 
+PAGES = ("index.html", "demo.png")
+"""They show what the other files hold, and the time it took."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Return the exit status: 0 when both made the same."""
@@ -39,12 +42,13 @@ def run_demo(checkout: Path, output: Path) -> dict[str, str]:
 
 
 def digests(output: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file of a demo run by name; of the summary all but the time it took.
+    """Return the SHA-256 of each file of a demo run but its pages, by path; of the summary all but the time it took.
 
     Raises:
         FileNotFoundError: the run left no concept, no sweep or no summary, so that there is nothing to compare.
     """
-    found = {file.name: file.read_bytes() for file in output.iterdir()} if output.is_dir() else {}
+    files = [file for file in output.rglob("*") if file.is_file() and file.name not in PAGES]
+    found = {file.relative_to(output).as_posix(): file.read_bytes() for file in files}
     for name in ("concept.safetensors", "sweep.png", "summary.txt"):
         if name not in found:
             raise FileNotFoundError(f"The demo left no {name} in {output}. Look at what it printed.")

@@ -20,7 +20,9 @@ def demo_folder(folder: Path, seconds: int = 90, **changes: str) -> Path:
         "sweep.png": "s",
         "summary.txt": f"likeness 0.9\n{seconds} s in all\n",
     }
-    folder.mkdir()
+    (folder / "pictures").mkdir(parents=True)
+    (folder / "pictures" / "seed_0_no_dci.png").write_text(changes.pop("picture", "p"))
+    (folder / "index.html").write_text(f"It took {seconds} s.")
     for name, content in {**made, **{name.replace("_", "."): content for name, content in changes.items()}}.items():
         (folder / name).write_text(content)
     return folder
@@ -34,6 +36,8 @@ def test_the_time_it_took_makes_no_difference_and_everything_else_does(tmp_path:
     assert same_results.compare(first, scores) == {"summary.txt"}
     more = same_results.digests(demo_folder(tmp_path / "more", loss_png="l", sweep_png="t"))
     assert same_results.compare(first, more) == {"loss.png", "sweep.png"}
+    picture = same_results.digests(demo_folder(tmp_path / "picture", picture="q"))
+    assert same_results.compare(first, picture) == {"pictures/seed_0_no_dci.png"}
 
 
 def test_a_concept_is_its_tensors_and_metadata_in_whatever_order_they_stand(tmp_path: Path) -> None:
