@@ -1,8 +1,8 @@
 """What a run is trained with unless the user says otherwise: numbers per purpose, rates derived from the model's own scale.
 
 K and V: Adam moves every entry by about the rate in each step, whatever the gradient, and the root mean square of K and V weights goes
-with 1/√n, n being their fan-in, the width of the text conditioning (measured: 1.40/√(3n) on the demo model with n = 128, 1.56/√(3n) on a
-larger toy model with n = 256). So a rate that goes with 1/√n keeps their *relative* change per step.
+with 1/√n, n being their fan-in, the width of the text conditioning (measured: 1.40/√(3n) on the first demo model with n = 128, 1.56/√(3n)
+on the present one with n = 256). So a rate that goes with 1/√n keeps their *relative* change per step.
 
 [T] and [I]: vectors among the word embeddings, so their rates are multiples of the standard deviation of the embedding table. How
 far a vector gets beside the words does not depend on K and V (METHOD section 7, "Who takes the subject in").

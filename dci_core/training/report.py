@@ -11,15 +11,15 @@ from .presets import LEARNED, PresetName, RunValues
 from .settings import TrainingSettings
 
 USUAL_CHANGE = (0.04, 0.12)
-"""‖ΔW‖/‖W‖ of K and V at the authors' earliest and last judged step (187 and 899) with their numbers: 0.041 and 0.114 on the demo model
-(METHOD section 7, "Strength of training"), 0.049 and 0.123 on a larger toy model with the rates brought to its scale."""
+"""‖ΔW‖/‖W‖ of K and V at the authors' earliest and last judged step (187 and 899) with their numbers: 0.041 and 0.114 on the first demo
+model (METHOD section 7, "Strength of training"), 0.049 and 0.123 on the present one with the rates brought to its scale."""
 FAR_CHANGE = (0.02, 0.4)
-"""Below and above it is far outside. Below half the least nothing of a subject was seen; from 0.4 on the demo model obeys prompts a quarter
-less than before and loses what its auxiliary noun knew (docs/results/defaults/training.csv)."""
+"""Below and above it is far outside. Below half the least nothing of a subject was seen; from 0.4 on the first demo model obeyed prompts a
+quarter less than before and lost what its auxiliary noun knew (docs/results/defaults/training.csv)."""
 LEAST_LEARNED = 0.02
 """Share of the start's loss that must have been learned before anything is said about who learned it."""
 LEAST_SHARE = 0.6
-"""What V* should at least have of what was learned. On the toy world (four subjects, with and without class images, 600 steps) the three
+"""What V* should at least have of what was learned. On the demo model (four subjects, with and without class images, 600 steps) the three
 runs below it gave pictures of likeness 0.02 … 0.10, the five above it 0.08 … 0.40 (docs/results/defaults/rows.jsonl)."""
 NO_CLASS_IMAGES = (
     "No class images: the auxiliary noun's power rests on a model that still knows its class. Connect DCI Class Images."

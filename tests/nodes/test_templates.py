@@ -13,6 +13,7 @@ from comfyui_dci.nodes.aux_prompt_builder import AuxPromptBuilder
 from comfyui_dci.nodes.class_images import ClassImages
 from comfyui_dci.nodes.concepts import ApplyConcept
 from comfyui_dci.nodes.dci_sampler import DCISampler
+from comfyui_dci.nodes.host.demo_model import find_subject
 from comfyui_dci.nodes.ico_trainer import ICOTrainer
 from comfyui_dci.nodes.lambda_sweep import LambdaSweep
 from node_runs import defaults
@@ -128,7 +129,8 @@ def test_the_generate_graphs_use_what_fresh_nodes_have(node: Any) -> None:
 def test_prompts_name_the_subject(name: str) -> None:
     """By the words of ``subject``, or by the placeholder with the class noun behind it."""
     builders = [node["inputs"] for node in api(name).values() if node["class_type"] == "AuxPromptBuilder"]
-    concept = f"V* {'car' if name == DEMO else 'toy'}"
+    subjects = [node["inputs"]["subject"] for node in api(name).values() if node["class_type"] == "DCIDemoSubject"]
+    concept = f"V* {find_subject(subjects[0]).class_noun if subjects else 'toy'}"
     assert builders and all(f"a {given.get('subject') or concept} " in given["prompt"] for given in builders)
 
 

@@ -48,6 +48,6 @@ def test_the_packages_bring_host_and_pack_with_them_and_stay_on_the_cpu_when_tol
 
 def test_the_demo_world_needs_the_host_for_its_networks_only() -> None:
     told = in_a_process_of_its_own(
-        "import sys, demo_world.classifier, demo_world.concepts; print([name for name in sys.modules if name.split('.')[0] == 'comfy'])"
+        "import sys, demo_world.judge, demo_world.subjects; print([name for name in sys.modules if name.split('.')[0] == 'comfy'])"
     )
     assert told.strip() == "[]"
