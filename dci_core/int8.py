@@ -64,14 +64,16 @@ def compress(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     that is smaller than float16.
 
     Args:
-        tensors: by name. A name that ends in "_scale" is left to scalars, such as CLIP's ``logit_scale``.
+        tensors: by name. A name that ends in "_scale" is left to scalars, such as CLIP's ``logit_scale``, and no other
+            tensor may have the name without it.
 
     Raises:
         ValueError: a tensor has a scale's name, is int8 already, or holds values that are no finite numbers; it is named.
     """
     stored: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        if tensor.dtype == torch.int8 or _is_scale(name, tensor):
+        paired = name.endswith(SCALE) and name.removesuffix(SCALE) in tensors
+        if tensor.dtype == torch.int8 or _is_scale(name, tensor) or paired:
             raise ValueError(
                 f"{name} is int8 or named as a scale is, so it seems compressed already. Decompress it first."
             )

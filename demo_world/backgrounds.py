@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -15,21 +13,19 @@ from torch import Tensor
 
 from demo_world import contexts, indoor_scenery, outdoor_scenery, painting_tools, sky_scenery
 from demo_world.contexts import SIZE_PX, context_number, paint_context
-from demo_world.storage import cache_folder, training_log
+from demo_world.storage import cache_folder, sources_hash, training_log
 from demo_world.vocabulary import CONTEXTS
 
 VARIANTS = 44
 """How many pictures of each context there are for training."""
-BACKGROUNDS_KEPT = 64  # 20 MB
 
 _SOURCES = (contexts, indoor_scenery, outdoor_scenery, painting_tools, sky_scenery)
 _KEY = "backgrounds"
 _LOG = training_log("backgrounds")
 
 
-@lru_cache(maxsize=BACKGROUNDS_KEPT)
 def background(context: str, variant: int) -> Tensor:
-    """Return one background, painted at need; calls share the tensor, so do not write into it.
+    """Paint one background.
 
     Args:
         context: one of `CONTEXTS`.
@@ -73,21 +69,19 @@ def background_bank(variants: int = VARIANTS) -> Tensor:
 
 def bank_path(variants: int) -> Path:
     """Return where a bank is kept; the name changes with the painters."""
-    return cache_folder() / f"backgrounds-{variants}-{_painters_hash()}.safetensors"
+    return cache_folder() / f"backgrounds-{variants}-{painters_hash()}.safetensors"
 
 
-def _painters_hash() -> str:
-    files = [__file__, *(str(module.__file__) for module in _SOURCES)]
-    texts = [Path(file).read_text(encoding="utf-8") for file in files]
-    return hashlib.sha256("\0".join([*texts, *CONTEXTS]).encode()).hexdigest()[:12]
+def painters_hash() -> str:
+    """Return twelve hexadecimal digits that change with the painters and the contexts."""
+    return sources_hash([__file__, *(module.__file__ for module in _SOURCES)], *CONTEXTS)
 
 
 def _paint(variants: int) -> Tensor:
-    paint = background.__wrapped__  # the bank would only drive others out of the memory of single ones
     bank = torch.empty((len(CONTEXTS), variants, 3, SIZE_PX, SIZE_PX), dtype=torch.uint8)
     for number, context in enumerate(CONTEXTS):
         for variant in range(variants):
-            bank[number, variant] = paint(context, variant)
+            bank[number, variant] = background(context, variant)
     return bank
 
 

@@ -7,11 +7,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from comfyui_dci.dci_core.families import FAMILIES
 from torch import Tensor
 
+from demo_world.placement import PICTURE_PX
 from workbench.pack import import_host
 from workbench.weights import reset
 
+LATENT_SHAPE = FAMILIES["sd1"].latent_shape(PICTURE_PX)
 CONTEXT_DIM = 256
 TIMESTEPS = 1000
 

@@ -9,19 +9,12 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from demo_world.scenes import TRAINING_SHARES, Scene, sample_scene
 from demo_world.truth import Tally
 
 CAPTION_SEED = 5150  # of no training
 GATE: dict[str, float] = {"noun": 0.93, "second noun": 0.90, "context": 0.97, "style": 0.95, "colour": 0.95}
 _Z = 1.959964  # of a 95 % interval
 _LABEL_PX = 26
-
-
-def gate_scenes(count: int) -> list[Scene]:
-    """Fresh scenes, as training draws them."""
-    rng = np.random.default_rng(CAPTION_SEED)
-    return [sample_scene(rng, TRAINING_SHARES) for _ in range(count)]
 
 
 def interval(tally: Tally) -> tuple[float, float]:

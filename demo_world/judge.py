@@ -6,7 +6,8 @@ names each from its own cells with one classifier for both, over every sprite, t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -66,6 +67,17 @@ class Reading:
     context: Tensor
     style: Tensor
     colour: Tensor
+
+    @classmethod
+    def joined(cls, parts: Sequence[Reading], device: torch.device | str | None = None) -> Reading:
+        """The readings of several groups of pictures, 1 or more, as one.
+
+        Args:
+            parts: in the order of the pictures.
+            device: where it is needed; None leaves it where the parts are.
+        """
+        names = (field.name for field in fields(cls))
+        return cls(**{name: torch.cat([getattr(part, name) for part in parts]).to(device) for name in names})
 
 
 def _block(inputs: int, outputs: int, stride: int) -> nn.Sequential:
@@ -135,9 +147,7 @@ class Judge(nn.Module):
     @torch.no_grad()
     def read(self, pictures: Tensor) -> Reading:
         """Read pictures [B, 3, h, w] in 0 … 1, of any size that is not smaller than VIEW_PX."""
-        parts = [self._read(view(part.float())) for part in pictures.split(_BATCH)]
-        fields = Reading.__dataclass_fields__
-        return Reading(**{name: torch.cat([getattr(part, name) for part in parts]) for name in fields})
+        return Reading.joined([self._read(view(part.float())) for part in pictures.split(_BATCH)])
 
     def _read(self, pictures: Tensor) -> Reading:
         scores = self(pictures)

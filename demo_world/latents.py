@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from demo_world.autoencoder import encode_pictures
+from demo_world.denoiser import LATENT_SHAPE
 from demo_world.precision import fast_matrices
 from demo_world.renderer import Renderer
-from demo_world.sampling import LATENT_SHAPE
 from demo_world.scenes import Shares, caption_variants, sample_scene
 from demo_world.tokens import LENGTH, tokenize
 

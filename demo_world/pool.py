@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +17,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from demo_world import placement, sprites, styles, vocabulary
+from demo_world import renderer as renderer_module
+from demo_world import scenes as scenes_module
+from demo_world.backgrounds import painters_hash
 from demo_world.renderer import Renderer
 from demo_world.scenes import Scene, Shares, sample_scene
-from demo_world.storage import cache_folder, require
+from demo_world.storage import cache_folder, load_checkpoint, require, sources_hash
 from demo_world.vocabulary import EXEMPLARS, NOUN_OF
 
 CHUNK = 1000
@@ -27,6 +33,7 @@ CELLS = 16  # of the masks, a side
 SHARES = Shares(studio=0.06, companion=0.5, styled=0.4, coloured=0.2)  # more of what is hard
 POOL_COMMAND = "python -m demo_world.commands.draw_pool"
 _BATCH = 50
+_SOURCES = (placement, renderer_module, scenes_module, sprites, styles, vocabulary)  # and the painters
 
 
 @dataclass(frozen=True)
@@ -102,8 +109,34 @@ def chunk_path(number: int) -> Path:
 
 
 def pool_folder() -> Path:
-    """Folder of the chunks."""
-    return cache_folder() / "drawings"
+    """Folder of the chunks; the name changes with what draws them."""
+    return cache_folder() / f"drawings-{drawings_hash()}"
+
+
+def drawings_hash() -> str:
+    """Twelve hexadecimal digits that change with the words, sprites and sources that a pool's drawings come from."""
+    archive = hashlib.sha256(sprites.ARCHIVE.read_bytes()).hexdigest()
+    shape = repr((CHUNK, POOL_SEED, VIEW_PX, CELLS, SHARES))
+    return sources_hash((module.__file__ for module in _SOURCES), painters_hash(), archive, shape)
+
+
+def load_pool_checkpoint(path: Path, drawings: str) -> dict[str, Any]:
+    """Read the checkpoint of a training on the pool.
+
+    Args:
+        path: of the checkpoint; its entry "drawings" says what it has learned from.
+        drawings: the `drawings_hash` of the pool that it is to go on with.
+
+    Raises:
+        ValueError: it has learned from other drawings.
+    """
+    state = load_checkpoint(path)
+    if state.get("drawings") != drawings:
+        raise ValueError(
+            f"{path} has learned from drawings of another world ({state.get('drawings', 'unnamed')}) than this one "
+            f"({drawings}). Start anew with --restart, or check out the version that it was begun with."
+        )
+    return state
 
 
 def open_pool(chunks: int | None = None) -> Pool:

@@ -33,6 +33,9 @@ class Asked:
 def asked_of(prompt: str, subject: str) -> Asked:
     """Find the words of the demo world in a prompt; words it does not know ask for nothing.
 
+    Of several contexts one is read, the longest, as a picture has one; a colour is read where captions have it, between
+    the style and the subject's noun, or V* where the noun is left out.
+
     Args:
         prompt: such as "line art of a blue V* bear with a guitar on a beach", in any case, with or without commas.
         subject: a key of NOUN_OF. "With" another of its own class noun is no companion: the judge could not tell them apart.
@@ -47,10 +50,8 @@ def asked_of(prompt: str, subject: str) -> Asked:
     if context:
         text = text.replace(f" {context} ", " ")
     style = _longest(STYLES, text) or PHOTO
-    head, _, _ = text.partition(" with ")
     companions = [noun for noun in re.findall(r" with an? (\w+)", text) if noun in NOUNS and noun != NOUN_OF[subject]]
-    colours = [word for word in head.split() if word in COLOURS]
-    return Asked(context, companions[0] if companions else None, style, colours[0] if colours else "")
+    return Asked(context, companions[0] if companions else None, style, _colour(text, style, NOUN_OF[subject]))
 
 
 def shown_of(asked: Asked, reading: Reading) -> dict[str, Tensor]:
@@ -72,6 +73,14 @@ def shown_of(asked: Asked, reading: Reading) -> dict[str, Tensor]:
     if asked.context or not shown:
         shown[asked.context or PLAIN_BACKDROP] = reading.context[:, CONTEXTS.index(asked.context)]
     return shown
+
+
+def _colour(text: str, style: str, noun: str) -> str:
+    """Return the first colour between the style, or else the beginning, and the noun; "" for none."""
+    _, named, rest = text.partition(f" {style} ")
+    words = (rest if named else text).partition(" with ")[0].split()
+    end = next((words.index(word) for word in (noun, "v*") if word in words), 0)
+    return next((word for word in words[:end] if word in COLOURS), "")
 
 
 def _longest(phrases: tuple[str, ...], text: str) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,17 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a training state back to the CPU; only plain data is unpickled."""
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state
+
+
+def sources_hash(files: Iterable[str | None], *facts: str) -> str:
+    """Twelve hexadecimal digits that change with what makes something, so that nothing stale is taken for it.
+
+    Args:
+        files: source files, as modules name them.
+        facts: what else it depends on.
+    """
+    texts = [Path(str(file)).read_text(encoding="utf-8") for file in files]
+    return hashlib.sha256("\0".join([*texts, *facts]).encode()).hexdigest()[:12]
 
 
 def require(path: Path, cure: str) -> Path:

@@ -48,7 +48,10 @@ class DemoSubject(io.ComfyNode):
             "Connect both to ICO Trainer.",
             inputs=[
                 io.Combo.Input(
-                    "subject", options=names, default=names[0], tooltip="From much like its class to unlike anything."
+                    "subject",
+                    options=names,
+                    default=names[0],
+                    tooltip="From much like what the demo model knows of its class to unlike it.",
                 )
             ],
             outputs=[

@@ -17,12 +17,25 @@ from pathlib import Path
 from typing import Any
 
 from comfy_install import ROOT, cache_folder, get_comfyui, version_of
-from demo_graphs import demo_graph, image_files, own_graph, subject_nouns, subject_of, with_saved_references
+from demo_graphs import (
+    OTHER_SCENES,
+    demo_graph,
+    image_files,
+    own_graph,
+    prompt_of,
+    subject_nouns,
+    subject_of,
+    with_saved_references,
+)
 from inside import is_inside, start_inside
 
 OUTPUT = ROOT / "output" / "demo"
-OTHER_SCENES = (("racing-car", "with an umbrella in the snow"), ("parrot", "with a crown in space"))
-"""What to try next: a subject and what is around it."""
+COMMAND = "python scripts/demo.py"
+OTHER_SUBJECTS = ("racing-car", "parrot")
+OTHER_PLACES = ("on the moon", "on a beach")
+"""What to try next, on the demo model and on one's own."""
+FOR_DEMO_MODEL, FOR_OWN = ("subject", "scene"), ("prompt", "size", "class_images")
+"""Options that mean something on one of them only."""
 
 
 def main() -> int:
@@ -38,18 +51,38 @@ def main() -> int:
         "--class-images", type=int, help="how many to draw, for --checkpoint (default: the node's; 0: none)"
     )
     parser.add_argument("--steps", type=int, help="training steps")
-    parser.add_argument("--size", type=int, help="image size in pixels (default: 512 with --checkpoint)")
+    parser.add_argument("--size", type=int, help="image size in pixels, for --checkpoint (default: 512)")
     parser.add_argument("--cpu", action="store_true", help="compute on the CPU even where there is a GPU")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="folder for the results")
     given = parser.parse_args()
-    own = (given.checkpoint, given.images, given.class_noun)
-    if any(own) and not all(own):
-        parser.error(
-            "--checkpoint, --images and --class-noun belong together: give all three, or none for the demo model"
-        )
+    refused = refusal(given)
+    if refused is not None:
+        parser.error(refused)
     if not is_inside():
         return start_inside(get_comfyui())
     return run_demo(own_graph(given) if given.checkpoint else demo_graph(given), given)
+
+
+def refusal(given: argparse.Namespace) -> str | None:
+    """Return why a command line cannot be followed and what to do about it; None where it can."""
+    own = (given.checkpoint, given.images, given.class_noun)
+    if any(value is not None for value in own) and not all(own):
+        return "--checkpoint, --images and --class-noun belong together: give all three, or none for the demo model"
+    names = FOR_DEMO_MODEL if given.checkpoint else FOR_OWN
+    out_of_place = ", ".join(_option(name) for name in names if getattr(given, name) is not None)
+    if out_of_place and given.checkpoint:
+        return f"{out_of_place}: for the demo model only; leave it out and say in --prompt what to draw"
+    if out_of_place:
+        return f"{out_of_place}: for your own checkpoint only; leave it out, or give --checkpoint, --images and --class-noun"
+    if given.checkpoint and not given.checkpoint.is_file():
+        return f"--checkpoint is {given.checkpoint}, but there is no such file; give a .safetensors file"
+    if given.images and not given.images.is_dir():
+        return f"--images is {given.images}, but there is no such folder; give the folder with your images"
+    folder = given.output.absolute()
+    nearest = next(place for place in (folder, *folder.parents) if place.exists())
+    if not nearest.is_dir():
+        return f"--output is {given.output}, but {nearest} is a file; give a folder, which need not exist"
+    return None
 
 
 def run_demo(graph: dict[str, Any], given: argparse.Namespace) -> int:
@@ -77,17 +110,17 @@ def run_demo(graph: dict[str, Any], given: argparse.Namespace) -> int:
         try:
             with ComfyServer(comfyui, Path(sys.executable), base, cpu=cpu) as server:
                 server.run(graph, terminal)
+            terminal.show_stage("Drawing the page …")
+            facts = RunFacts(
+                seconds=time.monotonic() - started,
+                training_seconds=terminal.seconds.get("ICOTrainer"),
+                device=device,
+                next_lines=tuple(NextLine(*line) for line in next_lines(given, graph)),
+            )
+            terminal.show_end("\n" + collect(base, given.output, graph, facts, judge))
         except RunFailed as failure:
             terminal.show_end(f"The run failed: {failure}\nComfyUI's log: {base / 'server.log'}")
             return 1
-        terminal.show_stage("Drawing the page …")
-        facts = RunFacts(
-            seconds=time.monotonic() - started,
-            training_seconds=terminal.seconds.get("ICOTrainer"),
-            device=device,
-            next_lines=tuple(NextLine(*line) for line in next_lines(given, subject_of(graph))),
-        )
-        terminal.show_end("\n" + collect(base, given.output, graph, facts, judge))
     shutil.rmtree(base, ignore_errors=True)
     return 0
 
@@ -112,23 +145,48 @@ def gpu_name() -> str:
     return str(torch.cuda.get_device_name())
 
 
-def next_lines(given: argparse.Namespace, subject: str | None) -> list[tuple[str, str]]:
-    """Return what to type after this run: what it does, and the command.
+def next_lines(given: argparse.Namespace, graph: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what to type after this run: what it does, and the command, with the options of this run where they suit.
 
     Args:
         given: on the command line of this run.
-        subject: bundled one that was learned; None for one's own.
+        graph: that ran.
     """
-    command = "python scripts/demo.py"
+    subject, prompt = subject_of(graph), prompt_of(graph)
+    on_another_model = shlex.join([*COMMAND.split(), *_typed(given, "cpu")])
     if subject is None:
-        own = ["--checkpoint", str(given.checkpoint), "--images", str(given.images), "--class-noun", given.class_noun]
-        own += ["--prompt", f"a V* {given.class_noun} on the moon"]
-        return [("Another prompt:", f"{command} {shlex.join(own)}"), ("The demo model, for comparison:", command)]
-    other, scene = next(other for other in OTHER_SCENES if other[0] != subject)
+        place = next(place for place in OTHER_PLACES if not prompt.endswith(place))
+        own = [*_typed(given, "checkpoint", "images", "class_noun"), "--prompt", f"a V* {given.class_noun} {place}"]
+        own += _typed(given, "class_images", "steps", "size", "cpu", "output")
+        return [
+            ("Another prompt:", f"{COMMAND} {shlex.join(own)}"),
+            ("The demo model, for comparison:", on_another_model),
+        ]
+    other = next(other for other in OTHER_SUBJECTS if other != subject)
+    scene = next(scene for scene in OTHER_SCENES if not prompt.endswith(scene))
+    more = shlex.join(_typed(given, "steps", "cpu", "output"))
     return [
-        ("Another subject in another scene:", f'{command} --subject {other} --scene "{scene}"'),
-        ("Your own checkpoint and photographs:", f"{command} --checkpoint FILE --images FOLDER --class-noun cat"),
+        ("Another subject in another scene:", f'{COMMAND} --subject {other} --scene "{scene}" {more}'.rstrip()),
+        (
+            "Your own checkpoint and photographs:",
+            f"{on_another_model} --checkpoint FILE --images FOLDER --class-noun cat",
+        ),
     ]
+
+
+def _typed(given: argparse.Namespace, *names: str) -> list[str]:
+    """Return those of the named options that were given, as they are typed."""
+    typed: list[str] = []
+    for name in names:
+        value = getattr(given, name)
+        if value is None or value is False or value == OUTPUT:
+            continue
+        typed += [_option(name)] if value is True else [_option(name), str(value)]
+    return typed
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ SUBJECTS = ROOT / "demo_world" / "release" / "subjects.json"
 REFERENCE_PREFIX = "dci_reference"
 OWN_STRENGTHS, OWN_SEEDS = "-2, -1, 0, 1, 2", 2
 """The sweep of a checkpoint of one's own."""
+OTHER_SCENES = ("with an umbrella in the snow", "with a crown in space")
+"""In the demo model's words, where the shipped one does not suit."""
 
 
 def subject_nouns() -> dict[str, str]:
@@ -27,8 +30,14 @@ def subject_of(graph: dict[str, Any]) -> str | None:
     return next(found, None)
 
 
+def prompt_of(graph: dict[str, Any]) -> str:
+    """Return the prompt that a graph draws."""
+    builder = next(entry["inputs"] for entry in graph.values() if entry["class_type"] == "AuxPromptBuilder")
+    return str(builder["prompt"]).strip()
+
+
 def demo_graph(given: argparse.Namespace) -> dict[str, Any]:
-    """Return the shipped demo graph with what was asked for in it."""
+    """Return the shipped demo graph with what was asked for in it; a shipped scene never has the subject's noun in it."""
     graph: dict[str, Any] = json.loads((GRAPHS / "demo.json").read_text(encoding="utf-8"))
     nodes = {entry["class_type"]: entry["inputs"] for entry in graph.values()}
     subject, builder = nodes["DCIDemoSubject"], nodes["AuxPromptBuilder"]
@@ -36,13 +45,18 @@ def demo_graph(given: argparse.Namespace) -> dict[str, Any]:
     nodes["ICOTrainer"]["steps"] = given.steps or nodes["ICOTrainer"]["steps"]
     noun = subject_nouns()[subject["subject"]]
     before, after = builder["prompt"].split("V* ", 1)
-    scene = given.scene or after.split(" ", 1)[1]
-    builder["prompt"] = f"{before}V* {noun} {scene}"
-    taken = {noun, *scene.split()}
-    builder["auxiliary_noun"] = next(
-        word for word in (builder["auxiliary_noun"], "dog", "bird", "cat") if word not in taken
-    )
+    shipped = (after.split(" ", 1)[1], *OTHER_SCENES)
+    scene = next(scene for scene in shipped if noun not in words_of(scene)) if given.scene is None else given.scene
+    builder["prompt"] = f"{before}V* {noun} {scene}".strip()
+    taken = {noun, *words_of(scene)}
+    nouns = (builder["auxiliary_noun"], "dog", "bird", "cat")
+    builder["auxiliary_noun"] = next((word for word in nouns if word not in taken), "auto")
     return graph
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of a text in small letters, without what is between them."""
+    return re.findall(r"[a-z]+", text.lower())
 
 
 def own_graph(given: argparse.Namespace) -> dict[str, Any]:

@@ -94,7 +94,7 @@ class DemoResults:
         device: that computed, "the CPU".
         steps: of the training.
         training_seconds: that the training took; None when unknown.
-        seconds: that everything took.
+        seconds: that everything took, before the pictures were scored and the page drawn.
         references: one at least.
         columns: label of each column of the grid; the first is without DCI, the others go from the least λ to the greatest.
         row_labels: label of each row, a noise each.
@@ -106,7 +106,7 @@ class DemoResults:
         judged_by: who did.
         next_lines: to type.
         files: beside the page.
-        readme: link to the pack's README.
+        readme: link to the pack's README, unquoted.
 
     Raises:
         ValueError: no reference, no row, or a row or the scores do not fit the columns.

@@ -76,7 +76,9 @@ class Terminal:
             if kind == "executing" and node != self._node:
                 self._begin(node=node or "")
             elif kind == "text" and self._class() != SWEEP:
-                self._status = data["text"].splitlines()[-1]  # the trainer says above it how the whole run is
+                self._status = next(
+                    reversed(data["text"].splitlines()), ""
+                )  # the trainer says above it how the whole run is
             elif kind == "progress" and data["max"] > 1 and not self._status.startswith(OWN_WORDS):
                 self._status = self._progress(data["value"], data["max"])
             if sys.stdout.isatty():

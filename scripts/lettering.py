@@ -1,9 +1,13 @@
-"""Texts in pictures, in the font that Pillow brings, and the letter λ, which that font lacks."""
+"""Texts in pictures, in the font that Pillow brings: it has the letters of English, and what it lacks is spelt in those.
+
+λ is drawn; accents go, and a sign that cannot be spelt is a question mark.
+"""
 
 from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from bisect import bisect_right
 from functools import cache
 
@@ -13,7 +17,9 @@ LAMBDA = "λ"
 LAMBDA_WIDTH = 0.5  # of the size of the letters, with the space around it
 ANCHORS = {"start": 0.0, "middle": 0.5, "end": 1.0}
 """How much of a text's width lies left of its place."""
-_ROUND = {"−": "-", "–": "-", "—": "-", "×": "x"}  # other signs that the font lacks
+_SPELT = {"−": "-", "–": "-", "—": "-", "×": "x", "→": "->", "ß": "ss", "⁄": "/"}  # where the font lacks them
+_UNKNOWN = "?"
+_NO_LETTER = "\U0010ffff"  # no font has it, and its picture is the box of a missing glyph
 _FINENESS = 4
 
 
@@ -89,8 +95,25 @@ def _fitting(text: str, size: float, width_px: float) -> int:
 
 
 def _parts(text: str) -> list[str]:
-    plain = "".join(_ROUND.get(letter, letter) for letter in text)
+    plain = "".join(map(_spelt, text))
     return [part for part in re.split(f"({LAMBDA})", plain) if part]
+
+
+@cache
+def _spelt(letter: str) -> str:
+    """Return a letter as the font can write it, without its accents where need be; a λ, which is drawn, stays."""
+    if letter == LAMBDA or _has(letter):
+        return letter
+    parts = [part for part in unicodedata.normalize("NFKD", letter) if unicodedata.category(part) not in ("Mn", "Cf")]
+    spelt = "".join(_SPELT.get(part, part) for part in parts)
+    return spelt if all(map(_has, spelt)) else _UNKNOWN
+
+
+@cache
+def _has(letter: str) -> bool:
+    """Tell whether the font has a glyph for a letter."""
+    font = font_of(16.0)
+    return bytes(font.getmask(letter)) != bytes(font.getmask(_NO_LETTER))
 
 
 def _write_lambda(draw: ImageDraw.ImageDraw, at: tuple[float, float], size: float, colour: str) -> None:

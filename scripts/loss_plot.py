@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from chart import Chart, Label, Line, Point, nice_ticks
@@ -23,10 +24,11 @@ def loss_chart(losses: Sequence[float], width: float = WIDTH) -> Chart:
     """Return the chart of a run's losses.
 
     Args:
-        losses: of each step, one at least, finite.
+        losses: of each step; those that are not finite are left out, and one at least is.
         width: of the chart, in its units; its height and letters stay.
     """
-    each, mean = thinned(losses), thinned(running_mean(losses, WINDOW))
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    each, mean = thinned(finite), thinned(running_mean(finite, WINDOW))
     values = [value for _, value in each]
     low, high = min(values), max(values)
     spread = max(high - low, 0.01 * abs(high), 1e-6)

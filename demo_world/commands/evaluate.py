@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import json
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,9 @@ from comfyui_dci.dci_core.files import write_atomically
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from demo_world.gate import CAPTION_SEED, contact_sheet, facts, gate_lines, gate_scenes, table
+from demo_world.commands.options import add_part, positive_float, positive_int
+from demo_world.fresh import fresh_scenes
+from demo_world.gate import CAPTION_SEED, contact_sheet, facts, gate_lines, table
 from demo_world.judge import Reading, load_judge
 from demo_world.placement import PICTURE_PX
 from demo_world.precision import fast_matrices
@@ -37,22 +40,18 @@ class Sampler:
     """A demo model behind the host's own sampler.
 
     Args:
-        path: file of the model.
+        models: the host's MODEL, CLIP and VAE.
         steps: of Euler, normal schedule.
         cfg: guidance.
         fast: compute matrices in bfloat16 where the processor can.
     """
 
-    def __init__(self, path: Path, steps: int, cfg: float, fast: bool) -> None:
-        load_pack()
-        from comfyui_dci.nodes.host.demo_model import load_model_file
-
+    def __init__(self, models: tuple[Any, Any, Any], steps: int = 20, cfg: float = 5.0, fast: bool = False) -> None:
+        self._model, self._clip, self._vae = models
         self._steps, self._cfg, self._fast = steps, cfg, fast
-        with torch.inference_mode():
-            self._model, self._clip, self._vae = load_model_file(path)
 
     @torch.inference_mode()
-    def draw(self, captions: list[str], seed: int) -> Tensor:
+    def draw(self, captions: Sequence[str], seed: int) -> Tensor:
         """Pictures of captions, [B, 3, PICTURE_PX, PICTURE_PX], uint8."""
         import nodes
 
@@ -66,7 +65,7 @@ class Sampler:
             pictures = self._vae.decode(drawn["samples"])
         return (pictures.movedim(-1, 1).clamp(0, 1) * 255).round().byte().cpu().contiguous()
 
-    def _encode(self, captions: list[str]) -> list[Any]:
+    def _encode(self, captions: Sequence[str]) -> list[Any]:
         """One conditioning that holds the rows of all captions."""
         import nodes
 
@@ -75,24 +74,38 @@ class Sampler:
         return [[torch.cat([row[0] for row in rows]), options]]
 
 
+@torch.inference_mode()
+def load_sampler(path: Path, steps: int, cfg: float, fast: bool) -> Sampler:
+    """Load the pack and a file of the demo model; see ``Sampler``."""
+    load_pack()
+    from comfyui_dci.nodes.host.demo_model import load_model_file
+
+    return Sampler(load_model_file(path), steps, cfg, fast)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=RELEASE / "dci-demo.safetensors")
-    parser.add_argument("--count", type=int, default=1000, help="captions")
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--guidance", type=float, default=5.0)
+    parser.add_argument(
+        "--count", type=positive_int, default=1000, help=f"captions; they are drawn in groups of {BATCH}"
+    )
+    parser.add_argument("--steps", type=positive_int, default=20)
+    parser.add_argument("--guidance", type=positive_float, default=5.0)
     parser.add_argument("--fast", action="store_true", help="matrices in bfloat16 on a processor that has it")
-    parser.add_argument("--part", type=int, nargs=2, metavar=("K", "N"), help="only draw every N-th batch")
+    add_part(parser, "batch, and no table")
     arguments = parser.parse_args()
+    if not arguments.model.is_file():
+        parser.error(f"--model: {arguments.model} is no file; give a model file")
     log = training_log("evaluate")
-    scenes = gate_scenes(arguments.count)
+    count = arguments.count
+    scenes = fresh_scenes(-(-count // BATCH) * BATCH, CAPTION_SEED)  # whole batches, so that any count can use them
     captions = [caption(scene) for scene in scenes]
     setting = f"{arguments.steps}-{arguments.guidance:g}{'-bf16' if arguments.fast else ''}"
     folder = cache_folder() / "gate" / f"{hashlib.sha256(arguments.model.read_bytes()).hexdigest()[:12]}-{setting}"
-    batches = [(start, folder / f"{start:04d}.safetensors") for start in range(0, arguments.count, BATCH)]
+    batches = [(start, folder / f"{start:04d}.safetensors") for start in range(0, count, BATCH)]
     first, step = arguments.part or (0, 1)
     missing = [(start, path) for start, path in batches[first::step] if not path.exists()]
-    sampler = Sampler(arguments.model, arguments.steps, arguments.guidance, arguments.fast) if missing else None
+    sampler = load_sampler(arguments.model, arguments.steps, arguments.guidance, arguments.fast) if missing else None
     for number, (start, path) in enumerate(missing, start=1):
         assert sampler is not None
         started = time.monotonic()
@@ -101,17 +114,16 @@ def main() -> None:
         log.info("batch %d of %d: %.1f s a picture", number, len(missing), (time.monotonic() - started) / len(pictures))
     if arguments.part:
         return
-    pictures = torch.cat([load_file(path)["pictures"] for _, path in batches])
+    pictures = torch.cat([load_file(path)["pictures"] for _, path in batches])[:count]
+    scenes, captions = scenes[:count], captions[:count]
     judge = load_judge()
-    parts = [judge.read(part.float() / 255) for part in pictures.split(100)]
-    names = Reading.__dataclass_fields__
-    reading = Reading(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
+    reading = Reading.joined([judge.read(part.float() / 255) for part in pictures.split(100)])
     lines = gate_lines(tallies(reading, truth_of(scenes)))
-    log.info("%d captions, %s:\n%s", len(scenes), setting, table(lines))
-    text = json.dumps({"setting": setting, "captions": len(scenes), "lines": facts(lines)}, indent=1)
-    write_atomically(folder / "gate.json", lambda path: path.write_text(text + "\n"))
+    log.info("%d captions, %s:\n%s", count, setting, table(lines))
+    text = json.dumps({"setting": setting, "captions": count, "lines": facts(lines)}, indent=1)
+    write_atomically(folder / f"gate-{count}.json", lambda path: path.write_text(text + "\n"))
     sheet = contact_sheet(pictures[:SHEET].permute(0, 2, 3, 1).numpy(), captions[:SHEET], columns=10)
-    write_atomically(folder / "samples.jpg", lambda path: sheet.save(path, format="JPEG", quality=90))
+    write_atomically(folder / f"samples-{count}.jpg", lambda path: sheet.save(path, format="JPEG", quality=90))
     log.info("table and pictures: %s", folder)
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from demo_world.clip import CLIP_FILE, clip_scorer
-from demo_world.commands.train_judge import fresh_scenes, fresh_subjects
 from demo_world.contrastive import said
+from demo_world.fresh import fresh_scenes, fresh_subjects
 from demo_world.renderer import Renderer
 from demo_world.scenes import Scene, caption
 from demo_world.storage import training_log

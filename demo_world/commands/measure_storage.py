@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,14 +13,15 @@ from comfyui_dci.dci_core.int8 import decompress
 from comfyui_dci.dci_core.tensor_file import read_tensors
 from torch import Tensor
 
+from demo_world.commands.evaluate import BATCH, Sampler
 from demo_world.commands.export_model import PARTS
+from demo_world.commands.options import positive_int
 from demo_world.scenes import caption, sample_scene
 from demo_world.storage import RELEASE, training_log
 from workbench.pack import load_pack
 
 CAPTION_SEED = 5151
 NOISE_SEED, OTHER_NOISE_SEED = 1, 2
-PICTURE_PX, STEPS, GUIDANCE = 256, 20, 5.0
 
 
 @dataclass(frozen=True)
@@ -59,32 +59,12 @@ def weight_error(trained: Mapping[str, Tensor], stored: Mapping[str, Tensor]) ->
     return WeightError(mean, (errors[where] / sizes[where]) ** 0.5, where)
 
 
-def draw(models: tuple[Any, Any, Any], text: str, seed: int) -> Tensor:
-    """Draw a picture with the host's own nodes, [1, PICTURE_PX, PICTURE_PX, 3] in 0 … 1.
-
-    Args:
-        models: the host's MODEL, CLIP and VAE.
-        text: the prompt.
-        seed: of the noise.
-    """
-    import nodes as host_nodes
-
-    model, clip, vae = models
-    with torch.inference_mode():
-        (positive,) = host_nodes.CLIPTextEncode().encode(clip, text)
-        (negative,) = host_nodes.CLIPTextEncode().encode(clip, "")
-        (latent,) = host_nodes.EmptyLatentImage().generate(PICTURE_PX, PICTURE_PX, 1)
-        (drawn,) = host_nodes.KSampler().sample(
-            model, seed, STEPS, GUIDANCE, "euler", "normal", positive, negative, latent
-        )
-        (pictures,) = host_nodes.VAEDecode().decode(vae, drawn)
-    return pictures.clamp(0.0, 1.0)
-
-
 def picture_differences(
     trained: Mapping[str, Tensor], stored: Mapping[str, Tensor], metadata: Mapping[str, str], captions: Sequence[str]
 ) -> dict[str, Tensor]:
     """Draw captions with the weights as trained and as stored, at equal noise; and, for scale, with other roundings and other noise.
+
+    The sampler is the one that ``evaluate`` uses, at its defaults.
 
     Args:
         trained: all tensors of the trained model, by name.
@@ -98,8 +78,11 @@ def picture_differences(
     from comfyui_dci.nodes.host.demo_model import build_models
 
     def pictures(tensors: Mapping[str, Tensor], seed: int = NOISE_SEED) -> Tensor:
-        models = build_models(dict(tensors), metadata)
-        return torch.cat([draw(models, text, seed) for text in captions])  # [N, PICTURE_PX, PICTURE_PX, 3]
+        with torch.inference_mode():
+            sampler = Sampler(build_models(dict(tensors), metadata))
+        starts = range(0, len(captions), BATCH)
+        drawn = [sampler.draw(captions[start : start + BATCH], seed + start) for start in starts]
+        return torch.cat(drawn).float()  # [len(captions), 3, PICTURE_PX, PICTURE_PX], 0 … 255
 
     expected = pictures(trained)
     found = {
@@ -108,7 +91,7 @@ def picture_differences(
         "bfloat16": pictures(rounded(trained, torch.bfloat16)),
         "as trained, other noise": pictures(trained, OTHER_NOISE_SEED),
     }
-    return {name: 255.0 * (other - expected).abs().flatten(1).mean(dim=1) for name, other in found.items()}
+    return {name: (other - expected).abs().flatten(1).mean(dim=1) for name, other in found.items()}
 
 
 def rounded(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
@@ -122,7 +105,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--from", dest="source", type=Path, required=True, help="the trained model, safetensors")
     parser.add_argument("--release", type=Path, default=RELEASE / "dci-demo.safetensors", help="what was made of it")
-    parser.add_argument("--count", type=int, default=8, help="captions, a picture each")
+    parser.add_argument("--count", type=positive_int, default=8, help="captions, a picture each")
     arguments = parser.parse_args()
     load_pack()
 

@@ -21,6 +21,7 @@ from demo_world.autoencoder import (
     preview_factors,
     whiten_latents,
 )
+from demo_world.commands.options import positive_float, positive_int
 from demo_world.model import AUTOENCODER_RESULT, write_autoencoder
 from demo_world.placement import PICTURE_PX
 from demo_world.precision import fast_matrices, training_device
@@ -76,10 +77,12 @@ def training_loss(model: Any, pictures: Tensor, generator: torch.Generator) -> T
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=3.0, help="of the whole training")
-    parser.add_argument("--batch", type=int, default=96)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--statistics", type=int, default=256, help="drawings that whitening measures the latents of")
+    parser.add_argument("--minutes", type=positive_float, default=3.0, help="of the whole training")
+    parser.add_argument("--batch", type=positive_int, default=96)
+    parser.add_argument("--learning-rate", type=positive_float, default=1e-3)
+    parser.add_argument(
+        "--statistics", type=positive_int, default=256, help="drawings that whitening measures the latents of"
+    )
     parser.add_argument("--restart", action="store_true", help="ignore an existing checkpoint")
     options = parser.parse_args()
 

@@ -12,6 +12,7 @@ import argparse
 import time
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,14 @@ from torch import Tensor
 from transformers import CLIPModel
 
 from demo_world.clip import CLIP_FILE, FEATURES, PREPROCESSOR, VISION, VISION_WIDTH, build_clip, save_clip
-from demo_world.commands.train_judge import degrade
+from demo_world.commands.options import positive_float, positive_int
 from demo_world.contrastive import HIGHEST_SCALE, NameHeads, contrastive_loss, crop_views, near_miss, said
-from demo_world.pool import Pool, open_pool
+from demo_world.degradation import degrade
+from demo_world.pool import Pool, drawings_hash, load_pool_checkpoint, open_pool
 from demo_world.precision import fast_matrices, training_device
 from demo_world.scenes import Scene, caption_variants
 from demo_world.schedule import fall, rise
-from demo_world.storage import cache_folder, load_checkpoint, save_checkpoint, training_log
+from demo_world.storage import cache_folder, save_checkpoint, training_log
 from demo_world.tokens import END, known_ids, row_lookup, tokenize
 from demo_world.truth import truth_of
 
@@ -132,9 +134,10 @@ class Training:
     Args:
         device: where it is trained.
         rate: the full learning rate.
+        drawings: the `drawings_hash` of the pool that it learns from.
     """
 
-    def __init__(self, device: torch.device, rate: float) -> None:
+    def __init__(self, device: torch.device, rate: float, drawings: str) -> None:
         torch.manual_seed(0)
         model: Any = build_clip(len(known_ids()))
         self.model: CLIPModel = model.to(device)
@@ -146,6 +149,7 @@ class Training:
         )
         self.step = 0
         self.seconds = 0.0
+        self.drawings = drawings
 
     def learn(self, batch: Batch, share: float) -> dict[str, float]:
         """Take one step at a share of the full learning rate; returns the parts of the loss."""
@@ -170,10 +174,16 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
+            "drawings": self.drawings,
         }
 
-    def resume(self, state: dict[str, Any]) -> None:
-        """Go on from `state`."""
+    def resume(self, path: Path) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            ValueError: it has learned from other drawings.
+        """
+        state = load_pool_checkpoint(path, self.drawings)
         self.model.load_state_dict(state["model"])
         self.heads.load_state_dict(state["heads"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -182,19 +192,21 @@ class Training:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=60.0, help="of training, those before a resume among them")
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--chunks", type=int, help="of the pool; all without it")
+    parser.add_argument(
+        "--minutes", type=positive_float, default=60.0, help="of training, those before a resume among them"
+    )
+    parser.add_argument("--batch", type=positive_int, default=64)
+    parser.add_argument("--learning-rate", type=positive_float, default=1e-3)
+    parser.add_argument("--chunks", type=positive_int, help="of the pool; all without it")
     parser.add_argument("--restart", action="store_true", help="ignore an existing checkpoint")
     parser.add_argument("--export", action="store_true", help="write the release file at the end")
     arguments = parser.parse_args()
 
     log, path = training_log("clip"), cache_folder() / CHECKPOINT
     device = training_device()
-    training = Training(device, arguments.learning_rate)
+    training = Training(device, arguments.learning_rate, drawings_hash())
     if path.exists() and not arguments.restart:
-        training.resume(load_checkpoint(path))
+        training.resume(path)
     log.info("%d parameters, from step %d", sum(p.numel() for p in training.model.parameters()), training.step)
     pool, budget = open_pool(arguments.chunks), 60 * arguments.minutes
     truth = truth_of(pool.scenes)

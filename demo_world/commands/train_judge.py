@@ -4,46 +4,29 @@ from __future__ import annotations
 
 import argparse
 import time
+from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from comfyui_dci.dci_core.files import write_atomically
 from safetensors.torch import save_file
 from torch import Tensor
 
+from demo_world.commands.options import positive_float, positive_int
+from demo_world.degradation import degrade
+from demo_world.fresh import FRESH_SEED, fresh_scenes, fresh_subjects
 from demo_world.judge import JUDGE_FILE, Judge, Reading, Scores
-from demo_world.pool import Pool, draw_views, open_pool
+from demo_world.pool import Pool, draw_views, drawings_hash, load_pool_checkpoint, open_pool
 from demo_world.precision import fast_matrices
 from demo_world.renderer import Renderer
-from demo_world.scenes import TRAINING_SHARES, Scene, sample_scene
+from demo_world.scenes import Scene
 from demo_world.schedule import warmup_stable_decay
-from demo_world.storage import cache_folder, load_checkpoint, save_checkpoint, training_log
+from demo_world.storage import cache_folder, save_checkpoint, training_log
 from demo_world.truth import Truth, tallies, truth_of
-from demo_world.vocabulary import NOUN_OF, SUBJECTS
 
 CHECKPOINT = "judge.pt"
-FRESH_SEED = 909  # not the seed of the pool
 PLACE_WEIGHT = 2.0  # of finding the objects, beside naming them
 SAVE_SECONDS = 120.0
-
-
-def degrade(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """Blur some pictures and add noise to some: what a model draws is softer than a drawing.
-
-    Args:
-        pictures: [B, 3, h, w] in 0 … 1.
-        generator: on the pictures' device.
-    """
-
-    def chance() -> Tensor:
-        return torch.rand(len(pictures), 1, 1, 1, generator=generator, device=pictures.device)
-
-    soft = F.interpolate(F.avg_pool2d(pictures, 2), scale_factor=2, mode="bilinear")
-    pictures = torch.where(chance() < 0.3, soft, pictures)
-    strength = torch.where(chance() < 0.3, 0.06, 0.0) * chance()
-    noise = torch.randn(pictures.shape, generator=generator, device=pictures.device)
-    return pictures + strength * noise
 
 
 def loss_of(scores: Scores, masks: Tensor, truth: Truth) -> Tensor:
@@ -66,33 +49,13 @@ def loss_of(scores: Scores, masks: Tensor, truth: Truth) -> Tensor:
     return loss
 
 
-def fresh_scenes(count: int, seed: int = FRESH_SEED) -> list[Scene]:
-    """Scenes as the demo model's training saw them."""
-    rng = np.random.default_rng(seed)
-    return [sample_scene(rng, TRAINING_SHARES) for _ in range(count)]
-
-
-def fresh_subjects(count: int) -> list[Scene]:
-    """Scenes with a custom subject as the main object."""
-    rng = np.random.default_rng(FRESH_SEED + 1)
-    scenes: list[Scene] = []
-    while len(scenes) < count:
-        subject, other = list(SUBJECTS)[len(scenes) % len(SUBJECTS)], sample_scene(rng)
-        if NOUN_OF[subject] != other.noun:
-            scenes.append(sample_scene(rng, TRAINING_SHARES, ((subject,), (other.exemplar,))))
-            if scenes[-1].exemplar != subject:
-                scenes.pop()
-    return scenes
-
-
 def measure(judge: Judge, renderer: Renderer, scenes: list[Scene]) -> str:
     """How often the judge is right on drawings of scenes, as text."""
     pictures, _ = draw_views(renderer, scenes, torch.Generator().manual_seed(FRESH_SEED))
     judge.eval()
     device = next(judge.parameters()).device
     parts = [judge.read(part.to(device).float() / 255) for part in pictures.split(500)]
-    names = Reading.__dataclass_fields__
-    reading = Reading(**{name: torch.cat([getattr(part, name).cpu() for part in parts]) for name in names})
+    reading = Reading.joined(parts, "cpu")
     judge.train()
     found = tallies(reading, truth_of(scenes))
     return ", ".join(f"{name} {100 * tally.share:.2f} % of {tally.of}" for name, tally in found.items())
@@ -109,10 +72,12 @@ def export(judge: Judge) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=2000, help="length of the whole run; its last part anneals")
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--fresh", type=int, default=2000, help="fresh drawings to measure on")
+    parser.add_argument(
+        "--steps", type=positive_int, default=2000, help="length of the whole run; its last part anneals"
+    )
+    parser.add_argument("--batch", type=positive_int, default=64)
+    parser.add_argument("--learning-rate", type=positive_float, default=2e-3)
+    parser.add_argument("--fresh", type=positive_int, default=2000, help="fresh drawings to measure on")
     parser.add_argument("--restart", action="store_true", help="ignore an existing checkpoint")
     parser.add_argument("--export", action="store_true", help="write the release file at the end")
     arguments = parser.parse_args()
@@ -121,18 +86,20 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)
     judge = Judge().to(device)
-    judge.to(memory_format=torch.channels_last)
+    network: Any = judge  # torch's types do not know the argument
+    network.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(judge.parameters(), lr=arguments.learning_rate, weight_decay=0.02)
-    step = 0
+    step, drawings = 0, drawings_hash()
     if path.exists() and not arguments.restart:
-        state = load_checkpoint(path)
+        state = load_pool_checkpoint(path, drawings)
         judge.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         step = state["step"]
     log.info("%d parameters, from step %d", sum(p.numel() for p in judge.parameters()), step)
 
     def save() -> None:
-        save_checkpoint(path, {"model": judge.state_dict(), "optimizer": optimizer.state_dict(), "step": step})
+        state = {"model": judge.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "drawings": drawings}
+        save_checkpoint(path, state)
 
     pool, saved = open_pool(), time.monotonic()
     truth = truth_of(pool.scenes)

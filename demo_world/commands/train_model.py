@@ -7,6 +7,7 @@ the weights, in a file that `demo_world.commands.export_model --from` takes.
 from __future__ import annotations
 
 import argparse
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 from comfyui_dci.dci_core.tensor_file import content_hash
 from torch import Tensor
 
+from demo_world.commands.options import positive_float, positive_int, share
 from demo_world.denoiser import predict_noise, signal_and_noise
 from demo_world.latents import Batch, LatentRing
 from demo_world.model import (
@@ -78,20 +80,21 @@ def parameter_groups(model: DemoModel) -> list[dict[str, object]]:
 
 
 def starting_point(source: Path | None) -> tuple[Networks, str]:
-    """The networks that a training begins with, and what it is called: a checkpoint goes on only from the same.
+    """The networks that a training begins with, and a name for their content: a checkpoint goes on only from the same.
 
     Args:
         source: a model file; None makes new networks, with the autoencoder that was trained last or else the shipped one.
     """
     if source:
         networks = read_weights(source)
+        origin = f"the model {content_hash(networks.model.state_dict(), {})[:12]}"
     else:
         trained = cache_folder() / AUTOENCODER_RESULT
         autoencoder, preview = read_autoencoder(trained if trained.exists() else MODEL_FILE)
         torch.manual_seed(0)
-        networks = Networks(DemoModel(), autoencoder, preview, steps=0)
+        networks, origin = Networks(DemoModel(), autoencoder, preview, steps=0), "new networks"
     digest = content_hash(networks.autoencoder.state_dict(), {})[:12]
-    return networks, f"{source.resolve() if source else 'new networks'} with autoencoder {digest}"
+    return networks, f"{origin} with autoencoder {digest}"
 
 
 def move(networks: Networks, device: torch.device) -> None:
@@ -104,19 +107,45 @@ def move(networks: Networks, device: torch.device) -> None:
         unet.to(memory_format=torch.channels_last)
 
 
+def train(training: Training, networks: Networks, options: argparse.Namespace, log: logging.Logger) -> None:
+    """Train until the time is over.
+
+    Args:
+        training: of the networks' model.
+        networks: on the device that trains.
+        options: of the command.
+        log: receives a line when it begins.
+    """
+    model, device = networks.model, networks.model.device
+    if options.compile:
+        model.unet.compile()
+    shares = replace(TRAINING_SHARES, companion=options.companion_share)
+    pool = options.pool or (16384 if device.type == "cuda" else 512)
+    ring = LatentRing(Renderer(device), networks.autoencoder, pool, shares, seed=training.step)
+    log.info("%d drawings are encoded after %.0f s", len(ring), training.spent)
+    while training.done < 1.0:
+        ring.renew(options.batch / options.visits)
+        generator = torch.Generator(device).manual_seed(1_000_003 * training.step + 17)
+        training.learn(training_loss(model, ring.batch(options.batch, generator), generator))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     beginning = parser.add_mutually_exclusive_group()
     beginning.add_argument("--from", dest="source", type=Path, default=MODEL_FILE, help="go on from this model")
     beginning.add_argument("--from-scratch", action="store_true", help="begin with new networks")
     parser.add_argument(
-        "--minutes", type=float, default=8.5, help="of the training; loading and writing take a minute more"
+        "--minutes", type=positive_float, default=8.5, help="of the training; loading and writing take a minute more"
     )
-    parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--learning-rate", type=float, help=f"by default {RATE} at a batch of {RATE_BATCH}")
-    parser.add_argument("--companion-share", type=float, default=TRAINING_SHARES.companion, help="pictures of pairs")
-    parser.add_argument("--pool", type=int, help="drawings held at a time, by default 16384 on a GPU and 512 elsewhere")
-    parser.add_argument("--visits", type=float, default=8.0, help="how often a drawing is used before it is drawn anew")
+    parser.add_argument("--batch", type=positive_int, default=256)
+    parser.add_argument("--learning-rate", type=positive_float, help=f"by default {RATE} at a batch of {RATE_BATCH}")
+    parser.add_argument("--companion-share", type=share, default=TRAINING_SHARES.companion, help="pictures of pairs")
+    parser.add_argument(
+        "--pool", type=positive_int, help="drawings held at a time, by default 16384 on a GPU and 512 elsewhere"
+    )
+    parser.add_argument(
+        "--visits", type=positive_float, default=8.0, help="how often a drawing is used before it is drawn anew"
+    )
     parser.add_argument("--compile", action="store_true", help="compile the UNet: pays in runs of several minutes")
     parser.add_argument("--restart", action="store_true", help="ignore an existing checkpoint")
     parser.add_argument("--output", type=Path, help=f"the trained model, by default {RESULT} in the cache folder")
@@ -135,16 +164,11 @@ def main() -> None:
         training.resume()
     count = sum(parameter.numel() for parameter in model.parameters())
     log.info("%d parameters from %s, from step %d, on %s", count, origin, training.step, device)
-    if options.compile:
-        model.unet.compile()
-    shares = replace(TRAINING_SHARES, companion=options.companion_share)
-    pool = options.pool or (16384 if device.type == "cuda" else 512)
-    ring = LatentRing(Renderer(device), networks.autoencoder, pool, shares, seed=training.step)
-    log.info("%d drawings are encoded after %.0f s", len(ring), training.spent)
-    while training.done < 1.0:
-        ring.renew(options.batch / options.visits)
-        generator = torch.Generator(device).manual_seed(1_000_003 * training.step + 17)
-        training.learn(training_loss(model, ring.batch(options.batch, generator), generator))
+    if training.done < 1.0:
+        train(training, networks, options, log)
+    else:
+        told = "the %g minutes of %s are over, nothing is trained; more --minutes go on, --restart begins anew"
+        log.info(told, options.minutes, checkpoint)
     training.finish()
     output = options.output or cache_folder() / RESULT
     write_weights(output, replace(networks, steps=networks.steps + training.step))

@@ -26,6 +26,7 @@ from safetensors import SafetensorError
 from ...dci_core.errors import UserInputError
 from ...dci_core.images.folder import read_image
 from ...dci_core.int8 import decompress
+from ...dci_core.tensor_file import HASH_KEY, content_hash
 from ...dci_core.vocabulary import complete_vocabulary
 
 RELEASE = Path(__file__).resolve().parents[2] / "demo_world" / "release"
@@ -59,16 +60,20 @@ def load_model_file(path: Path, disable_dynamic: bool = False) -> tuple[Any, Any
     The MODEL knows how to be loaded again, for nodes that want a copy of their own (the host's Train LoRA).
 
     Args:
-        path: the file; weights stored as int8 become float16.
+        path: the file; weights stored as int8 become float16. A checksum is compared where it has one.
         disable_dynamic: make a MODEL without DynamicVRAM, which can exchange weights while it samples.
 
     Raises:
         UserInputError: the file is missing or damaged.
+        comfy.model_management.OOM_EXCEPTION: memory ran out, which the host handles.
     """
     try:
         tensors, metadata = comfy.utils.load_torch_file(str(path), safe_load=True, return_metadata=True)
+        _check_content(tensors, metadata or {})
         tensors = decompress(tensors)  # under the same name, so that the stored ones are freed
         models = build_models(tensors, metadata or {}, disable_dynamic)
+    except management.OOM_EXCEPTION:
+        raise  # a RuntimeError too, but not the file's fault
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         cure = (
             "Install this node pack again; with git, make sure that large files were downloaded."
@@ -107,16 +112,25 @@ def build_models(
     return model, _clip(text, metadata), _vae(_taken(tensors, "first_stage_model."), metadata)
 
 
+def _check_content(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
+    """Compare what was read with the checksum, if there is one."""
+    rest = {name: value for name, value in metadata.items() if name != HASH_KEY}
+    if HASH_KEY in metadata and metadata[HASH_KEY] != content_hash(tensors, rest):
+        raise ValueError("its content does not match its checksum")
+
+
 def _taken(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     """Return the tensors whose names begin with a prefix, without it; they are no longer in the dict."""
     return {name[len(prefix) :]: tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
 
 
 def _configuration(metadata: Mapping[str, str], name: str) -> dict[str, Any]:
-    """Return an entry of the metadata."""
+    """Return an entry of the metadata, a JSON object."""
     if name not in metadata:
         raise ValueError(f"its metadata lacks {name}")
-    entry: dict[str, Any] = json.loads(metadata[name])
+    entry = json.loads(metadata[name])
+    if not isinstance(entry, dict):
+        raise ValueError(f"its metadata {name} must be a JSON object, not {metadata[name][:40]}")
     return entry
 
 
@@ -159,8 +173,9 @@ def _check(part: str, differences: set[str]) -> None:
 
 
 def list_subjects() -> list[Subject]:
-    """Return the bundled subjects, the easiest first."""
-    return [Subject(**entry) for entry in json.loads(SUBJECTS_FILE.read_text(encoding="utf-8"))]
+    """Return the bundled subjects, from much like what the model knows of their class to unlike it."""
+    entries = json.loads(SUBJECTS_FILE.read_text(encoding="utf-8"))
+    return [Subject(entry["name"], entry["class_noun"]) for entry in entries]
 
 
 def find_subject(name: str) -> Subject:

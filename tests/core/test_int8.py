@@ -134,6 +134,17 @@ def test_what_is_compressed_already_is_told(network: dict[str, Tensor]) -> None:
         compress({"layer_scale": torch.ones(4)})
 
 
+@pytest.mark.parametrize("weight", [torch.ones(64, 100), torch.ones(3)])
+def test_a_scalar_that_would_be_taken_for_a_scale_is_told(weight: Tensor) -> None:
+    """However the weight is stored; without such a weight it is an ordinary scalar."""
+    for tensors in (
+        {"logit": weight, "logit_scale": torch.tensor(4.5)},
+        {"logit_scale": torch.tensor(4.5), "logit": weight},
+    ):
+        with pytest.raises(ValueError, match="logit_scale is int8 or named as a scale"):
+            compress(tensors)
+
+
 @pytest.mark.parametrize("name", ["linear.weight", "linear.bias"])
 def test_a_tensor_that_cannot_be_stored_is_named(network: dict[str, Tensor], name: str) -> None:
     network[name].flatten()[3] = float("inf")

@@ -19,7 +19,7 @@ from demo_world.commands import measure_clip, train_clip
 from demo_world.contrastive import NameHeads, contrastive_loss, crop_views, near_miss, said
 from demo_world.pool import Pool
 from demo_world.scenes import Scene, caption, caption_variants, sample_scene
-from demo_world.storage import load_checkpoint, save_checkpoint
+from demo_world.storage import save_checkpoint
 from demo_world.tokens import END, START, known_ids, row_lookup, tokenize
 
 PANDA = Scene("panda", companion="guitar", context="on a beach", colour="blue")
@@ -215,14 +215,16 @@ def _train(training: train_clip.Training, pool: Pool, steps: int) -> list[float]
 
 def test_training_learns_and_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
     pool = _pool()
-    training = train_clip.Training(torch.device("cpu"), 1e-3)
+    training = train_clip.Training(torch.device("cpu"), 1e-3, "these")
     losses = _train(training, pool, 3)
     save_checkpoint(tmp_path / "clip.pt", training.state())
-    resumed = train_clip.Training(torch.device("cpu"), 1e-3)
-    resumed.resume(load_checkpoint(tmp_path / "clip.pt"))
+    resumed = train_clip.Training(torch.device("cpu"), 1e-3, "these")
+    resumed.resume(tmp_path / "clip.pt")
     after = [_train(each, pool, 3) for each in (training, resumed)]
     assert after[0] == after[1]
     assert after[0][-1] < losses[0] - 0.2
+    with pytest.raises(ValueError, match=r"another world \(these\) than this one \(others\).*--restart"):
+        train_clip.Training(torch.device("cpu"), 1e-3, "others").resume(tmp_path / "clip.pt")
 
 
 def _fake_features(right: list[list[float]]) -> Tensor:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from comfyui_dci.dci_core.int8 import decompress
 from comfyui_dci.dci_core.tensor_file import read_tensors
+from comfyui_dci.nodes.host.demo_model import MODEL_FILE
 from safetensors.torch import save_file
 from torch import Tensor
 
-from demo_world.commands import export_model
+from demo_world.commands import export_model, measure_storage
+from demo_world.commands.evaluate import Sampler
 from demo_world.commands.export_model import CONFIGURATIONS, write_release
-from demo_world.commands.measure_storage import rounded, weight_error
+from demo_world.commands.measure_storage import picture_differences, rounded, weight_error
 
 UNET, TEXT, CODER = export_model.PARTS
 
@@ -112,3 +115,21 @@ def test_tensors_are_rounded_and_keep_their_type() -> None:
     found = rounded({"weight": torch.tensor([1.0 + 2.0**-12]), "ids": torch.tensor([70001])}, torch.float16)
     assert found["weight"].dtype == torch.float32 and found["weight"].item() == 1.0
     assert found["ids"].item() == 70001
+
+
+def test_pictures_of_the_same_weights_do_not_differ_and_those_of_other_noise_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(measure_storage, "Sampler", partial(Sampler, steps=1))
+    stored, facts = read_tensors(MODEL_FILE)
+    shipped = decompress(stored)
+    found = picture_differences(shipped, shipped, facts, ["photo of a cat"])
+    assert found["int8"].tolist() == found["float16"].tolist() == [0.0]
+    assert 0.0 < found["bfloat16"].max() < found["as trained, other noise"].min() < 255.0
+
+
+def test_no_pictures_are_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["measure_storage", "--from", "nothing.safetensors", "--count", "0"])
+    with pytest.raises(SystemExit):
+        measure_storage.main()
+    assert "--count: must be an integer of 1 or more, but is '0'" in capsys.readouterr().err

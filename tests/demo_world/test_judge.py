@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from demo_world import judge as judge_module
-from demo_world.commands.train_judge import degrade, fresh_scenes, fresh_subjects, loss_of
-from demo_world.gate import GATE, contact_sheet, gate_lines, gate_scenes, interval, table
+from demo_world.commands.train_judge import loss_of
+from demo_world.degradation import degrade
+from demo_world.fresh import fresh_scenes, fresh_subjects
+from demo_world.gate import CAPTION_SEED, GATE, contact_sheet, gate_lines, interval, table
 from demo_world.judge import Judge, Reading, Scores, load_judge, pool_cells
 from demo_world.pool import CELLS, VIEW_PX, chunk_scenes, draw_views, view
 from demo_world.renderer import Renderer
@@ -105,6 +107,13 @@ def test_readings_are_probabilities_at_any_size() -> None:
     assert torch.allclose(judge.read(shown).noun, judge.read(view(shown)).noun, atol=1e-5)
 
 
+def test_readings_of_parts_are_joined_in_order() -> None:
+    parts = [certain(SCENES[:1]), certain(SCENES[1:])]
+    joined, whole = Reading.joined(parts), certain(SCENES)
+    assert all(torch.equal(getattr(joined, name), getattr(whole, name)) for name in Reading.__dataclass_fields__)
+    assert Reading.joined(parts, "meta").noun.device.type == "meta"
+
+
 def test_a_missing_companion_teaches_no_name() -> None:
     torch.manual_seed(0)
     scenes = [SCENES[1], SCENES[2]]
@@ -122,7 +131,7 @@ def test_fresh_scenes_are_not_those_of_training() -> None:
     trained = {repr(scene) for scene in chunk_scenes(0)[0]}
     pairs = [scene for scene in fresh_scenes(300) if scene.companion]
     assert len({repr(scene) for scene in pairs} & trained) < 3  # lone objects meet by chance
-    assert gate_scenes(5) != fresh_scenes(5) and gate_scenes(5) == gate_scenes(7)[:5]
+    assert fresh_scenes(5, CAPTION_SEED) != fresh_scenes(5) == fresh_scenes(7)[:5]
     subjects = fresh_subjects(60)
     assert [scene.exemplar for scene in subjects[: len(SUBJECTS)]] == list(SUBJECTS)
 

@@ -31,6 +31,12 @@ from demo_world.vocabulary import COLOURS, CONTEXTS, EXEMPLARS, NOUNS, PHOTO, ST
         ("photo of a V* bear with a bear in a forest", Asked("in a forest")),
         ("photo of a V* bear with a zebra on the moonlit road", Asked()),
         ("photo of a V* bear with glasses", Asked()),
+        ("photo of a V* bear in front of a green wall", Asked()),
+        ("photo of a red V* bear in front of a green wall", Asked(colour="red")),
+        ("a blue print, photo of a V* bear", Asked()),
+        ("photo of a small red V* in front of a green wall", Asked(colour="red")),
+        ("a V* blue bear", Asked(colour="blue")),
+        ("photo of a V* bear at sunset on a beach", Asked("on a beach")),  # one context, the longest
         ("", Asked()),
     ],
 )

@@ -1,9 +1,8 @@
-"""The trainings of the demo model: objective, rates, checkpoints, the ring of drawings, and the commands themselves."""
+"""The trainings of the demo model: objective, rates, checkpoints, and the ring of drawings."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,18 +13,16 @@ from torch import Tensor
 
 from demo_world import latents as latents_module
 from demo_world import training as training_module
-from demo_world.commands import train_autoencoder, train_model
 from demo_world.commands.train_model import EMBEDDING_RATE, parameter_groups, training_loss
+from demo_world.denoiser import LATENT_SHAPE
 from demo_world.latents import Batch, LatentRing
-from demo_world.model import DemoModel, read_autoencoder, read_weights
+from demo_world.model import DemoModel
 from demo_world.objective import cell_weights, draw_timesteps, timestep_shares
 from demo_world.placement import PICTURE_PX
 from demo_world.pretrain_text import pretrain_text
-from demo_world.renderer import Drawing, Renderer
-from demo_world.sampling import LATENT_SHAPE
+from demo_world.renderer import Drawing
 from demo_world.scenes import Scene, Shares
 from demo_world.schedule import fall, rise, warmup_stable_decay
-from demo_world.storage import CACHE_VARIABLE
 from demo_world.text_encoder import TextEncoder
 from demo_world.tokens import LENGTH, tokenize
 from demo_world.training import Pace, Training, update_average
@@ -249,45 +246,3 @@ def test_the_warm_start_teaches_the_text_encoder_words() -> None:
     before = pretrain_text(TextEncoder(), LOG, steps=1, batch=16)
     torch.manual_seed(0)
     assert pretrain_text(TextEncoder(), LOG, steps=40, batch=16) > before + 0.3
-
-
-@pytest.fixture
-def small_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
-    """Runs a command for two steps, in a world with one painting of each context."""
-    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
-    monkeypatch.setattr(Training, "done", property(lambda self: self.step / 2))
-
-    def run(command: object, *arguments: str) -> None:
-        monkeypatch.setattr(command, "Renderer", lambda device: Renderer(device, variants=1))
-        monkeypatch.setattr("sys.argv", ["command", *arguments])
-        command.main()  # type: ignore[attr-defined]
-
-    return run
-
-
-def test_the_commands_train_an_autoencoder_and_a_model_with_it(
-    small_world: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(train_autoencoder, "STATISTICS_BATCH", 1)
-    small_world(train_autoencoder, "--batch", "1", "--statistics", "1")
-    monkeypatch.setattr(train_model, "pretrain_text", lambda encoder, log: pretrain_text(encoder, log, 1, 4))
-    small_world(train_model, "--from-scratch", "--batch", "2", "--pool", "2", "--companion-share", "1")
-    trained = read_weights(tmp_path / "model.safetensors")
-    assert trained.steps == 2
-    autoencoder, preview = read_autoencoder(tmp_path / "autoencoder.safetensors")
-    assert trained.preview == preview
-    for name, value in autoencoder.state_dict().items():
-        assert torch.equal(trained.autoencoder.state_dict()[name], value.half().float()), name
-
-
-def test_the_command_goes_on_from_a_model(small_world: Callable[..., None], tmp_path: Path) -> None:
-    before = read_weights()
-    small_world(train_model, "--batch", "1", "--pool", "1", "--output", str(tmp_path / "better.safetensors"))
-    after = read_weights(tmp_path / "better.safetensors")
-    assert after.steps == before.steps + 2 and after.preview == before.preview
-    moved = [
-        float((value - after.model.state_dict()[name]).abs().max()) for name, value in before.model.state_dict().items()
-    ]
-    assert 0 < max(moved) < 0.01
-    with pytest.raises(ValueError, match="Begin with the same"):
-        small_world(train_model, "--from-scratch", "--batch", "1", "--pool", "1")

@@ -12,6 +12,7 @@ import pytest
 import torch
 from comfyui_dci.dci_core.errors import UserInputError
 from comfyui_dci.dci_core.int8 import decompress
+from comfyui_dci.dci_core.tensor_file import HASH_KEY
 from comfyui_dci.nodes.demo import DemoModel, DemoSubject
 from comfyui_dci.nodes.host import demo_model
 from comfyui_dci.nodes.host.families import family_of
@@ -35,9 +36,9 @@ def loaded() -> Any:
 
 @pytest.fixture(scope="module")
 def facts() -> dict[str, str]:
-    """The metadata of the shipped file."""
+    """The metadata of the shipped file, without its checksum."""
     with safe_open(demo_model.MODEL_FILE, "pt") as file:
-        return dict(file.metadata())
+        return {name: value for name, value in file.metadata().items() if name != HASH_KEY}
 
 
 def sample(models: Any, prompt: str, steps: int = 6) -> torch.Tensor:
@@ -208,6 +209,31 @@ def test_a_file_with_a_part_missing_or_changed_is_told(
         demo_model.load_model_file(damaged)
 
 
+@pytest.mark.parametrize("place", [-1, -10_000_000])
+def test_a_flipped_bit_is_told(place: int, tmp_path: Path) -> None:
+    content = bytearray(demo_model.MODEL_FILE.read_bytes())
+    content[place] ^= 1
+    (tmp_path / "flipped.safetensors").write_bytes(content)
+    with pytest.raises(UserInputError, match="flipped.safetensors .its content does not match its checksum.* Write it"):
+        demo_model.load_model_file(tmp_path / "flipped.safetensors")
+
+
+@pytest.mark.parametrize("name", ["unet_config", "text_config", "autoencoder_config", "preview"])
+def test_a_configuration_that_is_no_object_is_told(name: str, facts: dict[str, str], tmp_path: Path) -> None:
+    save_file(load_file(demo_model.MODEL_FILE), tmp_path / "list.safetensors", {**facts, name: "[]"})
+    with pytest.raises(UserInputError, match=rf"its metadata {name} must be a JSON object, not \[\]"):
+        demo_model.load_model_file(tmp_path / "list.safetensors")
+
+
+def test_a_full_memory_is_not_told_as_a_damaged_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def explode(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(demo_model, "build_models", explode)
+    with pytest.raises(torch.OutOfMemoryError):
+        run(DemoModel)
+
+
 def test_a_file_without_metadata_is_told(tmp_path: Path) -> None:
     save_file(load_file(demo_model.MODEL_FILE), tmp_path / "bare.safetensors")
     with pytest.raises(UserInputError, match="its metadata lacks unet_config"):
@@ -221,7 +247,7 @@ def one_subject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir(parents=True)
     for number in range(1, 7):
         Image.new("RGB", (256, 256), (40 * number, 0, 0)).save(folder / f"{number}.webp", lossless=True)
-    entry = {"name": "red-square", "class_noun": "key"}
+    entry = {"name": "red-square", "class_noun": "key", "distance": 0.5}
     (tmp_path / "subjects.json").write_text(json.dumps([entry]), encoding="utf-8")
     monkeypatch.setattr(demo_model, "RELEASE", tmp_path)
     monkeypatch.setattr(demo_model, "SUBJECTS_FILE", tmp_path / "subjects.json")

@@ -19,7 +19,7 @@ from demo_world.vocabulary import SUBJECTS
 
 def given(**values: Any) -> argparse.Namespace:
     names = ("subject", "scene", "checkpoint", "images", "class_noun", "prompt", "class_images", "steps", "size")
-    return argparse.Namespace(**{**dict.fromkeys(names), **values})
+    return argparse.Namespace(**{**dict.fromkeys(names), "cpu": False, "output": demo.OUTPUT, **values})
 
 
 def inputs_of(graph: dict[str, Any], kind: str) -> dict[str, Any]:
@@ -44,19 +44,68 @@ def test_the_auxiliary_noun_is_not_in_the_scene() -> None:
     assert inputs_of(graph, "AuxPromptBuilder")["auxiliary_noun"] not in (shipped, "car")
 
 
-def test_what_to_type_next_is_another_subject_of_this_world() -> None:
-    for subject, scene in demo.OTHER_SCENES:
-        lines = demo.next_lines(given(), subject)
-        assert len(lines) == 2 and subject not in lines[0][1]
-        assert asked_of(f"photo of a V* car {scene}", subject) != Asked()
-        assert subject in SUBJECTS
-    assert "--checkpoint FILE" in lines[1][1]
-    own = given(checkpoint=Path("my model.safetensors"), images=Path("photos"), class_noun="mug")
-    (_, command), _ = demo.next_lines(own, None)
+def test_the_shipped_scene_never_has_the_subjects_noun_in_it() -> None:
+    for subject, noun in demo_graphs.subject_nouns().items():
+        prompt = demo_graphs.prompt_of(demo_graphs.demo_graph(given(subject=subject)))
+        assert demo_graphs.words_of(prompt).count(noun) == 1 and asked_of(prompt, subject) != Asked()
+
+
+@pytest.mark.parametrize(
+    ("scene", "auxiliary"),
+    [("with a Dog, on grass", "bird"), ("with a dog, a bird and a Cat", "auto"), ("in the snow", "dog")],
+)
+def test_the_auxiliary_noun_is_none_of_the_scenes_words_however_they_are_written(scene: str, auxiliary: str) -> None:
+    builder = inputs_of(demo_graphs.demo_graph(given(subject="racing-car", scene=scene)), "AuxPromptBuilder")
+    assert builder["auxiliary_noun"] == auxiliary and builder["prompt"] == f"photo of a V* car {scene}"
+
+
+def test_an_empty_scene_is_not_the_shipped_one() -> None:
+    graph = demo_graphs.demo_graph(given(subject="racing-car", scene=""))
+    assert inputs_of(graph, "AuxPromptBuilder")["prompt"] == "photo of a V* car"
+
+
+def own(folder: Path, **values: Any) -> argparse.Namespace:
+    """One's own checkpoint and an image, as they may be given."""
+    (folder / "my photos").mkdir(exist_ok=True)
+    (folder / "my photos" / "a.png").touch()
+    (folder / "mine.safetensors").touch()
+    paths = {"checkpoint": folder / "mine.safetensors", "images": folder / "my photos"}
+    return given(**{**paths, "class_noun": "mug", **values})
+
+
+def test_what_to_type_next_is_another_subject_and_scene_of_this_world() -> None:
+    for subject in demo_graphs.subject_nouns():
+        for scene in (None, *demo_graphs.OTHER_SCENES):
+            graph = demo_graphs.demo_graph(given(subject=subject, scene=scene))
+            (_, line), (_, own_line) = demo.next_lines(given(subject=subject, scene=scene), graph)
+            command = shlex.split(line)
+            assert command[:3] == ["python", "scripts/demo.py", "--subject"] and command[4] == "--scene"
+            other, proposed = command[3], command[5]
+            assert other in SUBJECTS and other != subject and len(command) == 6
+            assert proposed not in demo_graphs.prompt_of(graph)
+            assert asked_of(f"photo of a V* thing {proposed}", other) != Asked()
+            assert own_line == "python scripts/demo.py --checkpoint FILE --images FOLDER --class-noun cat"
+
+
+def test_what_to_type_next_keeps_the_options_of_this_run(tmp_path: Path) -> None:
+    where = {"cpu": True, "output": Path("my results")}
+    (_, command), (_, other) = demo.next_lines(given(steps=0, **where), demo_graphs.demo_graph(given()))
+    assert shlex.split(command)[6:] == ["--steps", "0", "--cpu", "--output", "my results"]
+    assert other.startswith("python scripts/demo.py --cpu --checkpoint FILE")
+    mine = own(tmp_path, class_images=0, steps=9, size=256, **where)
+    (_, command), (_, other) = demo.next_lines(mine, demo_graphs.own_graph(mine))
     assert shlex.split(command)[2:] == [
-        *("--checkpoint", "my model.safetensors", "--images", "photos", "--class-noun", "mug"),
-        *("--prompt", "a V* mug on the moon"),
+        *("--checkpoint", str(mine.checkpoint), "--images", str(mine.images), "--class-noun", "mug"),
+        *("--prompt", "a V* mug on the moon", "--class-images", "0", "--steps", "9", "--size", "256"),
+        *("--cpu", "--output", "my results"),
     ]
+    assert other == "python scripts/demo.py --cpu"
+
+
+def test_the_prompt_just_drawn_is_not_proposed(tmp_path: Path) -> None:
+    mine = own(tmp_path, prompt="a V* mug on the moon")
+    (_, command), (_, other) = demo.next_lines(mine, demo_graphs.own_graph(mine))
+    assert shlex.split(command)[8:] == ["--prompt", "a V* mug on a beach"] and other == "python scripts/demo.py"
 
 
 def test_own_images_and_checkpoint_go_into_the_other_graph(tmp_path: Path) -> None:
@@ -112,8 +161,44 @@ def test_a_folder_without_images_is_told(tmp_path: Path) -> None:
         demo_graphs.image_files(tmp_path)
 
 
-def test_half_of_ones_own_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["demo.py", "--checkpoint", "mine.safetensors"])
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("--checkpoint mine.safetensors", "belong together"),
+        ("--class-noun mug", "belong together"),
+        ("--checkpoint mine.safetensors --images photos --class-noun=", "belong together"),
+        ("--prompt x --size 512 --class-images 0", "--prompt, --size, --class-images: for your own checkpoint only"),
+        ("OWN --subject parrot --scene=", "--subject, --scene: for the demo model only"),
+        ("--checkpoint gone --images photos --class-noun mug", "--checkpoint is gone, but there is no such file"),
+        (
+            "--checkpoint mine.safetensors --images gone --class-noun mug",
+            "--images is gone, but there is no such folder",
+        ),
+        ("--output notes.txt", "notes.txt is a file; give a folder"),
+        ("OWN --output notes.txt/results", "notes.txt is a file; give a folder"),
+    ],
+)
+def test_what_cannot_be_followed_is_refused_before_anything_starts(
+    line: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    for name in ("mine.safetensors", "notes.txt"):
+        Path(name).touch()
+    line = line.replace("OWN", "--checkpoint mine.safetensors --images photos --class-noun mug")
+    monkeypatch.setattr(sys, "argv", ["demo.py", *line.split()])
+    monkeypatch.setattr(demo, "start_inside", lambda comfyui: pytest.fail("it started"))
+    monkeypatch.setattr(demo, "run_demo", lambda graph, given: pytest.fail("it started"))
+    monkeypatch.setattr(demo, "get_comfyui", lambda: pytest.fail("it looked for ComfyUI"))
     with pytest.raises(SystemExit):
         demo.main()
-    assert "belong together" in capsys.readouterr().err
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("output", ["results", "new/results"])
+def test_what_can_be_followed_is_not_refused(output: str, tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    more = {"steps": 3, "cpu": True, "output": tmp_path / output}
+    assert demo.refusal(given()) is None
+    assert demo.refusal(given(subject="parrot", scene="in space", **more)) is None
+    assert demo.refusal(own(tmp_path, prompt="a V* mug", size=256, class_images=0, **more)) is None

@@ -9,12 +9,12 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from chart import Label, draw, nice_ticks, svg
+from chart import Label, Line, draw, nice_ticks, svg
 from demo_page import DemoResults, dial_position, duration, facts_of, reference_layout, score_table_of, title_of
 from demo_page_html import data_uri, html
 from demo_page_png import WIDTH_PX, picture
 from demo_pages import COLUMNS, PageReader, demo_results, score_points, shown
-from lettering import width_of, wrap
+from lettering import width_of, wrap, write
 from loss_plot import loss_chart, thinned
 from palette import DARK, dial_colour
 from PIL import Image
@@ -167,6 +167,32 @@ def test_a_long_text_is_wrapped_and_none_of_it_lost(text: str) -> None:
     assert (len(lines) > 1) == (len(text) > 100)
 
 
+def written(text: str) -> bytes:
+    canvas = Image.new("RGB", (400, 60), "black")
+    write(canvas, (5, 30), text, 30, "#ffffff")
+    return canvas.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "spelt"),
+    [
+        ("café Zürich ñ", "cafe Zurich n"),
+        ("cafe\u0301\ufe0f", "cafe"),
+        ("Straße → 2 m²", "Strasse -> 2 m2"),
+        ("½ × 3−1", "1/2 x 3-1"),
+        ("a\u00a0b", "a b"),
+        ("5 € ж漢한", "5 ? ???"),
+    ],
+)
+def test_letters_that_the_font_lacks_are_spelt_in_those_it_has(text: str, spelt: str) -> None:
+    assert written(text) == written(spelt) and width_of(text, 30) == width_of(spelt, 30)
+
+
+def test_letters_that_the_font_has_stay() -> None:
+    for letter in "“”…·°λ":
+        assert written(letter) not in (written("?"), written(""))
+
+
 def test_a_long_prompt_makes_the_picture_higher_and_not_wider() -> None:
     usual, long = picture(demo_results()), picture(demo_results(prompt="photo of a V* bear " * 40))
     assert usual.width == long.width == WIDTH_PX and long.height > usual.height + 200
@@ -208,6 +234,15 @@ def test_a_long_run_of_losses_is_thinned_by_means() -> None:
     assert thinned([1.0, 3.0, 5.0, 7.0, 9.0], most=3) == [(1.5, 2.0), (3.5, 6.0), (5.0, 9.0)]
     assert thinned([1.0, 2.0], most=2) == [(1.0, 1.0), (2.0, 2.0)]
     assert len(loss_chart([0.5] * 5000).marks) < 30 and loss_chart([0.5]).marks
+
+
+def test_losses_that_are_not_finite_are_left_out_of_the_curves_and_not_of_the_axis() -> None:
+    chart = loss_chart([0.4, 0.3, float("nan"), float("inf"), -float("inf")])
+    curves = [mark.points for mark in chart.marks if isinstance(mark, Line) and mark.role in ("faint", "curve")]
+    assert [len(curve) for curve in curves] == [2, 2] and np.isfinite(curves).all()
+    usual = loss_chart([0.4, 0.3, 0.3, 0.3, 0.4])
+    assert curves[0] == next(mark.points for mark in usual.marks if isinstance(mark, Line) and mark.role == "faint")[:2]
+    draw(chart, 560)
 
 
 def test_what_does_not_fit_together_is_refused() -> None:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from demo_world.judge import Judge, Reading
 from demo_world.vocabulary import COLOURS, CONTEXTS, EXEMPLARS, NOUNS, STYLES
+from workbench.comfy_server import RunFailed
 
 COLUMNS = ("no DCI", "λ -2", "λ 0.5")
 FACTS = demo_results.RunFacts(61.4, 30.2, "the CPU", (NextLine("Another prompt:", "python scripts/demo.py"),))
@@ -94,7 +95,10 @@ def test_everything_lies_in_one_folder_and_the_page_leads_to_it(base: Path, tmp_
     with Image.open(output / "demo.png") as image:
         assert image.width == 1600
     summary = (output / "summary.txt").read_text(encoding="utf-8")
-    assert "DCI: 6 of 20 steps active\n61 s in all\n" in summary and said.startswith(summary.rstrip("\n"))
+    assert (
+        "DCI: 6 of 20 steps active\nwithout scoring and drawing the page: 61 s in all\n" in summary
+        and said.startswith(summary.rstrip("\n"))
+    )
     assert str(output / "index.html") in said
 
 
@@ -111,6 +115,52 @@ def test_what_an_earlier_run_left_goes_and_what_is_not_ours_stays(base: Path, tm
     first = {name: (output / name).read_bytes() for name in files_of(output)}
     demo_results.collect(base, output, own_graph(), FACTS)
     assert {name: (output / name).read_bytes() for name in files_of(output)} == first
+
+
+@pytest.mark.parametrize("part", ["html", "picture", "scores_of"])
+def test_the_old_page_stays_until_the_new_one_is_made(
+    part: str, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, graph = tmp_path / "out", judged_graph()
+    demo_results.collect(base, output, graph, FACTS, cast("Judge", SeesItsRed()))
+    old = {name: (output / name).read_bytes() for name in files_of(output)}
+
+    def fail(*_: object) -> None:
+        raise OSError("no room")
+
+    monkeypatch.setattr(demo_results, part, fail)
+    (base / "output" / "dci_image_00001_.png").write_bytes((base / "output" / "dci_image_00002_.png").read_bytes())
+    with pytest.raises(OSError, match="no room"):
+        demo_results.collect(base, output, graph, FACTS, cast("Judge", SeesItsRed()))
+    assert {name: (output / name).read_bytes() for name in files_of(output)} == old
+
+
+def test_a_run_without_a_concept_is_told_and_the_old_page_stays(base: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "index.html").write_text("old")
+    (base / "models" / "dci_concepts" / "demo.safetensors").unlink()
+    with pytest.raises(RunFailed, match="no concept in .*dci_concepts"):
+        demo_results.collect(base, tmp_path / "out", own_graph(), FACTS)
+    assert files_of(tmp_path / "out") == {"index.html"}
+
+
+def test_on_another_drive_the_link_to_the_readme_is_quoted_once(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def another_drive(*_: object) -> str:
+        raise ValueError("path is on mount 'D:'")
+
+    monkeypatch.setattr(demo_results.os.path, "relpath", another_drive)
+    monkeypatch.setattr(demo_results, "ROOT", Path("/a b/100%"))
+    demo_results.collect(base, tmp_path / "out", own_graph(), FACTS)
+    read = PageReader((tmp_path / "out" / "index.html").read_text(encoding="utf-8"))
+    assert "file:///a%20b/100%25/README.md" in read.values["href"]
+
+
+def judged_graph() -> dict[str, Any]:
+    graph = own_graph() | {"subject": {"class_type": "DCIDemoSubject", "inputs": {"subject": "racing-car"}}}
+    graph["builder"]["inputs"]["prompt"] = "photo of a V* car with a cup"
+    return graph
 
 
 class SeesItsRed:
@@ -142,9 +192,7 @@ def test_scores_are_means_over_the_rows() -> None:
 
 
 def test_the_summary_of_a_judged_run_has_a_line_a_column(base: Path, tmp_path: Path) -> None:
-    graph = own_graph() | {"subject": {"class_type": "DCIDemoSubject", "inputs": {"subject": "racing-car"}}}
-    graph["builder"]["inputs"]["prompt"] = "photo of a V* car with a cup"
-    said = demo_results.collect(base, tmp_path / "out", graph, FACTS, cast("Judge", SeesItsRed()))
+    said = demo_results.collect(base, tmp_path / "out", judged_graph(), FACTS, cast("Judge", SeesItsRed()))
     lines = [line.split() for line in said.splitlines()]
     assert ["likeness", "obedience", "cup"] in lines
     # reds of the columns: pictures 0 and 3, 1 and 4, 2 and 5, each 20 / 255 redder than the one before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -63,6 +64,13 @@ def test_a_sweep_counts_its_pictures_and_tells_the_time_left(capsys: pytest.Capt
     assert capsys.readouterr().out == "  DCILambdaSweep  picture 4 of 8, 16 s left\n  DCILambdaSweep  picture 8 of 8\n"
 
 
+def test_an_empty_text_says_nothing(capsys: pytest.CaptureFixture[str], clock: Clock) -> None:
+    show = terminal(clock, a="ICOTrainer")
+    for event in (("executing", {"node": "a"}), ("text", {"text": ""}), ("executing", {"node": None})):
+        show(*event)
+    assert capsys.readouterr().out == "  ICOTrainer\n"
+
+
 def test_silence_is_broken(capsys: pytest.CaptureFixture[str], clock: Clock) -> None:
     show = terminal(clock, a="VAEDecode")
     show.beat()
@@ -111,5 +119,5 @@ def test_the_heart_beats_only_while_it_runs(
         show.show_stage("Starting")
         show._ended.wait(0.3)
     assert "Starting  0 s" in capsys.readouterr().out
-    show._ended.wait(0.1)
+    time.sleep(0.1)
     assert not show._heart.is_alive() and capsys.readouterr().out == ""
