@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from comfyui_dci.dci_core.files import write_atomically
 from numpy.typing import NDArray
 
 from demo_world.storage import RELEASE
 from study.plan import BATCH, CONTEXT_RATE_FACTOR, Method, Plan, Setting
+from study.tables import write_text_atomically
 
 CELLS = Path(__file__).resolve().parents[1] / "docs" / "results" / "cells"
 MODEL, JUDGE, CLIP = (f"dci-demo{kind}.safetensors" for kind in ("", "-judge", "-clip"))
@@ -89,6 +89,26 @@ def training_digest(subject: str, method: Method, seed: int) -> str:
     return digest([*files, subject, asdict(method), seed, BATCH, CONTEXT_RATE_FACTOR, REVISION])
 
 
+def lines_of(path: Path) -> dict[str, dict[str, Any]]:
+    """Lines of a cell file by their keys, none where there is no file.
+
+    Raises:
+        ValueError: a line is damaged.
+    """
+    found = {}
+    for number, line in enumerate(path.read_bytes().split(b"\n") if path.exists() else [], start=1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+            found[entry["key"]] = entry
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(
+                f"{path}, line {number}, is damaged: {line[:40].decode(errors='replace')!r}. Delete the line; its cell is done again."
+            ) from error
+    return found
+
+
 class Ledger:
     """Finished cells of one subject and training.
 
@@ -97,19 +117,26 @@ class Ledger:
         plan: to which they belong.
         subject: a key of SUBJECTS.
         seed: of the training.
+
+    Raises:
+        ValueError: a line of the file is damaged.
     """
 
     def __init__(self, folder: Path, plan: Plan, subject: str, seed: int) -> None:
         self.path = folder / plan.name / f"{subject}-{seed}.jsonl"
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        self._lines: dict[str, dict[str, Any]] = {line["key"]: line for line in map(json.loads, lines)}
+        self._lines = lines_of(self.path)
 
     def has(self, cell: Cell, has_clip: bool) -> bool:
         """Tell whether a cell is finished; where no CLIP is asked for, one that has its scores will do too."""
         return self._line(cell, has_clip) is not None
 
     def write(self, cell: Cell, scores: Scores) -> None:
-        """Store a finished cell at once."""
+        """Store a finished cell at once, beside those that another command has stored since.
+
+        Raises:
+            ValueError: a line of the file is damaged.
+        """
+        self._lines = lines_of(self.path)
         entry: dict[str, Any] = {
             "key": cell.key(scores.clip_t is not None),
             "method": cell.setting.method.name,
@@ -123,7 +150,7 @@ class Ledger:
         lines = (json.dumps(line, separators=(",", ":"), ensure_ascii=False) for line in self._lines.values())
         text = "".join(f"{line}\n" for line in lines)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path, lambda path: path.write_text(text, encoding="utf-8"))
+        write_text_atomically(self.path, text)
 
     def read(self, cell: Cell) -> Scores:
         """Scores of a finished cell.

@@ -19,6 +19,8 @@ from comfyui_dci.dci_core.sampling.dbim import layer_gain
 from comfyui_dci.dci_core.sampling.dial import even_weight, parts_of
 from comfyui_dci.dci_core.sampling.settings import MaskPreset
 
+from study.tables import write_text_atomically
+
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "results" / "defaults"
 ROWS = FOLDER / "rows.jsonl"
 CHOICE = {
@@ -76,7 +78,9 @@ TABLES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 def read_rows(paths: Iterable[Path]) -> list[dict[str, Any]]:
     """Rows of several files, each once."""
-    lines = dict.fromkeys(line for path in paths for line in path.read_text().splitlines() if line.strip())
+    lines = dict.fromkeys(
+        line for path in paths for line in path.read_text(encoding="utf-8").splitlines() if line.strip()
+    )
     return [json.loads(line) for line in lines]
 
 
@@ -157,7 +161,7 @@ def main(arguments: Sequence[str]) -> None:
     """Take in rows, then write all tables."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     rows = read_rows([path for path in (ROWS, *map(Path, arguments)) if path.exists()])
-    ROWS.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_text_atomically(ROWS, "".join(json.dumps(row) + "\n" for row in rows))
     for name, (keys, values) in TABLES.items():
         write(name, table([row for row in rows if row["table"] == name], keys, values))
     write("meaning", meaning())

@@ -1,7 +1,10 @@
 """Choose what the demo shows (subject, scene, training, T_a), on a training and noises that it does not show.
 
-Every candidate is trained, drawn without DCI and over λ (in bfloat16 where the processor has it), and judged. Rows are kept, so a stopped search goes on; the table
-is docs/results/demo_choice.csv. What was chosen stands in workflows/api/demo.json.
+Every candidate is trained, drawn without DCI and over λ (in bfloat16 where the processor has it), and judged. Rows are kept,
+so a stopped search goes on; the table is docs/results/demo_choice.csv. What was chosen stands in workflows/api/demo.json.
+
+A row counts while the model, the references, the method and the judge are those it was made with. Rows that do not say with
+which they were made are the first search's, judged at an earlier stage of the judge's training; they count, and are not done again.
 
     python -m study.demo_choice [--minutes M] [--subjects NAME …] [--final K] [--report]
 """
@@ -12,22 +15,23 @@ import argparse
 import csv
 import io
 import json
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from comfyui_dci.dci_core.files import write_atomically
 from torch import Tensor
 
 from demo_world.judge import Judge, load_judge
-from demo_world.precision import fast_matrices
-from demo_world.scenes import Scene
 from demo_world.storage import cache_folder, training_log
+from study.cells import JUDGE, file_digest, training_digest
+from study.demo_scenes import SCENES
 from study.plan import ALL, PLAIN, Method, Sampling, dci
 from study.prompts import Prompt
 from study.scoring import score
+from study.tables import write_text_atomically
 from workbench.pack import ROOT
 
 if TYPE_CHECKING:
@@ -46,35 +50,7 @@ METHODS = tuple(
     Method(f"demo, {rate:g}", checkpoints, learning_rate=rate, class_images=0, references=ALL)
     for rate, checkpoints in ((2e-3, (120, 150, 180, 210, 240)), (1.5e-3, (150, 180, 210, 240)))
 )
-SCENES: dict[str, tuple[Scene, ...]] = {
-    "panda": (
-        Scene("panda", "umbrella", "in a city"),
-        Scene("panda", "dragon-face", "in space"),
-        Scene("panda", "guitar", style="drawing of", context="at sunset"),
-        Scene("panda", "balloon", "on a mountain", colour="red"),
-    ),
-    "parrot": (
-        Scene("parrot", "top-hat", "in the snow"),
-        Scene("parrot", "guitar", "in a library"),
-        Scene("parrot", "umbrella", "in the rain"),
-        Scene("parrot", "cactus", "in the desert"),
-    ),
-    "zebra": (
-        Scene("zebra", "balloon", "in a flower field"),
-        Scene("zebra", "umbrella", "in a city"),
-        Scene("zebra", "cactus", "in the desert"),
-    ),
-    "teddy-bear": (
-        Scene("teddy-bear", "rocket", "on the moon"),
-        Scene("teddy-bear", "umbrella", "in a forest"),
-        Scene("teddy-bear", "balloon", "on a beach"),
-    ),
-    "racing-car": (
-        Scene("racing-car", "cactus", "in the desert"),
-        Scene("racing-car", "robot", "in a city"),
-        Scene("racing-car", "rocket", "on the moon"),
-    ),
-}
+METHOD_OF = {method.learning_rate: method for method in METHODS}
 
 
 @dataclass(frozen=True)
@@ -94,6 +70,8 @@ class Row:
         change: of the pictures from the least λ to the largest, mean absolute difference, 0 … 255.
         plain_change: of the pictures from those without DCI to those with, mean over STRENGTHS, 0 … 255.
         noises: pictures of each kind.
+        training: digest of all that shaped the training; empty of the first search.
+        judge: digest of the judge's file; empty of the first search.
     """
 
     subject: str
@@ -108,6 +86,14 @@ class Row:
     change: float
     plain_change: float
     noises: int = NOISES
+    training: str = ""
+    judge: str = ""
+
+    @property
+    def counts(self) -> bool:
+        """Whether it was made with what is there today, or does not say with what."""
+        today = digests(self.subject, METHOD_OF[self.learning_rate])
+        return all(own in ("", now) for own, now in zip((self.training, self.judge), today))
 
     @property
     def is_seen(self) -> bool:
@@ -125,6 +111,11 @@ class Row:
         return self.obedience[-1] - self.obedience[0]
 
 
+def digests(subject: str, method: Method) -> tuple[str, str]:
+    """Of all that shapes a candidate's training, and of the judge's file."""
+    return training_digest(subject, method, TRAINING_SEED), file_digest(JUDGE)
+
+
 def best(rows: Sequence[Row]) -> Row | None:
     """The candidate whose dial turns furthest, by the obedience it brings; None where no dial turns."""
     return max((row for row in rows if row.turns), key=lambda row: row.gain, default=None)
@@ -140,7 +131,7 @@ def read_rows(path: Path) -> list[Row]:
     """Rows of an earlier search."""
     if not path.exists():
         return []
-    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return [
         Row(**{**entry, "likeness": tuple(entry["likeness"]), "obedience": tuple(entry["obedience"])})
         for entry in entries
@@ -151,7 +142,7 @@ def candidates(subjects: Sequence[str]) -> Iterator[tuple[str, Method, int]]:
     """Subjects, methods and checkpoints, the likeliest first."""
     for method in METHODS:
         for subject in subjects:
-            for steps in reversed(method.checkpoints[1:]):
+            for steps in reversed(method.checkpoints):
                 yield subject, method, steps
 
 
@@ -172,8 +163,7 @@ def measure(
     asked = [prompt for prompt in prompts for _ in range(noises)]
 
     def drawn(how: Sampling) -> tuple[list[float], list[float], Tensor]:
-        with fast_matrices():
-            pictures = studio.draw(concept, prompts, how, noises, seed)
+        pictures = studio.draw(concept, prompts, how, noises, seed)
         scores = score(judge, pictures, asked)
         means = [values.reshape(-1, noises).mean(axis=1).tolist() for values in (scores.likeness, scores.obedience)]
         return means[0], means[1], pictures.unflatten(0, (-1, noises))
@@ -194,6 +184,7 @@ def measure(
                 difference(ways[0][2], ways[-1][2], number),
                 sum(difference(plain, way[2], number) for way in ways) / len(ways),
                 noises,
+                *digests(prompt.scene.exemplar, METHOD_OF[of[0]]),
             )
 
 
@@ -217,13 +208,57 @@ def write_table(rows: Sequence[Row]) -> None:
                 *(f"{row.change:.1f}", f"{row.plain_change:.1f}", row.noises),
             ]
         )
-    write_atomically(TABLE, lambda path: path.write_text(out.getvalue(), encoding="utf-8"))
+    write_text_atomically(TABLE, out.getvalue())
 
 
-def add_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Keep rows."""
-    with path.open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(asdict(row)) + "\n" for row in rows)
+def as_lines(rows: Sequence[Row]) -> str:
+    """Rows as they are kept."""
+    return "".join(json.dumps(asdict(row)) + "\n" for row in rows)
+
+
+def all_rows(folder: Path) -> list[Row]:
+    """Rows of all searches that count."""
+    return [row for each in sorted(folder.glob("*.jsonl")) for row in read_rows(each) if row.counts]
+
+
+def search(folder: Path, subjects: Sequence[str], minutes: float) -> None:
+    """Measure the candidates that no row counts of."""
+    from study.studio import Studio
+
+    until, done = (
+        time.monotonic() + 60 * minutes,
+        {(row.subject, row.learning_rate, row.steps) for row in all_rows(folder)},
+    )
+    studio, judge = Studio(folder), load_judge()
+    for subject, method, steps in candidates(subjects):
+        if (subject, method.learning_rate, steps) in done or time.monotonic() > until:
+            continue
+        concept = studio.fine_tune(subject, method, steps, TRAINING_SEED)
+        prompts = [Prompt(KIND, scene) for scene in SCENES[subject]]
+        found = list(measure(studio, judge, concept, prompts, (method.learning_rate, steps)))
+        with (folder / f"{'-'.join(subjects)}.jsonl").open("a", encoding="utf-8") as file:
+            file.write(as_lines(found))
+
+
+def draw_again(folder: Path, number: int) -> None:
+    """Measure a finalist with the finalists' noises, in place of what was kept under its number.
+
+    Raises:
+        SystemExit: there is no such finalist.
+    """
+    last = finalists(all_rows(folder))
+    if not 0 <= number < len(last):
+        sys.exit(
+            f"There are {len(last)} finalists, counted from 0, but --final {number} was given. Search first for more."
+        )
+    from study.studio import Studio
+
+    row, studio = last[number], Studio(folder)
+    concept = studio.fine_tune(row.subject, METHOD_OF[row.learning_rate], row.steps, TRAINING_SEED)
+    prompts = [Prompt(KIND, scene) for scene in SCENES[row.subject]]
+    prompts = [prompt for prompt in prompts if prompt.text == row.prompt]
+    found = list(measure(studio, load_judge(), concept, prompts, (row.learning_rate, row.steps), final=True))
+    write_text_atomically(folder / f"final_{number}.jsonl", as_lines(found))
 
 
 def main() -> None:
@@ -235,33 +270,11 @@ def main() -> None:
     arguments = parser.parse_args()
     log, folder = training_log("demo_choice"), cache_folder() / "study" / "demo_choice"
     folder.mkdir(parents=True, exist_ok=True)
-
-    def all_rows() -> list[Row]:
-        return [row for each in sorted(folder.glob("*.jsonl")) for row in read_rows(each)]
-
-    until = time.monotonic() + 60 * arguments.minutes
-    if not arguments.report:
-        from study.studio import Studio
-
-        studio, judge = Studio(folder), load_judge()
-        rates = {method.learning_rate: method for method in METHODS}
-        if arguments.final is not None:
-            row = finalists(all_rows())[arguments.final]
-            concept = studio.fine_tune(row.subject, rates[row.learning_rate], row.steps, TRAINING_SEED)
-            prompts = [Prompt(KIND, scene) for scene in SCENES[row.subject]]
-            prompts = [prompt for prompt in prompts if prompt.text == row.prompt]
-            found = list(measure(studio, judge, concept, prompts, (row.learning_rate, row.steps), final=True))
-            add_rows(folder / f"final_{arguments.final}.jsonl", found)
-        else:
-            path = folder / f"{'-'.join(arguments.subjects)}.jsonl"
-            done = {(row.subject, row.learning_rate, row.steps) for row in all_rows()}
-            for subject, method, steps in candidates(arguments.subjects):
-                if (subject, method.learning_rate, steps) in done or time.monotonic() > until:
-                    continue
-                concept = studio.fine_tune(subject, method, steps, TRAINING_SEED)
-                prompts = [Prompt(KIND, scene) for scene in SCENES[subject]]
-                add_rows(path, list(measure(studio, judge, concept, prompts, (method.learning_rate, steps))))
-    rows = all_rows()
+    if arguments.final is not None and not arguments.report:
+        draw_again(folder, arguments.final)
+    elif not arguments.report:
+        search(folder, arguments.subjects, arguments.minutes)
+    rows = all_rows(folder)
     write_table(rows)
     final = [row for row in rows if row.noises == FINAL_NOISES]
     log.info("%d rows; best of the finalists: %s; of all: %s", len(rows), best(final), best(rows))

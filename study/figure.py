@@ -10,8 +10,8 @@ import numpy as np
 from study.cells import ALIGNED, JUDGED
 from study.plan import PLAIN, Setting
 from study.prompts import KINDS
-from study.results import Results, dci_curve, fractions_of, others_of, scored_axes
-from study.statistics import Array, nested_bootstrap
+from study.results import Results, dci_curve, fractions_of, others_of
+from study.statistics import Array, interval_over_subjects
 
 NAMES = {
     "likeness": "likeness (judge)",
@@ -30,7 +30,7 @@ def curves_of(results: Results) -> dict[str, list[Setting]]:
 
 
 def draw_curves(results: Results, path: Path) -> None:
-    """Write a PNG: on the left by the judge; on the right by the CLIP where there are alignments, else scenes alone.
+    """Write a PNG: on the left by the judge; on the right by the CLIP where plain sampling has alignments, else scenes alone.
 
     Bars are 95 % intervals of the paired difference from plain sampling.
 
@@ -44,7 +44,7 @@ def draw_curves(results: Results, path: Path) -> None:
     left, right = figure.subplots(1, 2)
     _panel(left, results, JUDGED, KINDS)
     left.set_title("All prompts, by the judge")
-    if ALIGNED[0] in scored_axes(results):
+    if results.points(results.plan.find(PLAIN), ALIGNED) is not None:
         _panel(right, results, ALIGNED, KINDS)
         right.set_title("All prompts, by the demo world's CLIP")
     else:
@@ -76,5 +76,5 @@ def bars_of(differences: Array) -> Array:
     Args:
         differences: [subjects, trainings, points].
     """
-    found = [nested_bootstrap(differences[..., place], float) for place in range(differences.shape[2])]
+    found = [interval_over_subjects(of_point) for of_point in differences.mean(axis=1).T]
     return np.array([[mean - low, high - mean] for mean, low, high in found]).T

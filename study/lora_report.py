@@ -30,9 +30,9 @@ from study.loras import (
     draw,
     prompts_of,
 )
-from study.statistics import Array, bootstrap, curve_gap, verdict
+from study.statistics import Array, curve_gap, interval_over_subjects, verdict
 from study.studio import Studio
-from study.tables import as_csv, with_interval
+from study.tables import as_csv, with_interval, write_text_atomically
 
 RESULT, GAPS, PICTURE = (CELLS.with_name(name) for name in ("loras.csv", "loras_gaps.csv", "loras.jpg"))
 SUBSETS: dict[str, tuple[str, ...]] = {
@@ -109,7 +109,7 @@ def gap(above: Array | None, below: Array | None, axis: int) -> list[str]:
         return ["missing", ""]
     count, order = above.shape[1], [1 - axis, axis]
     both = np.concatenate([above, below], axis=1)[..., order]
-    found, low, high = bootstrap(both, lambda mean: curve_gap(mean[:count], mean[count:]))
+    found, low, high = interval_over_subjects(both, lambda mean: curve_gap(mean[:count], mean[count:]))
     if not np.isfinite(found):
         return ["nothing in common", ""]
     return [f"{found:+.3f} ({low:+.3f} … {high:+.3f})", verdict(low, high)]
@@ -186,8 +186,8 @@ def contact_sheet(studio: Studio) -> Tensor:
 def write_report() -> None:
     """Write the tables and the contact sheet."""
     found = collected(cells_folder())
-    write_atomically(RESULT, lambda path: path.write_text(cell_table(found)))
-    write_atomically(GAPS, lambda path: path.write_text(gap_table(found)))
+    write_text_atomically(RESULT, cell_table(found))
+    write_text_atomically(GAPS, gap_table(found))
     sheet = contact_sheet(Studio(cache_folder() / "study"))
     picture = Image.fromarray((sheet.numpy() * 255).round().astype(np.uint8))
     write_atomically(PICTURE, lambda path: picture.save(path, format="JPEG", quality=85))

@@ -49,7 +49,7 @@ class Lora:
         return f"{self.kind}, rank {self.rank}"
 
 
-# Rates and steps chosen on the first demo model (128 px, before version 0.2).
+# Rates and steps chosen on the first demo model (128 px).
 LORAS = (
     *(Lora(INSTANCE, rank, learning_rate=3e-3, steps=300, pictures=4) for rank in (4, 16)),
     *(Lora(DREAMBOOTH, rank, learning_rate=3e-3, steps=250, pictures=4) for rank in (4, 16)),

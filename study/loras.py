@@ -19,7 +19,6 @@ import comfy.sd
 import nodes
 import numpy as np
 import torch
-from comfyui_dci.dci_core.files import write_atomically
 from comfyui_dci.dci_core.sampling.settings import DCISettings
 from comfyui_dci.nodes.host.sampling.conditioning import build_conditioning
 from comfyui_dci.nodes.host.sampling.patch import apply_dci
@@ -33,6 +32,7 @@ from study.prompts import PLACEHOLDER, Prompt, auxiliary_noun_for, prompts_for
 from study.scoring import score
 from study.statistics import Array
 from study.studio import Studio, encode
+from study.tables import write_text_atomically
 
 PICTURES = 1  # of each prompt, from the same noise for every way
 NOISE_SEED = 1
@@ -124,7 +124,7 @@ class Cells:
         self.path = folder / f"{subject}, {lora.name}.json"
         made_from = [training_digest(subject, lora), file_digest(JUDGE)]
         self._shaped_by = [*made_from, PICTURES, NOISE_SEED, REVISION]
-        self._found: dict[str, Any] = json.loads(self.path.read_text()) if self.path.exists() else {}
+        self._found: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {}
 
     def _key(self, way: Way, prompt: Prompt) -> str:
         return digest([asdict(way), text_of(prompt), *self._shaped_by])
@@ -137,7 +137,7 @@ class Cells:
         """Store the (likeness, obedience) of prompts, [2] each, at once."""
         for (way, prompt), pair in scores.items():
             self._found[self._key(way, prompt)] = [way.name, text_of(prompt), *pair.round(DIGITS).tolist()]
-        write_atomically(self.path, lambda path: path.write_text(json.dumps(self._found, indent=0)))
+        write_text_atomically(self.path, json.dumps(self._found, indent=0))
 
     def read(self, way: Way, prompt: Prompt) -> Array:
         """Return what was written, [2].

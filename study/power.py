@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import argparse
 import math
+from bisect import bisect_left
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import NormalDist
 
 from demo_world.storage import training_log
 from study.cells import CELLS, JUDGED
 from study.plan import CORE, PLAIN, PLANS, Plan
 from study.premise import PREMISE
 from study.results import Results
-from study.statistics import Array
+from study.statistics import CONFIDENCE, Array, student_quantile
 
-POWER, LEVEL, WANTED = 0.8, 0.05, 0.03
+POWER, LEVEL, WANTED = 0.8, 1 - CONFIDENCE, 0.03
 MOST_SUBJECTS = 1000
 
 
@@ -65,7 +65,7 @@ def standard_error(scatter: Deviations, size: Size) -> float:
 
 
 def detectable(scatter: Deviations, size: Size, power: float = POWER, level: float = LEVEL) -> float:
-    """The smallest true difference that a two-sided test on subjects' means finds with a certain power.
+    """The smallest true difference that the report tells apart from none with a certain power: its t interval over subjects' means.
 
     Args:
         scatter: of paired differences.
@@ -78,23 +78,11 @@ def detectable(scatter: Deviations, size: Size, power: float = POWER, level: flo
     return both * standard_error(scatter, size)
 
 
-def student_quantile(probability: float, degrees: int) -> float:
-    """Quantile of Student's t by its expansion about the normal one, good to 0.01 from 7 degrees of freedom.
-
-    t = z + (z³ + z)/4ν + (5z⁵ + 16z³ + 3z)/96ν² (Abramowitz and Stegun 26.7.5).
-
-    Args:
-        probability: 0 … 1.
-        degrees: ν, 1 or more.
-    """
-    z = NormalDist().inv_cdf(probability)
-    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
-
-
 def subjects_needed(scatter: Deviations, size: Size, difference: float = WANTED) -> int | None:
     """The least number of subjects that sees a difference, all else as it is; None for more than a thousand."""
-    counts = range(2, MOST_SUBJECTS + 1)
-    return next((count for count in counts if detectable(scatter, replace(size, subjects=count)) <= difference), None)
+    counts = range(2, MOST_SUBJECTS + 1)  # more subjects see less
+    place = bisect_left(counts, -difference, key=lambda count: -detectable(scatter, replace(size, subjects=count)))
+    return counts[place] if place < len(counts) else None
 
 
 def scatter_of(differences: Array) -> Deviations:

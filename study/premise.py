@@ -9,11 +9,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import product
 from pathlib import Path
-
-from comfyui_dci.dci_core.files import write_atomically
 
 from demo_world.storage import training_log
 from study.cells import CELLS, JUDGED
@@ -31,7 +28,7 @@ from study.plan import (
 )
 from study.prompts import KINDS
 from study.results import Results
-from study.tables import MISSING, Table, as_csv
+from study.tables import MISSING, Table, as_csv, write_text_atomically
 from study.work import add_options, do
 
 RATES = (1.2e-3, 2.4e-3)
@@ -134,16 +131,17 @@ def verdicts(results: Results) -> list[str]:
     ]
 
 
-def write_table(folder: Path = CELLS, table: Path = TABLE, subjects: Sequence[str] = CHOICE) -> list[str]:
-    """Write premise.csv and return the verdicts.
+def report(folder: Path = CELLS, table: Path = TABLE, only: Sequence[str] = ()) -> list[str]:
+    """Return the verdicts; those of all subjects are tabled in premise.csv too.
 
     Args:
         folder: of the cells.
         table: where it is written.
-        subjects: that count; all others may be missing.
+        only: subjects that count, where not all do; nothing is written then.
     """
-    results = Results(folder, replace(PREMISE, subjects=tuple(subjects)))
-    write_atomically(table, partial(Path.write_text, data=as_csv(table_of(results))))
+    results = Results(folder, replace(PREMISE, subjects=tuple(only) or CHOICE))
+    if not only:
+        write_text_atomically(table, as_csv(table_of(results)))
     return verdicts(results)
 
 
@@ -153,7 +151,7 @@ def main() -> None:
     given = parser.parse_args()
     do(PREMISE, given, "study.premise")
     log = training_log(PREMISE.name)
-    for line in write_table(subjects=given.only or CHOICE) or ["No training is finished for all subjects yet."]:
+    for line in report(only=given.only) or ["No training is finished for all of these subjects yet."]:
         log.info("%s", line)
 
 

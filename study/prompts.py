@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from demo_world.scenes import Scene, caption
 from demo_world.subjects import REFERENCE_CONTEXTS
 from demo_world.vocabulary import COLOURS, CONTEXTS, NOUNS, PHOTO, STYLES, SUBJECTS, with_article
@@ -13,6 +15,7 @@ PLACEHOLDER = "V*"
 PER_SET = {"context": 4, "second noun": 4, "style": 2, "colour": 2}  # prompts of each kind in a set of twelve
 KINDS = tuple(PER_SET)
 MOST_SETS = 2
+CONTEXT_SEED = 0  # of the order of contexts
 FIXED, UNLIKELY, AUTO = "fixed", "unlikely", "auto"
 AUXILIARY_NOUNS: dict[str, tuple[str, ...]] = {FIXED: ("dog", "cat", "car"), UNLIKELY: ("trophy", "bell", "key")}
 COMPANIONS: tuple[str, ...] = (
@@ -22,12 +25,11 @@ COMPANIONS: tuple[str, ...] = (
 )
 NEW_CONTEXTS = tuple(context for context in CONTEXTS if context not in REFERENCE_CONTEXTS)
 OTHER_STYLES = tuple(style for style in STYLES if style != PHOTO)
-# A subject is not asked to take the colour that it has: nobody could tell whether it obeyed.
+# A subject is not asked to take the colour that most of it has: a painted one can be told, but it is a small change.
 OWN_COLOUR = {
-    **dict.fromkeys(("flamingo", "parrot", "speedboat", "racing-car", "backpack", "violin", "fire-engine"), "red"),
-    **dict.fromkeys(("orangutan", "derelict-house"), "red"),
-    "teddy-bear": "yellow",
-    "yarn": "blue",
+    **dict.fromkeys(("flamingo", "parrot", "racing-car", "backpack", "violin", "fire-engine"), "red"),
+    **dict.fromkeys(("orangutan", "derelict-house", "teddy-bear"), "red"),
+    **dict.fromkeys(("speedboat", "yarn"), "blue"),
     "sauropod": "green",
 }
 
@@ -63,7 +65,7 @@ class Prompt:
 
 
 def prompts_for(subject: str, sets: int = 1) -> list[Prompt]:
-    """The study's prompts of a subject, other contexts, companions, styles and colours for each subject.
+    """The study's prompts of a subject: contexts in an order of its own; companions, styles and colours turn from subject to subject.
 
     Args:
         subject: a key of SUBJECTS.
@@ -92,7 +94,8 @@ def _set_of(subject: str, number: int) -> list[Prompt]:
 
     companions = [noun for noun in COMPANIONS if noun != SUBJECTS[subject]]
     colours = [colour for colour in COLOURS if colour not in ("", OWN_COLOUR.get(subject))]
-    contexts = [NEW_CONTEXTS[(7 * place + 3 * step) % len(NEW_CONTEXTS)] for step in range(len(NEW_CONTEXTS))]
+    order = np.random.default_rng([CONTEXT_SEED, place]).permutation(len(NEW_CONTEXTS))
+    contexts = [NEW_CONTEXTS[step] for step in order]
     beside = contexts[MOST_SETS * PER_SET["context"] :]  # companions stand in contexts that are not asked for alone
     pairs = zip(chosen(companions, 5 * place, "second noun"), chosen(beside, 0, "second noun"), strict=True)
     return [

@@ -22,9 +22,9 @@ from study.results import (
     scored_axes,
     strengths_of,
 )
-from study.statistics import REACH, Array, curve_gap, nested_bootstrap, verdict
+from study.statistics import REACH, Array, curve_gap, interval_over_subjects, verdict
 from study.studio import CFG, STEPS
-from study.tables import MISSING, Table, as_csv, as_markdown, told, with_interval
+from study.tables import MISSING, Table, as_csv, as_markdown, told, with_interval, write_text_atomically
 
 RESULTS = CELLS.parent
 PAGE = RESULTS.parent / "evidence" / "results.md"
@@ -55,7 +55,7 @@ def write_report(folder: Path = CELLS, results: Path = RESULTS, page: Path = PAG
         sections.append(_title(found))
         if found.finished:
             sections += _sections(found, results)
-    write_atomically(page, lambda path: path.write_text("\n\n".join(sections) + "\n", encoding="utf-8"))
+    write_text_atomically(page, "\n\n".join(sections) + "\n")
 
 
 def _head() -> str:
@@ -66,7 +66,7 @@ Written by `python -m study.run`; no figure was chosen by hand. What it means: [
 *Likeness* is the probability, by the demo world's judge, that the main object is this very subject; *obedience* that all is there that the
 prompt asks for beside it. *clip_i* and *clip_t* are the paper's image and text alignment, by the demo world's CLIP. All are means over prompts and
 pictures. "Against plain" is the paired difference from the same training, sampled plainly with the same noises. Ranges in brackets are
-95 % intervals from drawing subjects, and trainings of each, with replacement. Sampling: {STEPS} steps of euler, normal schedule, cfg {CFG:g}."""
+95 % intervals over subjects by Student's t (of curves, on the jackknife), each subject the mean over its trainings. Sampling: {STEPS} steps of euler, normal schedule, cfg {CFG:g}."""
 
 
 def _title(results: Results) -> str:
@@ -85,7 +85,7 @@ def _sections(results: Results, folder: Path) -> list[str]:
     name = results.plan.name
     settings, gaps = settings_table(results), gap_table(results)
     for table, ending in ((settings, ""), (gaps, "_gaps")):
-        write_atomically(folder / f"{name}{ending}.csv", partial(Path.write_text, data=as_csv(table)))
+        write_text_atomically(folder / f"{name}{ending}.csv", as_csv(table))
     figure = folder / f"{name}.png"
     write_atomically(figure, partial(draw_curves, results))
     return [
@@ -108,12 +108,9 @@ def settings_table(results: Results) -> Table:
     lines = [[*heads, *(f"likeness, {kind}" for kind in KINDS)]]
     for setting in results.plan.settings:
         line = [setting.method.name, str(setting.steps), setting.sampling.name]
-        points = results.points(setting, axes)
-        if points is None:
-            lines.append([*line, *[MISSING] * (len(lines[0]) - len(line))])
-            continue
-        line += [with_interval(points[..., place]) for place in range(len(axes))]
-        line += _against_plain(results, setting, points, axes)
+        means = [results.points(setting, (axis,)) for axis in axes]
+        line += [MISSING if mean is None else with_interval(mean) for mean in means]
+        line += [_against_plain(results, setting, axis) for axis in axes]
         for axis in reversed(JUDGED):
             values = [results.values(setting, axis, (kind,)) for kind in KINDS]
             line += [MISSING if one is None else f"{one.mean():.2f}" for one in values]
@@ -121,14 +118,12 @@ def settings_table(results: Results) -> Table:
     return lines
 
 
-def _against_plain(results: Results, setting: Setting, points: Array, axes: Sequence[str]) -> list[str]:
-    if setting.sampling == PLAIN:
-        return [""] * len(axes)
-    plain = results.points(results.plan.find(PLAIN, setting.method, setting.steps), axes)
-    if plain is None:
-        return [MISSING] * len(axes)
-    forms = ["+.2f" if axis in JUDGED else "+.3f" for axis in axes]
-    return [with_interval(points[..., place] - plain[..., place], form) for place, form in enumerate(forms)]
+def _against_plain(results: Results, setting: Setting, axis: str) -> str:
+    own = results.points(setting, (axis,))
+    plain = results.points(results.plan.find(PLAIN, setting.method, setting.steps), (axis,))
+    if own is None or plain is None:
+        return MISSING
+    return "" if setting.sampling == PLAIN else with_interval(own - plain, "+.2f" if axis in JUDGED else "+.3f")
 
 
 def gap_table(results: Results) -> Table:
@@ -150,8 +145,8 @@ def _gap(curve: Array | None, reference: Array | None, reach: float) -> list[str
     if curve is None or reference is None:
         return [MISSING, ""]
     count = curve.shape[2]
-    both = np.concatenate([curve, reference], axis=2)
-    found = nested_bootstrap(both, lambda mean: curve_gap(mean[:count], mean[count:], reach))
+    both = np.concatenate([curve, reference], axis=2).mean(axis=1)
+    found = interval_over_subjects(both, lambda mean: curve_gap(mean[:count], mean[count:], reach))
     if not np.isfinite(found[0]):
         return ["nothing in common", ""]
     return [told(found, "+.3f"), verdict(*found[1:])]
@@ -163,11 +158,8 @@ def slope_table(results: Results) -> Table:
     lines = [["T_a", *axes]]
     for fraction in fractions_of(results.plan):
         settings = dci_curve(results.plan, fraction)
-        curve = results.curve(settings, axes)
-        if curve is None:
-            lines.append([f"{fraction:g}", *[MISSING] * len(axes)])
-            continue
         offset = np.array(strengths_of(settings)) - np.mean(strengths_of(settings))
-        slopes = np.einsum("stpa,p->sta", curve, offset) / (offset**2).sum()  # least squares
-        lines.append([f"{fraction:g}", *(with_interval(slopes[..., place], "+.3f") for place in range(len(axes)))])
+        curves = [results.curve(settings, (axis,)) for axis in axes]
+        slopes = [None if one is None else one[..., 0] @ offset / (offset**2).sum() for one in curves]  # least squares
+        lines.append([f"{fraction:g}", *(MISSING if one is None else with_interval(one, "+.3f") for one in slopes)])
     return lines

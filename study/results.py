@@ -143,6 +143,5 @@ def others_of(plan: Plan) -> dict[str, list[Setting]]:
 
 
 def scored_axes(results: Results) -> tuple[str, ...]:
-    """All axes where pictures have alignments by a CLIP, else the judge's alone."""
-    first = results.plan.settings[0]
-    return AXES if results.values(first, AXES[-1]) is not None else JUDGED
+    """All axes where a setting has alignments by a CLIP, else the judge's alone."""
+    return AXES if any(results.values(setting, AXES[-1]) is not None for setting in results.plan.settings) else JUDGED

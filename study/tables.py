@@ -5,12 +5,20 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from pathlib import Path
 
-from study.statistics import Array, Interval, bootstrap, nested_bootstrap
+from comfyui_dci.dci_core.files import write_atomically
+
+from study.statistics import Array, Interval, interval_over_subjects
 
 MISSING = "missing"
 Table = list[list[str]]
 """Lines of cells, the heads first."""
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write a text file whole or not at all, in UTF-8 with the text's own line ends, whatever the machine's are."""
+    write_atomically(path, lambda made: made.write_bytes(text.encode("utf-8")))
 
 
 def told(interval: Interval, form: str = ".2f") -> str:
@@ -21,7 +29,7 @@ def told(interval: Interval, form: str = ".2f") -> str:
 
 def with_interval(values: Array, form: str = ".2f") -> str:
     """Return the mean with its interval of values of each subject, [subjects], or of its trainings, [subjects, trainings]."""
-    return told((bootstrap if values.ndim == 1 else nested_bootstrap)(values, float), form)
+    return told(interval_over_subjects(values.reshape(len(values), -1).mean(axis=1)), form)
 
 
 def as_csv(table: Table) -> str:

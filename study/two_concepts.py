@@ -31,7 +31,7 @@ from study.plan import EDITED, REPORTED, VARIED
 from study.prompts import PLACEHOLDER
 from study.statistics import Array
 from study.studio import Studio, encode, noise_seed
-from study.tables import as_csv, with_interval
+from study.tables import as_csv, with_interval, write_text_atomically
 
 RESULT, PICTURE = CELLS.with_name("two_concepts.csv"), CELLS.with_name("two_concepts.jpg")
 PLACEHOLDERS = (PLACEHOLDER, "W*")
@@ -136,7 +136,7 @@ def main() -> None:
         ]
         means[way.name] = np.array(rows)
         log.info("%s: %s", way.name, means[way.name].mean(axis=0).round(3))
-    write_atomically(RESULT, lambda path: path.write_text(table(means)))
+    write_text_atomically(RESULT, table(means))
     labels = [f"{first}\nwith {second}" for first, second in pairs(REPORTED)]
     grid = draw_sweep(list(zip(*shown)), [way.label for way in WAYS], labels, CAPTION)
     picture = Image.fromarray((grid.numpy() * 255).round().astype(np.uint8))

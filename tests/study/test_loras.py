@@ -12,7 +12,6 @@ import torch
 
 import study.lora_training
 import study.loras
-import study.statistics
 import study.studio
 from demo_world.judge import Judge
 from study.class_images import class_images
@@ -131,11 +130,6 @@ def test_the_prompts_name_the_subject_and_are_of_three_kinds() -> None:
     assert {"context", "second noun", "style"} <= {prompt.kind for prompt in prompts}
 
 
-@pytest.fixture
-def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(study.statistics, "RESAMPLES", 20)
-
-
 def finish(folder: Path, wanted: Any) -> None:
     """Write cells in which a subject's scores are its number in hundredths and what ``wanted`` says of a way."""
     for number, subject in enumerate(STUDIED):
@@ -156,7 +150,6 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path) -> None:
     assert other.missing(PLAIN, [first]) == [first], "trained otherwise"
 
 
-@pytest.mark.usefixtures("few_draws")
 def test_the_tables_tell_paired_differences_at_equal_likeness(tmp_path: Path) -> None:
     def wanted(way: Way) -> tuple[float, float]:
         """Less strength loses likeness for obedience one to one; two branches gain 0.1 of obedience on top."""
@@ -175,7 +168,6 @@ def test_the_tables_tell_paired_differences_at_equal_likeness(tmp_path: Path) ->
     assert ",-0.24 (-0.24 … -0.24),+0.24 (+0.24 … +0.24)," in told[0], "against strength 0.8"
 
 
-@pytest.mark.usefixtures("few_draws")
 def test_a_way_that_is_not_finished_is_said_to_be_missing(tmp_path: Path) -> None:
     finish(tmp_path, lambda way: (0.5, 0.5))
     Cells(tmp_path, STUDIED[1], LORAS[0]).path.unlink()

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 
 import study.report
-import study.statistics
 from study.cells import Cell, Ledger, Scores
 from study.figure import bars_of
 from study.plan import AUXILIARY_ALONE, BASE, CORE, EDITED, OTHER_METHODS, PLAIN, Plan, Setting, dci, over_steps
 from study.power import lines_of, size_of
-from study.premise import GRID, PREMISE, Tradeoff, table_of, tradeoff, write_table
+from study.premise import GRID, PREMISE, Tradeoff, report, table_of, tradeoff
 from study.prompts import KINDS
 from study.report import gap_table, settings_table, slope_table, write_report
 from study.results import Results, dci_curve, others_of
@@ -30,11 +29,6 @@ PLAN = replace(
     noises=1,
 )
 Wanted = Callable[[Setting], tuple[float, float]]
-
-
-@pytest.fixture(autouse=True)
-def _few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(study.statistics, "RESAMPLES", 40)
 
 
 def finish(folder: Path, plan: Plan, wanted: Wanted, has_clip: bool = True) -> None:
@@ -82,13 +76,35 @@ def test_a_setting_with_a_missing_cell_is_missing(tmp_path: Path) -> None:
     assert slope_table(results)[1][1:] == ["missing"] * 2
 
 
+def test_where_some_cells_have_no_clip_only_the_clip_s_columns_are_missing(tmp_path: Path) -> None:
+    finish(tmp_path, PLAN, traded)
+    full = settings_table(Results(tmp_path, PLAN)), slope_table(Results(tmp_path, PLAN))
+    changed = [PLAN.settings[0], PLAN.find(dci(0.3, 2.0))]
+    ledger = Ledger(tmp_path, PLAN, "panda", 2)
+    kept = [line for line in ledger.path.read_text(encoding="utf-8").splitlines() if line]
+    keys = {Cell(PLAN, "panda", 2, setting).key(True) for setting in changed if setting is not None}
+    ledger.path.write_text(
+        "".join(f"{line}\n" for line in kept if not any(key in line for key in keys)), encoding="utf-8"
+    )
+    for setting in changed:
+        assert setting is not None
+        scores = (np.full(PLAN.pictures_of_a_cell, value) for value in traded(setting))
+        Ledger(tmp_path, PLAN, "panda", 2).write(Cell(PLAN, "panda", 2, setting), Scores(*scores))
+    results = Results(tmp_path, PLAN)
+    for table, before in zip((settings_table(results), slope_table(results)), full):
+        assert table[0] == before[0]
+        gone = {head for was, now in zip(before, table) for head, a, b in zip(table[0], was, now) if a != b}
+        assert gone and all(head.startswith("clip_") for head in gone)
+        assert {b for was, now in zip(before, table) for a, b in zip(was, now) if a != b} == {"missing"}
+
+
 def test_paired_differences_and_gaps_at_equal_likeness(tmp_path: Path) -> None:
     finish(tmp_path, PLAN, traded)
     results = Results(tmp_path, PLAN)
     table = settings_table(results)
     rows = {tuple(line[:3]): dict(zip(table[0], line)) for line in table}
     two = rows[EDITED.name, str(EDITED.steps), dci(0.3, 2.0).name]
-    assert two["likeness"].startswith("0.51 (0.5") and two["likeness against plain"] == "-0.30 (-0.30 … -0.30)"
+    assert two["likeness"] == "0.51 (0.49 … 0.53)" and two["likeness against plain"] == "-0.30 (-0.30 … -0.30)"
     assert two["obedience against plain"] == "+0.40 (+0.40 … +0.40)"
     assert two["clip_t against plain"] == "+0.040 (+0.040 … +0.040)" and two["obedience, style"] == "0.61"
     assert rows[EDITED.name, str(EDITED.steps), PLAIN.name]["likeness against plain"] == ""
@@ -148,9 +164,9 @@ def test_the_page_tells_what_is_there_and_what_is_not(
 
 def test_bars_reach_from_the_mean_to_the_ends_of_the_interval() -> None:
     differences = np.zeros((4, 1, 2))
-    differences[:, 0, 1] = [0.0, 0.0, 1.0, 1.0]
+    differences[:, 0, 1] = [0.0, 0.0, 1.0, 1.0]  # deviation √(1/3), of the mean √(1/12); t with 3 degrees is 3.1824
     (none, some), (no_more, more) = bars_of(differences)
-    assert (none, no_more) == (0.0, 0.0) and 0.2 < some <= 0.5 and 0.2 < more <= 0.5
+    assert (none, no_more) == (0.0, 0.0) and (some, more) == pytest.approx([3.1824 / 12**0.5] * 2, abs=1e-4)
 
 
 def test_tables_as_text() -> None:
@@ -185,7 +201,7 @@ def test_the_premise_marks_the_trainings_with_something_to_repair(tmp_path: Path
     found = tradeoff(results, GRID[1], GRID[1].steps)
     assert found is not None and found.is_real
     assert (found.likeness, found.lost, found.kept) == pytest.approx((0.815, 0.3, -0.05))
-    lines = write_table(tmp_path, tmp_path / "premise.csv")
+    lines = report(tmp_path, tmp_path / "premise.csv")
     real = [line for line in lines if line.startswith("REAL")]
     assert len(lines) == len(GRID) * 2 and len(real) == 1
     assert real[0].startswith(f"REAL {GRID[1].name} at {GRID[1].steps}: likeness 0.8")
@@ -198,8 +214,10 @@ def test_the_premise_marks_the_trainings_with_something_to_repair(tmp_path: Path
 def test_the_premise_of_some_subjects_does_without_the_others(tmp_path: Path) -> None:
     first = PREMISE.subjects[:1]
     finish(tmp_path, replace(PREMISE, subjects=first), overfitted)
-    assert write_table(tmp_path, tmp_path / "premise.csv") == []
-    assert len(write_table(tmp_path, tmp_path / "premise.csv", first)) == len(GRID) * 2
+    assert report(tmp_path, tmp_path / "premise.csv") == []
+    of_all = (tmp_path / "premise.csv").read_bytes()
+    assert len(report(tmp_path, tmp_path / "premise.csv", first)) == len(GRID) * 2
+    assert (tmp_path / "premise.csv").read_bytes() == of_all, "some subjects' verdicts overwrote the table of all"
 
 
 @pytest.mark.parametrize(
@@ -213,5 +231,5 @@ def test_a_trade_off_is_real_with_a_subject_a_loss_and_something_to_repair_it_wi
 
 
 def test_without_cells_the_premise_says_so(tmp_path: Path) -> None:
-    assert write_table(tmp_path, tmp_path / "premise.csv") == []
+    assert report(tmp_path, tmp_path / "premise.csv") == []
     assert "missing" in (tmp_path / "premise.csv").read_text(encoding="utf-8")
