@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from demo_world.judge import Reading
@@ -73,6 +75,11 @@ def shown_of(asked: Asked, reading: Reading) -> dict[str, Tensor]:
     if asked.context or not shown:
         shown[asked.context or PLAIN_BACKDROP] = reading.context[:, CONTEXTS.index(asked.context)]
     return shown
+
+
+def all_shown(shown: Mapping[str, Tensor]) -> Tensor:
+    """Obedience: the probability that pictures show all that was asked for, the product over it, [B], 0 … 1."""
+    return torch.stack(list(shown.values())).prod(dim=0)
 
 
 def _colour(text: str, style: str, noun: str) -> str:

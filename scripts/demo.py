@@ -74,6 +74,11 @@ def refusal(given: argparse.Namespace) -> str | None:
         return f"{out_of_place}: for the demo model only; leave it out and say in --prompt what to draw"
     if out_of_place:
         return f"{out_of_place}: for your own checkpoint only; leave it out, or give --checkpoint, --images and --class-noun"
+    for name in ("steps", "size"):
+        if getattr(given, name) is not None and getattr(given, name) < 1:
+            return f"{_option(name)} is {getattr(given, name)}; give 1 or more, or leave it out"
+    if given.prompt is not None and "V*" not in given.prompt:
+        return f'--prompt is "{given.prompt}"; it needs V* and the class noun, such as "a V* {given.class_noun} on a beach"'
     if given.checkpoint and not given.checkpoint.is_file():
         return f"--checkpoint is {given.checkpoint}, but there is no such file; give a .safetensors file"
     if given.images and not given.images.is_dir():

@@ -10,7 +10,7 @@ from demo_page import ScorePoint
 from PIL import Image
 
 from demo_world.judge import Judge
-from demo_world.prompt_reading import asked_of, shown_of
+from demo_world.prompt_reading import all_shown, asked_of, shown_of
 from demo_world.vocabulary import EXEMPLARS
 
 JUDGED_BY = "the demo world's judge"
@@ -32,9 +32,11 @@ def scores_of(
     reading = judge.read(torch.from_numpy(pictures).movedim(-1, 1).float() / 255)
     likeness = reading.exemplar[:, EXEMPLARS.index(subject)]
     shown = shown_of(asked_of(prompt, subject), reading)
+    obeyed = all_shown(shown)
     points = []
     for column, label in enumerate(columns):
-        asked = {name: float(seen[column :: len(columns)].mean()) for name, seen in shown.items()}
-        like, obeyed = float(likeness[column :: len(columns)].mean()), sum(asked.values()) / len(asked)
-        points.append(ScorePoint(label, like, obeyed, asked, plain=column == 0))
+        like, obedience, *each = (
+            float(values[column :: len(columns)].mean()) for values in (likeness, obeyed, *shown.values())
+        )
+        points.append(ScorePoint(label, like, obedience, dict(zip(shown, each)), plain=column == 0))
     return points

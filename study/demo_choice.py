@@ -92,7 +92,10 @@ class Row:
     @property
     def counts(self) -> bool:
         """Whether it was made with what is there today, or does not say with what."""
-        today = digests(self.subject, METHOD_OF[self.learning_rate])
+        method = METHOD_OF.get(self.learning_rate)
+        if method is None:
+            return False
+        today = digests(self.subject, method)
         return all(own in ("", now) for own, now in zip((self.training, self.judge), today))
 
     @property

@@ -9,27 +9,17 @@ import torch
 from torch import Tensor
 
 from demo_world.judge import Judge, Reading
-from demo_world.vocabulary import COLOURS, CONTEXTS, EXEMPLARS, NOUNS, PHOTO, STYLES
+from demo_world.prompt_reading import Asked, all_shown, shown_of
+from demo_world.vocabulary import EXEMPLARS
 from study.alignment import ClipScorer
 from study.cells import Scores
 from study.prompts import Prompt
 
-COLOUR_NAMES = tuple(COLOURS)
-Asked = list[tuple[str, int]]
-
 
 def asked_of(prompt: Prompt) -> Asked:
-    """Return what a prompt asks for beside its subject: heads of the judge, and the class of each."""
-    scene, asked = prompt.scene, []
-    if scene.context:
-        asked.append(("context", CONTEXTS.index(scene.context)))
-    if scene.second_noun:
-        asked.append(("second_noun", 1 + list(NOUNS).index(scene.second_noun)))
-    if scene.style != PHOTO:
-        asked.append(("style", STYLES.index(scene.style)))
-    if scene.colour:
-        asked.append(("colour", COLOUR_NAMES.index(scene.colour)))
-    return asked
+    """Return what a prompt asks for beside its subject."""
+    scene = prompt.scene
+    return Asked(scene.context, scene.second_noun, scene.style, scene.colour)
 
 
 def likeness(reading: Reading, subject: str) -> Tensor:
@@ -44,11 +34,8 @@ def obedience(reading: Reading, prompts: Sequence[Prompt]) -> Tensor:
         reading: of B pictures.
         prompts: of each.
     """
-    rows = [
-        torch.stack([getattr(reading, head)[row, number] for head, number in asked_of(prompt)]).prod()
-        for row, prompt in enumerate(prompts)
-    ]
-    return torch.stack(rows)
+    shown = {prompt: all_shown(shown_of(asked_of(prompt), reading)) for prompt in dict.fromkeys(prompts)}
+    return torch.stack([shown[prompt][row] for row, prompt in enumerate(prompts)])
 
 
 def score(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from demo_world.judge import Reading
-from demo_world.prompt_reading import Asked, asked_of, shown_of
+from demo_world.prompt_reading import Asked, all_shown, asked_of, shown_of
 from demo_world.vocabulary import COLOURS, CONTEXTS, EXEMPLARS, NOUNS, PHOTO, STYLES
 
 
@@ -65,6 +65,12 @@ def test_each_wish_is_looked_up_under_its_own_name() -> None:
     assert list(shown) == list(numbers)
     for name, number in numbers.items():
         assert torch.allclose(shown[name], torch.tensor([number / 1000, number / 1000 + 0.5]))
+
+
+def test_obedience_is_that_all_is_shown() -> None:
+    shown = {"cat": torch.tensor([0.5, 1.0]), "blue": torch.tensor([0.25, 0.5]), "at night": torch.tensor([1.0, 0.0])}
+    assert all_shown(shown).tolist() == [0.125, 0.0]
+    assert all_shown({"cat": shown["cat"]}).tolist() == [0.5, 1.0]
 
 
 def test_a_photo_in_its_own_colours_is_no_wish_and_a_plain_backdrop_only_the_last() -> None:

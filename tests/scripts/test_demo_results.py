@@ -185,10 +185,11 @@ def test_scores_are_means_over_the_rows() -> None:
         judge, [row((0, 51, 102)), row((51, 51, 0))], COLUMNS, "photo of a V* bear with a cup in space", "panda"
     )
     assert [point.label for point in points] == list(COLUMNS) and [p.plain for p in points] == [True, False, False]
-    for point, red in zip(points, (0.1, 0.2, 0.2)):
+    # by hand: a picture obeys by (red + 0.1)·(red + 0.3); the reds are 0 and 0.2, 0.2 twice, 0.4 and 0
+    for point, red, obeyed in zip(points, (0.1, 0.2, 0.2), (0.09, 0.15, 0.19)):
         assert point.likeness == pytest.approx(red, abs=1e-6)
         assert point.asked == pytest.approx({"cup": red + 0.1, "in space": red + 0.3}, abs=1e-6)
-        assert point.obedience == pytest.approx(red + 0.2, abs=1e-6)
+        assert point.obedience == pytest.approx(obeyed, abs=1e-6)
 
 
 def test_the_summary_of_a_judged_run_has_a_line_a_column(base: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from demo_world.judge import Judge, Reading
+from demo_world.prompt_reading import Asked
 from demo_world.scenes import Scene
 from demo_world.vocabulary import COLOURS, CONTEXTS, EXEMPLARS, NOUNS, STYLES
 from study.alignment import ClipScorer
@@ -82,11 +83,11 @@ def test_what_is_there_instead_does_not_count() -> None:
 
 
 def test_each_kind_of_prompt_asks_for_something_of_its_own() -> None:
-    assert [[head for head, _ in asked_of(prompt)] for prompt in PROMPTS] == [
-        ["context"],
-        ["context", "second_noun"],
-        ["style"],
-        ["colour"],
+    assert [asked_of(prompt) for prompt in PROMPTS] == [
+        Asked("on a beach"),
+        Asked("on a beach", "guitar"),
+        Asked(style="line art of"),
+        Asked(colour="blue"),
     ]
 
 
