@@ -81,6 +81,8 @@ def refusal(given: argparse.Namespace) -> str | None:
         return f'--prompt is "{given.prompt}"; it needs V* and the class noun, such as "a V* {given.class_noun} on a beach"'
     if given.checkpoint and not given.checkpoint.is_file():
         return f"--checkpoint is {given.checkpoint}, but there is no such file; give a .safetensors file"
+    if given.checkpoint and given.checkpoint.suffix == ".safetensors" and not begins_as_safetensors(given.checkpoint):
+        return f"--checkpoint is {given.checkpoint}, which is damaged or no safetensors file; download it again"
     if given.images and not given.images.is_dir():
         return f"--images is {given.images}, but there is no such folder; give the folder with your images"
     folder = given.output.absolute()
@@ -88,6 +90,13 @@ def refusal(given: argparse.Namespace) -> str | None:
     if not nearest.is_dir():
         return f"--output is {given.output}, but {nearest} is a file; give a folder, which need not exist"
     return None
+
+
+def begins_as_safetensors(file: Path) -> bool:
+    """Whether a file begins with the length of a header that fits into it, and with a JSON object."""
+    with file.open("rb") as opened:
+        length, brace = int.from_bytes(opened.read(8), "little"), opened.read(1)
+    return brace == b"{" and length <= file.stat().st_size - 8
 
 
 def run_demo(graph: dict[str, Any], given: argparse.Namespace) -> int:

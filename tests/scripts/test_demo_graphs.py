@@ -64,11 +64,14 @@ def test_an_empty_scene_is_not_the_shipped_one() -> None:
     assert inputs_of(graph, "AuxPromptBuilder")["prompt"] == "photo of a V* car"
 
 
+NO_TENSORS = (2).to_bytes(8, "little") + b"{}"  # a whole safetensors file
+
+
 def own(folder: Path, **values: Any) -> argparse.Namespace:
     """One's own checkpoint and an image, as they may be given."""
     (folder / "my photos").mkdir(exist_ok=True)
     (folder / "my photos" / "a.png").touch()
-    (folder / "mine.safetensors").touch()
+    (folder / "mine.safetensors").write_bytes(NO_TENSORS)
     paths = {"checkpoint": folder / "mine.safetensors", "images": folder / "my photos"}
     return given(**{**paths, "class_noun": "mug", **values})
 
@@ -178,6 +181,7 @@ def test_a_folder_without_images_is_told(tmp_path: Path) -> None:
         ("OWN --size 0", "--size is 0; give 1 or more"),
         ("OWN --prompt mug", '--prompt is "mug"; it needs V* and the class noun, such as "a V* mug on a beach"'),
         ("OWN --prompt=", "it needs V* and the class noun"),
+        ("--checkpoint text.safetensors --images photos --class-noun mug", "damaged or no safetensors file"),
         ("--output notes.txt", "notes.txt is a file; give a folder"),
         ("OWN --output notes.txt/results", "notes.txt is a file; give a folder"),
     ],
@@ -187,8 +191,9 @@ def test_what_cannot_be_followed_is_refused_before_anything_starts(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("photos").mkdir()
-    for name in ("mine.safetensors", "notes.txt"):
-        Path(name).touch()
+    Path("notes.txt").touch()
+    Path("text.safetensors").write_text("hello, I am text")
+    Path("mine.safetensors").write_bytes(NO_TENSORS)
     line = line.replace("OWN", "--checkpoint mine.safetensors --images photos --class-noun mug")
     monkeypatch.setattr(sys, "argv", ["demo.py", *line.split()])
     monkeypatch.setattr(demo, "start_inside", lambda comfyui: pytest.fail("it started"))
