@@ -1,21 +1,18 @@
-"""Choose what the demo shows (subject, scene, training, T_a), on a training and noises that it does not show.
+"""Choose what the demo shows (subject, scene, training), by what its dial does over trainings and noises that it does not show.
 
-Every candidate is trained, drawn without DCI and over λ (in bfloat16 where the processor has it), and judged. Rows are kept,
-so a stopped search goes on; the table is docs/results/demo_choice.csv. What was chosen stands in workflows/api/demo.json.
+One training forgets what the next one keeps, so every candidate is trained from several seeds, drawn without DCI and over λ
+(in bfloat16 where the processor has it), and judged. The best of the search owe much to luck, so they are trained again, from
+other seeds, and what brings most obedience there is the choice; whether its dial turns is said in the table. Rows are kept, so a stopped search goes on; a row counts while the model, the references, the method
+and the judge are those it was made with. The table is docs/results/demo_choice.csv; the choice stands in
+workflows/api/demo.json.
 
-A row counts while the model, the references, the method and the judge are those it was made with. Rows that do not say with
-which they were made are the first search's, judged at an earlier stage of the judge's training; they count, and are not done again.
-
-    python -m study.demo_choice [--minutes M] [--subjects NAME …] [--final K] [--report]
+    python -m study.demo_choice [--minutes M] [--only SUBJECT …] [--final] [--share NUMBER OF] [--report]
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -26,9 +23,21 @@ from torch import Tensor
 
 from demo_world.judge import Judge, load_judge
 from demo_world.storage import cache_folder, training_log
-from study.cells import JUDGE, file_digest, training_digest
+from study.demo_candidates import (
+    FINAL,
+    METHODS,
+    SEARCH,
+    STRENGTHS,
+    Look,
+    Row,
+    as_table,
+    best,
+    digests,
+    finalists,
+    read_rows,
+)
 from study.demo_scenes import SCENES
-from study.plan import ALL, PLAIN, Method, Sampling, dci
+from study.plan import PLAIN, Method, Sampling, dci
 from study.prompts import Prompt
 from study.scoring import score
 from study.tables import write_text_atomically
@@ -38,157 +47,108 @@ if TYPE_CHECKING:
     from study.studio import Studio
 
 TABLE = ROOT / "docs" / "results" / "demo_choice.csv"
-TRAINING_SEED, NOISE_SEED, FINAL_SEED = 101, 5000, 6000  # the demo shows training 0 and noises from 0
-NOISES, FINAL_NOISES = 4, 8
-FINALISTS = 6  # are drawn again from other, more noises; the best of these is the choice
-STRENGTHS = (-2.0, 0.0, 2.0)
 KIND = "second noun"  # of all prompts
-FRACTIONS = (0.3,)
-LEAST_CHANGE = 0.5  # of the pictures from λ -2 to 2, as a share of what leaving DCI out changes
-LEAST_LIKENESS = 0.5  # at λ 2
-METHODS = tuple(
-    Method(f"demo, {rate:g}", checkpoints, learning_rate=rate, class_images=0, references=ALL)
-    for rate, checkpoints in ((2e-3, (120, 150, 180, 210, 240)), (1.5e-3, (150, 180, 210, 240)))
-)
-METHOD_OF = {method.learning_rate: method for method in METHODS}
+FRACTION = 0.5  # T_a
 
 
 @dataclass(frozen=True)
-class Row:
-    """A candidate and what was seen of it, means over the noises.
+class Job:
+    """A training, looked at.
 
     Args:
-        subject: that was taught.
-        prompt: that was drawn.
-        learning_rate: of the training.
-        steps: of the training.
-        fraction: T_a.
-        plain_likeness: without DCI, 0 … 1.
-        plain_obedience: without DCI, 0 … 1.
-        likeness: at each of STRENGTHS.
-        obedience: at each of STRENGTHS.
-        change: of the pictures from the least λ to the largest, mean absolute difference, 0 … 255.
-        plain_change: of the pictures from those without DCI to those with, mean over STRENGTHS, 0 … 255.
-        noises: pictures of each kind.
-        training: digest of all that shaped the training; empty of the first search.
-        judge: digest of the judge's file; empty of the first search.
+        look: of it.
+        subject: that is taught.
+        method: of fine-tuning.
+        steps: one of its checkpoints.
+        seed: of the training.
+        prompts: that are drawn.
     """
 
+    look: Look
     subject: str
-    prompt: str
-    learning_rate: float
+    method: Method
     steps: int
-    fraction: float
-    plain_likeness: float
-    plain_obedience: float
-    likeness: tuple[float, ...]
-    obedience: tuple[float, ...]
-    change: float
-    plain_change: float
-    noises: int = NOISES
-    training: str = ""
-    judge: str = ""
-
-    @property
-    def counts(self) -> bool:
-        """Whether it was made with what is there today, or does not say with what."""
-        method = METHOD_OF.get(self.learning_rate)
-        if method is None:
-            return False
-        today = digests(self.subject, method)
-        return all(own in ("", now) for own, now in zip((self.training, self.judge), today))
-
-    @property
-    def is_seen(self) -> bool:
-        """Whether λ changes the pictures, and the subject stays."""
-        return self.change >= LEAST_CHANGE * self.plain_change and self.likeness[-1] >= LEAST_LIKENESS
-
-    @property
-    def turns(self) -> bool:
-        """Whether the dial is seen to turn as it should: likeness falls, obedience rises."""
-        return self.is_seen and self.likeness[0] > self.likeness[-1] and self.obedience[0] < self.obedience[-1]
-
-    @property
-    def gain(self) -> float:
-        """Obedience that λ brings."""
-        return self.obedience[-1] - self.obedience[0]
+    seed: int
+    prompts: tuple[Prompt, ...]
 
 
-def digests(subject: str, method: Method) -> tuple[str, str]:
-    """Of all that shapes a candidate's training, and of the judge's file."""
-    return training_digest(subject, method, TRAINING_SEED), file_digest(JUDGE)
+def search_jobs(subjects: Sequence[str]) -> Iterator[Job]:
+    """All of the search, a whole training after the other."""
+    for seed in SEARCH.trainings:
+        for subject in subjects:
+            prompts = tuple(Prompt(KIND, scene) for scene in SCENES[subject])
+            for method in METHODS.values():
+                for steps in reversed(method.checkpoints):
+                    yield Job(SEARCH, subject, method, steps, seed, prompts)
 
 
-def best(rows: Sequence[Row]) -> Row | None:
-    """The candidate whose dial turns furthest, by the obedience it brings; None where no dial turns."""
-    return max((row for row in rows if row.turns), key=lambda row: row.gain, default=None)
+def final_jobs(rows: Sequence[Row]) -> Iterator[Job]:
+    """The finalists, in trainings of the final look; those of one training together."""
+    together: dict[tuple[str, str, int], list[str]] = {}
+    for candidate in finalists(rows):
+        first = candidate.rows[0]
+        together.setdefault((first.subject, first.method, first.steps), []).append(first.prompt)
+    for seed in FINAL.trainings:
+        for (subject, method, steps), texts in together.items():
+            prompts = [Prompt(KIND, scene) for scene in SCENES[subject]]
+            drawn = tuple(prompt for prompt in prompts if prompt.text in texts)
+            yield Job(FINAL, subject, METHODS[method], steps, seed, drawn)
 
 
-def finalists(rows: Sequence[Row]) -> list[Row]:
-    """The candidates that bring most obedience while the subject stays, of the first look."""
-    seen = [row for row in rows if row.is_seen and row.noises == NOISES]
-    return sorted(seen, key=lambda row: row.gain, reverse=True)[:FINALISTS]
+def share_of(jobs: Sequence[Job], number: int, of: int) -> list[Job]:
+    """The jobs of every `of`-th training, from a number on; looks at one training are never shared out."""
+    trainings = list(dict.fromkeys((job.subject, job.method, job.seed) for job in jobs))
+    mine = set(trainings[number::of])
+    return [job for job in jobs if (job.subject, job.method, job.seed) in mine]
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Rows of an earlier search."""
-    if not path.exists():
-        return []
-    entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+def missing(jobs: Sequence[Job], rows: Sequence[Row]) -> list[Job]:
+    """Jobs of which a prompt has no row."""
+    done = {(row.subject, row.prompt, row.method, row.steps, row.seed) for row in rows}
     return [
-        Row(**{**entry, "likeness": tuple(entry["likeness"]), "obedience": tuple(entry["obedience"])})
-        for entry in entries
+        job
+        for job in jobs
+        if any((job.subject, each.text, job.method.name, job.steps, job.seed) not in done for each in job.prompts)
     ]
 
 
-def candidates(subjects: Sequence[str]) -> Iterator[tuple[str, Method, int]]:
-    """Subjects, methods and checkpoints, the likeliest first."""
-    for method in METHODS:
-        for subject in subjects:
-            for steps in reversed(method.checkpoints):
-                yield subject, method, steps
-
-
-def measure(
-    studio: Studio, judge: Judge, concept: Path, prompts: Sequence[Prompt], of: tuple[float, int], final: bool = False
-) -> Iterator[Row]:
-    """Draw and judge prompts of a candidate.
+def measure(studio: Studio, judge: Judge, job: Job) -> list[Row]:
+    """Train, draw and judge.
 
     Args:
         studio: the demo model.
         judge: of what is drawn.
-        concept: file of the candidate.
-        prompts: of its subject.
-        of: its learning rate and steps.
-        final: from the finalists' noises.
+        job: what is done.
     """
-    noises, seed = (FINAL_NOISES, FINAL_SEED) if final else (NOISES, NOISE_SEED)
-    asked = [prompt for prompt in prompts for _ in range(noises)]
+    concept = studio.fine_tune(job.subject, job.method, job.steps, job.seed)
+    noises = job.look.noises
+    asked = [prompt for prompt in job.prompts for _ in range(noises)]
 
     def drawn(how: Sampling) -> tuple[list[float], list[float], Tensor]:
-        pictures = studio.draw(concept, prompts, how, noises, seed)
+        pictures = studio.draw(concept, job.prompts, how, noises, job.look.seed)
         scores = score(judge, pictures, asked)
         means = [values.reshape(-1, noises).mean(axis=1).tolist() for values in (scores.likeness, scores.obedience)]
         return means[0], means[1], pictures.unflatten(0, (-1, noises))
 
     plain_likeness, plain_obedience, plain = drawn(PLAIN)
-    for fraction in FRACTIONS:
-        ways = [drawn(dci(fraction, strength)) for strength in STRENGTHS]
-        for number, prompt in enumerate(prompts):
-            yield Row(
-                prompt.scene.exemplar,
-                prompt.text,
-                *of,
-                fraction,
-                plain_likeness[number],
-                plain_obedience[number],
-                tuple(way[0][number] for way in ways),
-                tuple(way[1][number] for way in ways),
-                difference(ways[0][2], ways[-1][2], number),
-                sum(difference(plain, way[2], number) for way in ways) / len(ways),
-                noises,
-                *digests(prompt.scene.exemplar, METHOD_OF[of[0]]),
-            )
+    ways = [drawn(dci(FRACTION, strength)) for strength in STRENGTHS]
+    return [
+        Row(
+            job.subject,
+            prompt.text,
+            job.method.name,
+            job.steps,
+            job.seed,
+            plain_likeness[number],
+            plain_obedience[number],
+            tuple(way[0][number] for way in ways),
+            tuple(way[1][number] for way in ways),
+            difference(ways[0][2], ways[-1][2], number),
+            sum(difference(plain, way[2], number) for way in ways) / len(ways),
+            *digests(job.subject, job.method, job.seed),
+        )
+        for number, prompt in enumerate(job.prompts)
+    ]
 
 
 def difference(first: Tensor, second: Tensor, number: int) -> float:
@@ -196,91 +156,50 @@ def difference(first: Tensor, second: Tensor, number: int) -> float:
     return float((first[number] - second[number]).abs().mean()) * 255
 
 
-def write_table(rows: Sequence[Row]) -> None:
-    """Write all candidates, those whose dial turns first."""
-    out = io.StringIO()
-    table = csv.writer(out, lineterminator="\n")
-    names = [f"{what} λ {strength:g}" for what in ("likeness", "obedience") for strength in STRENGTHS]
-    head = ["subject", "prompt", "learning rate", "steps", "T_a", "dial turns", "likeness plain", "obedience plain"]
-    table.writerow([*head, *names, "change λ", "change plain", "noises"])
-    for row in sorted(rows, key=lambda each: (each.noises, each.turns, each.gain), reverse=True):
-        table.writerow(
-            [
-                *(row.subject, row.prompt, f"{row.learning_rate:g}", row.steps, f"{row.fraction:g}", row.turns),
-                *(f"{value:.3f}" for value in (row.plain_likeness, row.plain_obedience, *row.likeness, *row.obedience)),
-                *(f"{row.change:.1f}", f"{row.plain_change:.1f}", row.noises),
-            ]
-        )
-    write_text_atomically(TABLE, out.getvalue())
+def do(jobs: Sequence[Job], file: Path, minutes: float) -> None:
+    """Do jobs one after the other, keeping the rows of each at once.
 
-
-def as_lines(rows: Sequence[Row]) -> str:
-    """Rows as they are kept."""
-    return "".join(json.dumps(asdict(row)) + "\n" for row in rows)
-
-
-def all_rows(folder: Path) -> list[Row]:
-    """Rows of all searches that count."""
-    return [row for each in sorted(folder.glob("*.jsonl")) for row in read_rows(each) if row.counts]
-
-
-def search(folder: Path, subjects: Sequence[str], minutes: float) -> None:
-    """Measure the candidates that no row counts of."""
-    from study.studio import Studio
-
-    until, done = (
-        time.monotonic() + 60 * minutes,
-        {(row.subject, row.learning_rate, row.steps) for row in all_rows(folder)},
-    )
-    studio, judge = Studio(folder), load_judge()
-    for subject, method, steps in candidates(subjects):
-        if (subject, method.learning_rate, steps) in done or time.monotonic() > until:
-            continue
-        concept = studio.fine_tune(subject, method, steps, TRAINING_SEED)
-        prompts = [Prompt(KIND, scene) for scene in SCENES[subject]]
-        found = list(measure(studio, judge, concept, prompts, (method.learning_rate, steps)))
-        with (folder / f"{'-'.join(subjects)}.jsonl").open("a", encoding="utf-8") as file:
-            file.write(as_lines(found))
-
-
-def draw_again(folder: Path, number: int) -> None:
-    """Measure a finalist with the finalists' noises, in place of what was kept under its number.
-
-    Raises:
-        SystemExit: there is no such finalist.
+    Args:
+        jobs: to be done.
+        file: to which rows are added.
+        minutes: after which none is begun.
     """
-    last = finalists(all_rows(folder))
-    if not 0 <= number < len(last):
-        sys.exit(
-            f"There are {len(last)} finalists, counted from 0, but --final {number} was given. Search first for more."
-        )
+    if not jobs:
+        return
     from study.studio import Studio
 
-    row, studio = last[number], Studio(folder)
-    concept = studio.fine_tune(row.subject, METHOD_OF[row.learning_rate], row.steps, TRAINING_SEED)
-    prompts = [Prompt(KIND, scene) for scene in SCENES[row.subject]]
-    prompts = [prompt for prompt in prompts if prompt.text == row.prompt]
-    found = list(measure(studio, load_judge(), concept, prompts, (row.learning_rate, row.steps), final=True))
-    write_text_atomically(folder / f"final_{number}.jsonl", as_lines(found))
+    until, log = time.monotonic() + 60 * minutes, training_log("demo_choice")
+    studio, judge = Studio(file.parent), load_judge()
+    for number, job in enumerate(jobs, start=1):
+        if time.monotonic() > until:
+            log.info("%g minutes are over; %d of %d are left.", minutes, len(jobs) - number + 1, len(jobs))
+            return
+        rows = measure(studio, judge, job)
+        with file.open("a", encoding="utf-8") as opened:
+            opened.write("".join(json.dumps(asdict(row)) + "\n" for row in rows))
+        log.info("%d of %d: %s, training %d, %d steps", number, len(jobs), job.subject, job.seed, job.steps)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=60.0, help="begin no candidate after so long")
-    parser.add_argument("--subjects", nargs="+", choices=list(SCENES), default=list(SCENES))
-    parser.add_argument("--final", type=int, metavar="K", help="only draw finalist K again, counted from 0")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no training after so long")
+    parser.add_argument("--only", nargs="+", choices=list(SCENES), default=list(SCENES), help="search these subjects")
+    parser.add_argument("--final", action="store_true", help="draw the best of the search again, from other trainings")
+    share = ("NUMBER", "OF")
+    parser.add_argument("--share", nargs=2, type=int, default=(0, 1), metavar=share, help="of the trainings, from 0")
     parser.add_argument("--report", action="store_true", help="only write the table from what is there")
-    arguments = parser.parse_args()
-    log, folder = training_log("demo_choice"), cache_folder() / "study" / "demo_choice"
+    given = parser.parse_args()
+    folder, (number, of) = cache_folder() / "study" / "demo_choice", given.share
+    if not 0 <= number < of:
+        parser.error(f"--share {number} {of}: the first number counts from 0 to {of - 1}")
     folder.mkdir(parents=True, exist_ok=True)
-    if arguments.final is not None and not arguments.report:
-        draw_again(folder, arguments.final)
-    elif not arguments.report:
-        search(folder, arguments.subjects, arguments.minutes)
-    rows = all_rows(folder)
-    write_table(rows)
-    final = [row for row in rows if row.noises == FINAL_NOISES]
-    log.info("%d rows; best of the finalists: %s; of all: %s", len(rows), best(final), best(rows))
+    if not given.report:
+        rows = read_rows(folder)
+        jobs = missing(list(final_jobs(rows) if given.final else search_jobs(given.only)), rows)
+        do(share_of(jobs, number, of), folder / f"rows-{number}-{of}.jsonl", given.minutes)
+    rows = read_rows(folder)
+    write_text_atomically(TABLE, as_table(rows))
+    training_log("demo_choice").info("%d rows; the choice: %s", len(rows), best(rows))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ class Method:
         learning_rate: of all that is trained but [I], which has CONTEXT_RATE_FACTOR times as much.
         class_images: beside the references; 0 is none.
         references: STUDIO or ALL.
+        ema_decay: of the moving average that the concept is; 0 is none.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Method:
     learning_rate: float = 1.2e-3
     class_images: int = 24
     references: str = STUDIO
+    ema_decay: float = 0.0
 
     @property
     def steps(self) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 
 from demo_world.storage import training_log
@@ -31,22 +30,24 @@ from study.results import Results
 from study.tables import MISSING, Table, as_csv, write_text_atomically
 from study.work import add_options, do
 
-RATES = (1.2e-3, 2.4e-3)
-CHECKPOINTS = (200, 400)
-CLASS_IMAGES = (24, 0)
-REFERENCES = (STUDIO, ALL)
 SEED = 101  # of trainings and noises; the study's are others
 TABLE = CELLS.with_name("premise.csv")
 LOST, KEPT, LIKENESS = 0.2, 0.1, 0.7
-GRID = tuple(
-    Method(
-        f"{rate:g}, {class_images} class images, {which} references",
-        CHECKPOINTS,
-        learning_rate=rate,
-        class_images=class_images,
-        references=which,
-    )
-    for which, class_images, rate in product(REFERENCES, CLASS_IMAGES, RATES)
+EMA_DECAY = 0.98  # without it the last steps' noise decides what is forgotten
+
+
+def _method(rate: float, class_images: int, references: str) -> Method:
+    name = f"{rate:g}, {class_images} class images, {references} references"
+    checkpoints = (240, 400) if class_images else (160, 240)
+    return Method(name, checkpoints, "ico", (1, 1, 3), rate, class_images, references, EMA_DECAY)
+
+
+GRID = (
+    _method(2.4e-3, 24, ALL),
+    _method(2.4e-3, 24, STUDIO),
+    _method(4e-3, 24, ALL),
+    _method(2e-3, 0, ALL),
+    _method(1.4e-3, 0, STUDIO),
 )
 WAYS = (PLAIN, AUXILIARY_ALONE)
 
@@ -120,7 +121,7 @@ def verdicts(results: Results) -> list[str]:
     found = {
         (method, steps): seen
         for method in GRID
-        for steps in CHECKPOINTS
+        for steps in method.checkpoints
         if (seen := tradeoff(results, method, steps)) is not None
     }
     ordered = sorted(found.items(), key=lambda item: item[1].lost, reverse=True)

@@ -81,6 +81,7 @@ class Studio:
             batch_size=BATCH,
             learning_rate=method.learning_rate,
             context_learning_rate=CONTEXT_RATE_FACTOR * method.learning_rate,
+            ema_decay=method.ema_decay,
             seed=seed,
         )
         noun = SUBJECTS[subject]
