@@ -15,6 +15,7 @@ from study.cells import JUDGE, file_digest, training_digest
 from study.plan import ALL, Method
 
 STRENGTHS = (-2.0, 0.0, 2.0)
+FRACTION = 0.5  # T_a
 LEAST_CHANGE = 0.5  # of the pictures from λ -2 to 2, as a share of what leaving DCI out changes
 LEAST_LIKENESS = 0.35  # at λ 2
 METHODS = {
@@ -58,6 +59,7 @@ class Row:
         method: a key of METHODS.
         steps: of the training.
         seed: of the training.
+        fraction: T_a.
         plain_likeness: without DCI, 0 … 1.
         plain_obedience: without DCI, 0 … 1.
         likeness: at each of STRENGTHS.
@@ -73,6 +75,7 @@ class Row:
     method: str
     steps: int
     seed: int
+    fraction: float
     plain_likeness: float
     plain_obedience: float
     likeness: tuple[float, ...]
@@ -86,7 +89,9 @@ class Row:
     def counts(self) -> bool:
         """Whether it was made with what is there today."""
         method = METHODS.get(self.method)
-        return method is not None and digests(self.subject, method, self.seed) == (self.training, self.judge)
+        if method is None or self.fraction != FRACTION:
+            return False
+        return digests(self.subject, method, self.seed) == (self.training, self.judge)
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ class Candidate:
 
     Args:
         look: of it.
-        rows: one a training.
+        rows: one a training, in the order of the look's.
     """
 
     look: Look
@@ -161,7 +166,11 @@ def candidates_of(rows: Sequence[Row], look: Look) -> list[Candidate]:
     for row in rows:
         if row.seed in look.trainings:
             by_name.setdefault((row.subject, row.prompt, row.method, row.steps), {})[row.seed] = row
-    whole = [Candidate(look, tuple(seen.values())) for seen in by_name.values() if len(seen) == len(look.trainings)]
+    whole = [
+        Candidate(look, tuple(seen[seed] for seed in look.trainings))
+        for seen in by_name.values()
+        if len(seen) == len(look.trainings)
+    ]
     return sorted(whole, key=lambda candidate: candidate.gain, reverse=True)
 
 
@@ -193,11 +202,12 @@ def as_table(rows: Sequence[Row]) -> str:
     """All candidates as CSV: finalists first, those that bring most obedience first."""
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
-    head = ["look", "subject", "prompt", "method", "steps", "trainings", "noises", "dial turns"]
+    head = ["look", "subject", "prompt", "method", "steps", "T_a", "trainings", "noises", "dial turns"]
     table.writerow([*head, *MEANS, "gain in each training"])
     for candidate in (candidate for look in LOOKS for candidate in candidates_of(rows, look)):
         first, look = candidate.rows[0], candidate.look
-        facts = [look.name, first.subject, first.prompt, first.method, first.steps, len(look.trainings), look.noises]
+        facts = [look.name, first.subject, first.prompt, first.method, first.steps, f"{first.fraction:g}"]
+        facts += [len(look.trainings), look.noises]
         numbers = [f"{value:.1f}" if "change" in name else f"{value:.3f}" for name, value in candidate.means.items()]
         gains = " ".join(f"{gain:+.2f}" for gain in candidate.gains)
         table.writerow([*facts, candidate.turns, *numbers, gains])

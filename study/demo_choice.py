@@ -25,6 +25,7 @@ from demo_world.judge import Judge, load_judge
 from demo_world.storage import cache_folder, training_log
 from study.demo_candidates import (
     FINAL,
+    FRACTION,
     METHODS,
     SEARCH,
     STRENGTHS,
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
 
 TABLE = ROOT / "docs" / "results" / "demo_choice.csv"
 KIND = "second noun"  # of all prompts
-FRACTION = 0.5  # T_a
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,7 @@ def measure(studio: Studio, judge: Judge, job: Job) -> list[Row]:
             job.method.name,
             job.steps,
             job.seed,
+            FRACTION,
             plain_likeness[number],
             plain_obedience[number],
             tuple(way[0][number] for way in ways),

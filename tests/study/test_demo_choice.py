@@ -17,7 +17,7 @@ import torch
 from demo_world.vocabulary import SUBJECTS
 from study import demo_candidates, demo_choice
 from study.cells import Scores
-from study.demo_candidates import FINAL, METHODS, SEARCH, Candidate, Look, Row, best, candidates_of, finalists
+from study.demo_candidates import FINAL, FRACTION, METHODS, SEARCH, Candidate, Look, Row, best, candidates_of, finalists
 from study.demo_choice import Job, difference, missing
 from study.demo_scenes import SCENES
 from study.plan import CONTEXT_RATE_FACTOR, Method, Sampling, dci
@@ -31,6 +31,7 @@ ROW = Row(
     method=METHOD.name,
     steps=METHOD.steps,
     seed=SEARCH.trainings[0],
+    fraction=FRACTION,
     plain_likeness=0.9,
     plain_obedience=0.1,
     likeness=(0.9, 0.8, 0.7),
@@ -65,7 +66,8 @@ def test_a_dial_turns_when_pictures_likeness_and_obedience_say_so() -> None:
 def test_a_candidate_is_the_mean_over_all_trainings_of_its_look() -> None:
     first, second = of_all(SEARCH)
     second = replace(second, obedience=(0.3, 0.2, 0.2), likeness=(0.5, 0.8, 0.7))
-    candidate = only([first, second])
+    candidate = only([second, first])
+    assert [row.seed for row in candidate.rows] == list(SEARCH.trainings)
     assert candidate.gain == pytest.approx(0.1) and candidate.gains == pytest.approx([0.3, -0.1])
     assert candidate.means["likeness λ -2"] == pytest.approx(0.7)
     assert not candidates_of([first], SEARCH) and not candidates_of([first, second], FINAL)
@@ -118,12 +120,13 @@ def test_the_shipped_demo_is_the_best_of_the_finalists_and_shows_other_trainings
     assert winner["subject"] == nodes["DCIDemoSubject"]["subject"]
     assert winner["prompt"] == nodes["AuxPromptBuilder"]["prompt"]
     method = METHODS[winner["method"]]
+    assert sweep["active_fraction"] == float(winner["T_a"])
     assert trainer["steps"] == int(winner["steps"]) and trainer["ema_decay"] == method.ema_decay
     assert trainer["learning_rate"] == method.learning_rate
     assert trainer["context_learning_rate"] == CONTEXT_RATE_FACTOR * method.learning_rate
     assert "regularization_images" not in trainer and method.class_images == 0
-    assert sweep["active_fraction"] == demo_choice.FRACTION
-    defaults = dci(demo_choice.FRACTION, 0.0)  # all else of the dial is as the pack's defaults say
+    assert sweep["active_fraction"] == FRACTION
+    defaults = dci(FRACTION, 0.0)  # all else of the dial is as the pack's defaults say
     assert defaults.dci is not None and {name for name, _ in defaults.dci} == {"active_fraction", "injection_strength"}
     assert sweep["mask_preset"] == "calibrated" and sweep["share_noise"] is False
     assert trainer["seed"] not in (*SEARCH.trainings, *FINAL.trainings)
@@ -133,8 +136,9 @@ def test_the_shipped_demo_is_the_best_of_the_finalists_and_shows_other_trainings
 def test_rows_count_while_what_made_them_is_there(tmp_path: Path) -> None:
     training, judge = demo_candidates.digests(ROW.subject, METHOD, ROW.seed)
     today = replace(ROW, training=training, judge=judge)
-    rows = [today, replace(today, judge="another"), replace(today, training="another"), replace(today, method="gone")]
-    assert [row.counts for row in rows] == [True, False, False, False]
+    others = {"judge": "another", "training": "another", "method": "gone", "fraction": 0.3}
+    rows = [today, *(replace(today, **{name: value}) for name, value in others.items())]  # type: ignore[arg-type]
+    assert [row.counts for row in rows] == [True, False, False, False, False]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows), encoding="utf-8")
     assert demo_candidates.read_rows(tmp_path) == [today]
 
