@@ -149,8 +149,8 @@ CLASS_NOUN_ALONE = Sampling("class noun alone", said_until=1.0)
 AUXILIARY_ALONE = Sampling("auxiliary prompt alone", said_first=AUXILIARY_NOUN, said_until=1.0)
 STRENGTHS = (0.6, 0.8)
 WEAKER = tuple(Sampling(f"weight strength {strength:g}", strength=strength) for strength in STRENGTHS)
-INJECTION_STRENGTHS = (-2.0, 0.0, 2.0)
-FRACTIONS = (0.3, 0.15)
+INJECTION_STRENGTHS = (2.0, 0.0, -2.0)
+FRACTIONS = (0.5, 0.3)  # the first does more in this model, see docs/evidence/study.md
 ALL_STRENGTHS, ALL_FRACTIONS = (-2.0, -1.0, 0.0, 1.0, 2.0), (0.5, 0.3, 0.15)
 
 
@@ -209,17 +209,15 @@ def repaired(*samplings: Sampling) -> tuple[Setting, ...]:
 
 CORE = Plan(
     "core",
-    subjects=REPORTED,
-    seeds=(1, 2, 3),
+    subjects=(*REPORTED, *MORE),
+    seeds=(1, 2),
     settings=(
-        *over_steps(EDITED),
-        *repaired(*(dci(0.3, strength) for strength in reversed(INJECTION_STRENGTHS))),
-        *repaired(*(first_said(noun, 0.3) for noun in (CLASS_NOUN, AUXILIARY_NOUN)), *WEAKER),
-        *repaired(*(dci(0.15, strength) for strength in reversed(INJECTION_STRENGTHS))),
-        *repaired(*(first_said(noun, 0.15) for noun in (CLASS_NOUN, AUXILIARY_NOUN))),
-        *repaired(AUXILIARY_ALONE, BASE),
+        *repaired(PLAIN, *(dci(FRACTIONS[0], strength) for strength in INJECTION_STRENGTHS), AUXILIARY_ALONE, BASE),
+        *repaired(*(first_said(noun, FRACTIONS[0]) for noun in (CLASS_NOUN, AUXILIARY_NOUN)), *WEAKER),
+        *over_steps(EDITED)[1:],
+        *repaired(*(dci(FRACTIONS[1], strength) for strength in INJECTION_STRENGTHS)),
+        *repaired(*(first_said(noun, FRACTIONS[1]) for noun in (CLASS_NOUN, AUXILIARY_NOUN))),
     ),
-    noises=2,
 )
 WIDE = Plan(
     "wide",

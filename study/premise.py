@@ -43,11 +43,10 @@ def _method(rate: float, class_images: int, references: str) -> Method:
 
 
 GRID = (
-    _method(2.4e-3, 24, ALL),
-    _method(2.4e-3, 24, STUDIO),
-    _method(4e-3, 24, ALL),
     _method(2e-3, 0, ALL),
+    _method(2.4e-3, 24, ALL),
     _method(1.4e-3, 0, STUDIO),
+    _method(2.4e-3, 24, STUDIO),
 )
 WAYS = (PLAIN, AUXILIARY_ALONE)
 

@@ -20,7 +20,7 @@ from study.power import (
 
 
 def test_the_size_of_the_core_plan() -> None:
-    assert size_of(CORE) == Size(subjects=8, trainings=3, pictures=24)
+    assert size_of(CORE) == Size(subjects=12, trainings=2, pictures=12)
 
 
 def test_the_standard_error_by_hand() -> None:
