@@ -18,6 +18,7 @@ from .mask_visualizer import MaskVisualizer
 from .sdxl_sizes import SDXLSizes
 from .strength_schedule import StrengthSchedule
 from .tidy_trainings import TidyTrainings
+from .training_details import Checkpoints, TrainingDetails
 
 NODES: list[type[io.ComfyNode]] = [
     ICOTrainer,
@@ -36,6 +37,8 @@ NODES: list[type[io.ComfyNode]] = [
     ClassImages,
     TidyTrainings,
     SDXLSizes,
+    TrainingDetails,
+    Checkpoints,
 ]
 
 

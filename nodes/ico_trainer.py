@@ -28,10 +28,12 @@ from .host.training.preview import PreviewPlan
 from .host.training.progress import TrainingProgress
 from .host.training.trainer import Storage, train_concept
 from .inputs import setting_input, tooltip_of
-from .sockets import CATEGORY, ConceptSocket, LossMap
+from .sockets import CATEGORY, CheckpointsSocket, ConceptSocket, LossMap, TrainingSettingsSocket
 from .training_inputs import (
     checkpoint_plan,
+    from_nodes,
     given_settings,
+    keep_contexts_input,
     keep_state_input,
     length_and_rate_inputs,
     preset_input,
@@ -40,6 +42,7 @@ from .training_inputs import (
     scheme_inputs,
     setting_inputs,
     storage_inputs,
+    unseen,
 )
 
 _LINES: dict[str, Any] = {"default": "", "multiline": True, "optional": True}
@@ -58,34 +61,7 @@ class ICOTrainer(io.ComfyNode):
             "cross-attention, and a few vectors that become V*. Everything else stays as it is.",
             search_aliases=["train", "fine-tune", "dreambooth", "custom diffusion", "textual inversion"],
             is_input_list=True,
-            inputs=[
-                io.Model.Input(
-                    "model", tooltip="An SD1.x, SD2.x or SDXL model; LoRAs on it are trained along as they are."
-                ),
-                io.Clip.Input("clip", tooltip="Its CLIP."),
-                io.Vae.Input("vae", tooltip="Its VAE."),
-                io.Image.Input("images", tooltip=tooltip_of(TrainingInputs, "images")),
-                setting_input(TrainingInputs, "class_noun", default="cat"),
-                *scheme_inputs(),
-                *length_and_rate_inputs(),
-                setting_input(TrainingSettings, "seed", control_after_generate=False),
-                setting_input(TrainingInputs, "resolution"),
-                setting_input(TrainingSettings, "flip", optional=True, advanced=True),
-                setting_input(TrainingInputs, "placeholder", optional=True, advanced=True),
-                setting_input(TrainingInputs, "keep_contexts", optional=True, advanced=True),
-                io.Image.Input(
-                    "regularization_images", optional=True, tooltip=tooltip_of(TrainingInputs, "regularization_images")
-                ),
-                setting_input(TrainingInputs, "regularization_captions", **_LINES),
-                io.Mask.Input("masks", optional=True, tooltip=tooltip_of(TrainingInputs, "masks")),
-                setting_input(TrainingInputs, "crop", optional=True, advanced=True),
-                *setting_inputs(),
-                *storage_inputs(),
-                *preview_inputs(),
-                setting_input(TrainingInputs, "captions", **_LINES),
-                preset_input(),
-                keep_state_input(),
-            ],
+            inputs=unseen(cls._inputs()),
             outputs=[
                 ConceptSocket.Output(display_name="concept", tooltip="For Save Concept and Apply Concept."),
                 LossMap.Output(display_name="loss_map", tooltip="Loss of every step, for Plot Loss Graph."),
@@ -97,6 +73,40 @@ class ICOTrainer(io.ComfyNode):
         )
 
     @classmethod
+    def _inputs(cls) -> list[io.Input]:
+        """All of them, in the order in which graphs hold their values: new ones come last."""
+        return [
+            io.Model.Input(
+                "model", tooltip="An SD1.x, SD2.x or SDXL model; LoRAs on it are trained along as they are."
+            ),
+            io.Clip.Input("clip", tooltip="Its CLIP."),
+            io.Vae.Input("vae", tooltip="Its VAE."),
+            io.Image.Input("images", tooltip=tooltip_of(TrainingInputs, "images")),
+            setting_input(TrainingInputs, "class_noun", default="cat"),
+            *scheme_inputs(),
+            *length_and_rate_inputs(),
+            setting_input(TrainingSettings, "seed", control_after_generate=False),
+            setting_input(TrainingInputs, "resolution"),
+            setting_input(TrainingSettings, "flip", optional=True),
+            setting_input(TrainingInputs, "placeholder", optional=True),
+            keep_contexts_input(),
+            io.Image.Input(
+                "regularization_images", optional=True, tooltip=tooltip_of(TrainingInputs, "regularization_images")
+            ),
+            setting_input(TrainingInputs, "regularization_captions", **_LINES),
+            io.Mask.Input("masks", optional=True, tooltip=tooltip_of(TrainingInputs, "masks")),
+            setting_input(TrainingInputs, "crop", optional=True),
+            *setting_inputs(),
+            *storage_inputs(),
+            *preview_inputs(),
+            setting_input(TrainingInputs, "captions", **_LINES),
+            preset_input(),
+            keep_state_input(),
+            TrainingSettingsSocket.Input("settings", optional=True, tooltip="From DCI Training Settings."),
+            CheckpointsSocket.Input("checkpoints", optional=True, tooltip="From DCI Checkpoints."),
+        ]
+
+    @classmethod
     def execute(
         cls,
         images: list[torch.Tensor],
@@ -106,7 +116,9 @@ class ICOTrainer(io.ComfyNode):
         captions: list[str] | None = None,
         **single: list[Any],
     ) -> io.NodeOutput:
-        value = {name: values[0] for name, values in single.items()}
+        own = {name: values[0] for name, values in single.items()}
+        given = [own.pop(name) for name in ("settings", "checkpoints") if name in own]
+        value = from_nodes(own, given, {entry.id: getattr(entry, "default", None) for entry in cls._inputs()})
         class_noun = check_class_noun(value["class_noun"])
         placeholder = value.get("placeholder", TrainingInputs.placeholder)
         check_placeholder(placeholder, class_noun)

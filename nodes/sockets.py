@@ -14,6 +14,8 @@ ConceptSocket = io.Custom("DCI_CONCEPT")
 MasksSocket = io.Custom("DCI_MASKS")
 ScheduleSocket = io.Custom("DCI_STRENGTH_SCHEDULE")
 LossMap = io.Custom("LOSS_MAP")
+TrainingSettingsSocket = io.Custom("DCI_TRAINING_SETTINGS")
+CheckpointsSocket = io.Custom("DCI_CHECKPOINTS")
 
 
 def sampler_inputs() -> list[io.Input]:

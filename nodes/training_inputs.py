@@ -1,10 +1,12 @@
 """The trainer's inputs that are settings, by what they are about.
 
-The less-used ones are optional, so that graphs made before they existed keep working and mean what they meant.
+What most people never turn stands on nodes of its own. The trainer has it too, unseen: graphs made before these nodes existed
+keep their values in the order of the trainer's widgets, and mean what they meant.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from comfy_api.latest import io
@@ -15,10 +17,12 @@ from ..dci_core.setting import settings_of
 from ..dci_core.training.presets import AS_PRESET, PRESET_INPUTS, PRESETS, SD1_SCALE, PresetName, RunValues, run_values
 from ..dci_core.training.run import CheckpointPlan, KeepState
 from ..dci_core.training.settings import TrainingSettings
+from .host.training.inputs import TrainingInputs
 from .host.training.preview import PreviewPlan
 from .inputs import setting_input
 
-_RARE: dict[str, Any] = {"optional": True, "advanced": True}
+_RARE: dict[str, Any] = {"optional": True}
+_WATCHING = ("evaluate_every", "stop_after")  # settings of a training that tell how it goes
 _WHOLE: dict[str, Any] = {"round": False}
 
 
@@ -43,7 +47,7 @@ def length_and_rate_inputs() -> list[io.Input]:
         _of_preset(TrainingSettings, "steps", of_presets("steps")),
         _of_preset(TrainingSettings, "batch_size", of_presets("batch_size")),
         _rate("learning_rate", derived.format(usual.learning_rate)),
-        _rate("context_learning_rate", derived.format(usual.context_learning_rate), advanced=True),
+        _rate("context_learning_rate", derived.format(usual.context_learning_rate)),
     ]
 
 
@@ -62,6 +66,11 @@ def setting_inputs() -> list[io.Input]:
         *_rare("evaluate_every", default=100),
         *_rare("stop_after"),
     ]
+
+
+def keep_contexts_input() -> io.Input:
+    """Return whether the image-specific vectors are kept."""
+    return setting_input(TrainingInputs, "keep_contexts", optional=True)
 
 
 def storage_inputs() -> list[io.Input]:
@@ -111,6 +120,55 @@ def preview_inputs() -> list[io.Input]:
     return [setting_input(PreviewPlan, name, **_RARE) for name in ("every", "prompt")]
 
 
+def detail_inputs() -> list[io.Input]:
+    """Return the inputs of DCI Training Settings: all that shapes what is learned and that few people turn."""
+    rates = [entry for entry in length_and_rate_inputs() if entry.id == "context_learning_rate"]
+    settings = [entry for entry in setting_inputs() if entry.id not in _WATCHING]
+    return _needed([*scheme_inputs(), *rates, *settings, keep_contexts_input()])
+
+
+def watching_inputs() -> list[io.Input]:
+    """Return the inputs of DCI Checkpoints."""
+    settings = [entry for entry in setting_inputs() if entry.id in _WATCHING]
+    return _needed([*settings, *storage_inputs(), keep_state_input(), *preview_inputs()])
+
+
+def unseen(inputs: Iterable[io.Input]) -> list[io.Input]:
+    """Return inputs of the trainer, those that stand on nodes of their own as widgets that are kept but not shown.
+
+    The host's frontend takes the word for it from the schema, in both of its canvases; ``web/unseen.js`` shows what an older
+    graph has set.
+    """
+    elsewhere = {entry.id for entry in (*detail_inputs(), *watching_inputs())}
+    found = list(inputs)
+    for entry in found:
+        if entry.id in elsewhere:
+            entry.extra_dict = {**entry.extra_dict, "hidden": True}
+    return found
+
+
+def from_nodes(own: Mapping[str, Any], given: Sequence[Mapping[str, Any]], fresh: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the trainer's values, with what connected nodes have turned.
+
+    Args:
+        own: the trainer's values, by the ids of its inputs.
+        given: what connected nodes say, by the same ids.
+        fresh: the values that nobody has turned.
+
+    Raises:
+        UserInputError: both have turned one, differently.
+    """
+    turned = {name: value for node in given for name, value in node.items() if value != fresh[name]}
+    against = [name for name, value in turned.items() if own.get(name, fresh[name]) not in (fresh[name], value)]
+    if against:
+        both = "; ".join(f"{name} is {turned[name]!r} there and {own[name]!r} on ICO Trainer" for name in against)
+        raise UserInputError(
+            f"A connected node says of the training what ICO Trainer says otherwise: {both}. Set it on one of them, and put "
+            f"the other back ({', '.join(f'{name} {fresh[name]!r}' for name in against)}), or disconnect the node."
+        )
+    return {**own, **turned}
+
+
 def preset_values(value: dict[str, Any]) -> dict[str, Any]:
     """Return the inputs that a preset fills where they are -1, as they were given."""
     return {name: value[name] for name in (*PRESET_INPUTS, "token_learning_rate") if name in value}
@@ -136,6 +194,13 @@ def checkpoint_plan(value: dict[str, Any], chosen: RunValues) -> CheckpointPlan:
         )
     steps, keep_state = tuple(int(part) for part in text), KeepState(value.get("keep_state", KeepState.UP_TO_1_GB))
     return CheckpointPlan(chosen.checkpoint_every, chosen.checkpoints_kept, steps, keep_state)
+
+
+def _needed(inputs: list[io.Input]) -> list[io.Input]:
+    """Return inputs as a node has them that is there for them alone."""
+    for entry in inputs:
+        entry.optional = False
+    return inputs
 
 
 def _rare(*names: str, **shown: Any) -> list[io.Input]:

@@ -87,7 +87,17 @@ def _with_table(page: str, name: str, rows: Sequence[str], owner: str) -> str:
 
 
 def _inputs(schema: Any) -> list[str]:
-    return _list([(_named(entry), _facts(entry), entry.tooltip) for entry in schema.inputs])
+    return _list([(_named(entry), _facts(entry), entry.tooltip) for entry in schema.inputs if not is_unseen(entry)])
+
+
+def is_unseen(entry: Any) -> bool:
+    """Tell whether an input is kept for older graphs alone and not shown."""
+    return bool(getattr(entry, "extra_dict", {}).get("hidden"))
+
+
+def _unseen(schema: Any) -> list[str]:
+    names = ", ".join(f"`{entry.id}`" for entry in schema.inputs if is_unseen(entry))
+    return textwrap.wrap(f"{names}.", MOST_COLUMNS) if names else []
 
 
 def _outputs(schema: Any) -> list[str]:
@@ -113,7 +123,7 @@ def _presets(schema: Any) -> list[str]:
 
 
 def _modes(schema: Any) -> list[str]:
-    if all(entry.id != "mode" for entry in schema.inputs):
+    if all(entry.id != "mode" or is_unseen(entry) for entry in schema.inputs):
         return []
     template = f'"{" ".join(TEMPLATE_WORDS)}" instead'
     return _table(
@@ -135,6 +145,7 @@ TABLES: dict[str, Callable[[Any], list[str]]] = {
     "outputs": _outputs,
     "presets": _presets,
     "modes": _modes,
+    "unseen": _unseen,
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from comfyui_dci.nodes.extension import NODES
 
-from workbench.help_pages import MOST_COLUMNS, PAGES, page_of, with_tables
+from workbench.help_pages import MOST_COLUMNS, PAGES, is_unseen, page_of, with_tables
 
 
 def text_of(schema: Any) -> str:
@@ -54,7 +54,8 @@ def test_every_page_belongs_to_a_node() -> None:
 def test_a_page_names_every_input_and_output(node: Any) -> None:
     schema = node.define_schema()
     page = text_of(schema)
-    assert names_in(page, "inputs") == [entry.id for entry in schema.inputs]
+    assert names_in(page, "inputs") == [entry.id for entry in schema.inputs if not is_unseen(entry)]
+    assert all(f"`{entry.id}`" in page for entry in schema.inputs)
     assert names_in(page, "outputs") == [entry.display_name for entry in schema.outputs]
     assert not re.search(r"^- `[^`]+`[^ :]", page, re.MULTILINE), "a label is stuck to its name"
 

@@ -139,7 +139,7 @@ def test_a_missing_clip_is_said_as_before() -> None:
 
 
 def test_the_preset_stands_where_it_always_stood_and_says_what_each_is_for() -> None:
-    *_, preset, last = ICOTrainer.define_schema().inputs
+    *_, preset, last, _, _ = ICOTrainer.define_schema().inputs
     assert preset.id == "preset" and preset.default == "with_dci" and preset.optional
     assert all(f"\n{name.value}: " in preset.tooltip for name in PresetName)
     assert last.id == "keep_state" and last.default == "up to 1 GB" and last.optional
