@@ -10,7 +10,7 @@ from ..dci_core.sampling.run_masks import KEPT_RUNS
 from ..dci_core.sampling.settings import DCISettings
 from .host.node_text import text_of_node
 from .host.sampling.patch import apply_dci
-from .sockets import CATEGORY, dci_inputs, masks_output
+from .sockets import SAMPLE, dci_inputs, found_by, masks_output
 
 
 class ApplyDCI(io.ComfyNode):
@@ -21,10 +21,10 @@ class ApplyDCI(io.ComfyNode):
         return io.Schema(
             node_id="DCIApply",
             display_name="Apply DCI",
-            category=CATEGORY,
+            category=SAMPLE,
             description="Makes the model sample with two branches, with KSampler, SamplerCustomAdvanced and any guider. "
             "The positive conditioning must come from AuxPromptBuilder.",
-            search_aliases=["dual concept integration", "customization", "lambda"],
+            search_aliases=found_by("dual concept integration", "customization", "lambda"),
             inputs=[
                 io.Model.Input("model", tooltip="The model that Apply Concept returns, or one with your LoRA."),
                 *dci_inputs(),

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..dci_core.prompt.pairs import AUTO
 from .host.node_text import announce, text_of_node
 from .host.sampling.conditioning import build_conditioning
-from .sockets import CATEGORY
+from .sockets import SAMPLE, found_by
 
 
 class AuxPromptBuilder(io.ComfyNode):
@@ -20,11 +20,11 @@ class AuxPromptBuilder(io.ComfyNode):
         return io.Schema(
             node_id="AuxPromptBuilder",
             display_name="Aux Prompt Builder",
-            category=CATEGORY,
+            category=SAMPLE,
             description="Encodes a prompt and, along with it, the same prompt with a common noun instead of your subject: a "
             "concept of ours (V*), or whatever a LoRA, an embedding or a checkpoint has learned. Connect the result as "
             "positive to DCISampler, or to any sampler after Apply DCI.",
-            search_aliases=["auxiliary prompt", "concept prompt", "V*", "LoRA", "DreamBooth", "trigger word"],
+            search_aliases=found_by("auxiliary prompt", "concept prompt", "V*", "LoRA", "DreamBooth", "trigger word"),
             inputs=[
                 io.Clip.Input(
                     "clip", tooltip="The CLIP that Apply Concept returns; with subject any, also after LoraLoader."
@@ -72,7 +72,6 @@ class AuxPromptBuilder(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "auxiliary_lora_strength",
-                    display_name="auxiliary LoRA strength",
                     default=1.0,
                     min=0.0,
                     max=1.0,

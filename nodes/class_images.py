@@ -18,7 +18,7 @@ from .host.training.class_images import (
 )
 from .host.training.progress import DrawingProgress
 from .inputs import setting_input
-from .sockets import CATEGORY
+from .sockets import TRAIN, found_by
 
 
 class ClassImages(io.ComfyNode):
@@ -29,11 +29,11 @@ class ClassImages(io.ComfyNode):
         return io.Schema(
             node_id="DCIClassImages",
             display_name="DCI Class Images",
-            category=CATEGORY,
+            category=TRAIN,
             description="Lets the base model draw pictures of the class noun, so that training on them beside your photographs "
             "keeps the model from forgetting the class. Each costs the time of one image, once: it is kept in "
             "models/dci_concepts/class_images, and the next run finds it.",
-            search_aliases=["regularization images", "prior preservation", "dreambooth"],
+            search_aliases=found_by("regularization images", "prior preservation", "dreambooth"),
             inputs=[
                 io.Model.Input("model", tooltip="The model that will be trained."),
                 io.Clip.Input("clip", tooltip="Its CLIP."),

@@ -18,7 +18,7 @@ from .host.concepts.saving import check_place, save_as
 from .host.concepts.store import FOLDER, find_concept, name_of
 from .host.metadata import is_metadata_disabled
 from .host.node_text import announce, text_of_node, warn
-from .sockets import CATEGORY, ConceptSocket
+from .sockets import SAMPLE, TRAIN, ConceptSocket, found_by
 
 
 class SaveConcept(io.ComfyNode):
@@ -29,7 +29,8 @@ class SaveConcept(io.ComfyNode):
         return io.Schema(
             node_id="DCISaveConcept",
             display_name="Save Concept",
-            category=CATEGORY,
+            category=TRAIN,
+            search_aliases=found_by("export lora", "embedding", "safetensors"),
             description=f"Saves a trained concept to models/{FOLDER}, complete or not at all.",
             inputs=[
                 ConceptSocket.Input("concept", tooltip="From ICOTrainer."),
@@ -124,7 +125,8 @@ class LoadConcept(io.ComfyNode):
         return io.Schema(
             node_id="DCILoadConcept",
             display_name="Load Concept",
-            category=CATEGORY,
+            category=SAMPLE,
+            search_aliases=found_by("lora loader", "checkpoints of a training"),
             description=f"Loads a concept from models/{FOLDER}; the file is checked completely before it is used.",
             inputs=[
                 io.Combo.Input(
@@ -180,7 +182,8 @@ class ApplyConcept(io.ComfyNode):
         return io.Schema(
             node_id="DCIApplyConcept",
             display_name="Apply Concept",
-            category=CATEGORY,
+            category=SAMPLE,
+            search_aliases=found_by("lora loader", "subject", "V*"),
             description='Teaches model and CLIP your subject. Every text encode wired to this CLIP then knows V*, as in "a V* cat".',
             inputs=[
                 io.Model.Input("model", tooltip="A model of the family the concept was trained on."),

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from ..dci_core.sampling.settings import DCISettings
 from .host.node_text import text_of_node
 from .host.sampling.patch import apply_dci
-from .sockets import CATEGORY, dci_inputs, masks_output, sampler_inputs
+from .sockets import SAMPLE, dci_inputs, found_by, masks_output, sampler_inputs
 
 
 class DCISampler(io.ComfyNode):
@@ -21,10 +21,10 @@ class DCISampler(io.ComfyNode):
         return io.Schema(
             node_id="DCISampler",
             display_name="DCI Sampler",
-            category=CATEGORY,
+            category=SAMPLE,
             description="KSampler with two branches: your subject, and the scene of the prompt. The same image as "
             "Apply DCI followed by KSampler with the same settings.",
-            search_aliases=["ksampler", "customization", "lambda"],
+            search_aliases=found_by("ksampler", "customization", "lambda"),
             inputs=[
                 io.Model.Input("model", tooltip="The model that Apply Concept returns, or one with your LoRA."),
                 *sampler_inputs(),

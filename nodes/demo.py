@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from .host.demo_model import find_subject, list_subjects, load_demo_model, subject_images
-from .sockets import CATEGORY
+from .sockets import DEMO, found_by
 
 
 class DemoModel(io.ComfyNode):
@@ -16,11 +16,11 @@ class DemoModel(io.ComfyNode):
         return io.Schema(
             node_id="DCIDemoModel",
             display_name="DCI Demo Model",
-            category=CATEGORY,
+            category=DEMO,
             description="A small text-to-image model that comes with this pack and runs in seconds on a processor. It "
             "draws 102 things in 24 places, 5 styles and 5 colours, at 256 x 256 pixels; its help page lists its words. "
             "Use it like any checkpoint.",
-            search_aliases=["demo checkpoint", "test model"],
+            search_aliases=found_by("demo checkpoint", "test model"),
             inputs=[],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="SD1 layout, 16 million parameters, 256 x 256 pixels."),
@@ -43,7 +43,8 @@ class DemoSubject(io.ComfyNode):
         return io.Schema(
             node_id="DCIDemoSubject",
             display_name="DCI Demo Subject",
-            category=CATEGORY,
+            category=DEMO,
+            search_aliases=found_by("example images", "reference images"),
             description="Reference images of a subject that the demo model has never seen, and its class noun. "
             "Connect both to ICO Trainer.",
             inputs=[

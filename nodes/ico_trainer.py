@@ -28,7 +28,7 @@ from .host.training.preview import PreviewPlan
 from .host.training.progress import TrainingProgress
 from .host.training.trainer import Storage, train_concept
 from .inputs import setting_input, tooltip_of
-from .sockets import CATEGORY, CheckpointsSocket, ConceptSocket, LossMap, TrainingSettingsSocket
+from .sockets import TRAIN, CheckpointsSocket, ConceptSocket, LossMap, TrainingSettingsSocket, found_by
 from .training_inputs import (
     checkpoint_plan,
     from_nodes,
@@ -56,10 +56,13 @@ class ICOTrainer(io.ComfyNode):
         return io.Schema(
             node_id="ICOTrainer",
             display_name="ICO Trainer",
-            category=CATEGORY,
+            category=TRAIN,
             description="Teaches the model your subject from a few photographs: the K and V weights of its "
             "cross-attention, and a few vectors that become V*. Everything else stays as it is.",
-            search_aliases=["train", "fine-tune", "dreambooth", "custom diffusion", "textual inversion"],
+            search_aliases=found_by(
+                *("train", "fine-tune", "lora training", "dreambooth", "custom diffusion", "textual inversion"),
+                *("subject", "personalize", "personalise", "customize", "character", "face", "person", "style", "pet"),
+            ),
             is_input_list=True,
             inputs=unseen(cls._inputs()),
             outputs=[

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..dci_core.images.folder import read_and_report
 from .host.input_folder import find_input_folder, fingerprint, list_input_folders
 from .host.node_text import announce, text_of_node
-from .sockets import CATEGORY
+from .sockets import TRAIN, found_by
 
 
 class LoadImageFolder(io.ComfyNode):
@@ -20,7 +20,8 @@ class LoadImageFolder(io.ComfyNode):
         return io.Schema(
             node_id="DCILoadImageFolder",
             display_name="Load Image Folder",
-            category=CATEGORY,
+            category=TRAIN,
+            search_aliases=found_by("load images from directory", "reference images", "dataset"),
             description="Loads every image of a folder inside ComfyUI's input folder, upright, in order of names, with masks "
             'and captions: "cat_mask.png" or the image\'s transparency, and "cat.txt" or "cat.caption". The node says what it '
             "found and what it left out.",

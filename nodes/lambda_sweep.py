@@ -17,7 +17,7 @@ from ..dci_core.seeds import following_seed
 from .host.node_text import Tell, text_of_each, text_of_node
 from .host.sampling.auxiliary_memory import AuxiliaryMemory
 from .host.sampling.patch import apply_dci
-from .sockets import CATEGORY, dci_inputs, sampler_inputs
+from .sockets import SAMPLE, dci_inputs, found_by, sampler_inputs
 
 
 class LambdaSweep(io.ComfyNode):
@@ -28,19 +28,19 @@ class LambdaSweep(io.ComfyNode):
         return io.Schema(
             node_id="DCILambdaSweep",
             display_name="DCI Lambda Sweep",
-            category=CATEGORY,
+            category=SAMPLE,
             description="Finds your λ in one queue: the same seed without DCI and with every λ of the list, side by side. "
             "Each image is what DCI Sampler gives with that λ, bit for bit.",
-            search_aliases=["xy plot", "grid", "injection strength", "lambda"],
+            search_aliases=found_by("xy plot", "grid", "injection strength", "lambda"),
             inputs=[
                 io.Model.Input("model", tooltip="The model that Apply Concept returns, or one with your LoRA."),
                 io.Vae.Input("vae", tooltip="Decodes the images."),
                 *sampler_inputs(),
                 io.String.Input(
                     "injection_strengths",
-                    display_name="injection strengths λ",
+                    display_name="injection_strengths λ",
                     default="-2, -1, 0, 1, 2",
-                    tooltip="The λ values, one column each. Higher lets the scene of the prompt in, lower keeps to your subject.",
+                    tooltip="The λ values, one column each: numbers, or from:to:step as in -2:2:1. Higher lets the scene of the prompt in, lower keeps to your subject.",
                 ),
                 io.Int.Input(
                     "seed_count",

@@ -14,7 +14,7 @@ from ..dci_core.sampling.strength import MapScale
 from .host.executing import executing_place, output_type
 from .host.lineage import lineage_of
 from .host.node_text import announce, text_of_node
-from .sockets import CATEGORY, MasksSocket
+from .sockets import SAMPLE, MasksSocket, found_by
 
 ALL = "all"
 
@@ -27,7 +27,8 @@ class MaskVisualizer(io.ComfyNode):
         return io.Schema(
             node_id="MaskVisualizer",
             display_name="Mask Visualizer",
-            category=CATEGORY,
+            category=SAMPLE,
+            search_aliases=found_by("attention map", "heatmap", "preview masks"),
             description="Shows where the auxiliary branch spoke: one row per map size, one column per model call. "
             "Brighter is more scene, darker more subject. Small maps place objects, large maps carry style.",
             inputs=[

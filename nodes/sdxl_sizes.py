@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from ..dci_core.sampling.size_conditioning import SizeConditioning
 from ..dci_core.setting import settings_of
 from .inputs import setting_input
-from .sockets import CATEGORY
+from .sockets import SAMPLE, found_by
 
 
 class SDXLSizes(io.ComfyNode):
@@ -21,10 +21,10 @@ class SDXLSizes(io.ComfyNode):
         return io.Schema(
             node_id="DCISDXLSizes",
             display_name="DCI SDXL Sizes",
-            category=CATEGORY,
+            category=SAMPLE,
             description="Tells SDXL what size the picture is said to have, as CLIPTextEncodeSDXL does, for any conditioning; of "
             "Aux Prompt Builder's both branches get it. Other models do not read it.",
-            search_aliases=["size conditioning", "crop conditioning", "CLIPTextEncodeSDXL"],
+            search_aliases=found_by("size conditioning", "crop conditioning", "CLIPTextEncodeSDXL"),
             inputs=[
                 io.Conditioning.Input("conditioning", tooltip="From Aux Prompt Builder or any other text encode."),
                 *(setting_input(SizeConditioning, name, optional=True) for name in settings_of(SizeConditioning)),

@@ -9,13 +9,19 @@ from ..dci_core.sampling.settings import DCISettings
 from ..dci_core.seeds import LARGEST_SEED
 from .inputs import setting_input, tooltip_of
 
-CATEGORY = "DCI"
+TRAIN, SAMPLE, DEMO = (f"DCI/{part}" for part in ("train", "sample", "demo"))
+"""Categories of the nodes."""
 ConceptSocket = io.Custom("DCI_CONCEPT")
 MasksSocket = io.Custom("DCI_MASKS")
 ScheduleSocket = io.Custom("DCI_STRENGTH_SCHEDULE")
 LossMap = io.Custom("LOSS_MAP")
 TrainingSettingsSocket = io.Custom("DCI_TRAINING_SETTINGS")
 CheckpointsSocket = io.Custom("DCI_CHECKPOINTS")
+
+
+def found_by(*words: str) -> list[str]:
+    """Return what the host's search finds a node by, beside its name: the pack's name, and these words."""
+    return ["dci", *words]
 
 
 def sampler_inputs() -> list[io.Input]:
@@ -69,8 +75,10 @@ def dci_inputs() -> list[io.Input]:
     """Return the inputs of the two-branch part; their ids are the fields of ``DCISettings``."""
     rare = ("share_guidance", "mask_preset", "blend", "layers", "share_noise", "auxiliary_steps", "auxiliary_eta")
     return [
-        setting_input(DCISettings, "injection_strength", display_name="injection strength λ"),
-        setting_input(DCISettings, "active_fraction", display_name="active fraction T_a"),
+        setting_input(
+            DCISettings, "injection_strength", display_name="injection_strength λ", display_mode=io.NumberDisplay.slider
+        ),
+        setting_input(DCISettings, "active_fraction", display_name="active_fraction T_a"),
         *(setting_input(DCISettings, name, optional=True, advanced=True) for name in rare),
         ScheduleSocket.Input("strength_schedule", optional=True, tooltip=tooltip_of(DCISettings, "strength_schedule")),
         io.Mask.Input("auxiliary_mask", optional=True, tooltip=tooltip_of(DCISettings, "auxiliary_mask")),

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..dci_core.sampling.strength import StrengthSchedule as Schedule
 from ..dci_core.setting import settings_of
 from .inputs import setting_input
-from .sockets import CATEGORY, ScheduleSocket
+from .sockets import SAMPLE, ScheduleSocket, found_by
 
 
 class StrengthSchedule(io.ComfyNode):
@@ -18,10 +18,10 @@ class StrengthSchedule(io.ComfyNode):
         return io.Schema(
             node_id="DCIStrengthSchedule",
             display_name="DCI Strength Schedule",
-            category=CATEGORY,
+            category=SAMPLE,
             description="Turns λ separately for small and large maps and over time. Every value is added to the sampler's λ; "
             "0 everywhere changes nothing, bit for bit.",
-            search_aliases=["lambda", "injection strength", "map size"],
+            search_aliases=found_by("lambda", "injection strength", "map size"),
             inputs=[setting_input(Schedule, name) for name in settings_of(Schedule)],
             outputs=[
                 ScheduleSocket.Output(

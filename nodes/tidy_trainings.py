@@ -12,7 +12,7 @@ from ..dci_core.training.tidying import TidyAction, TidyPlan, tidy
 from .host.concepts.store import roots_beside, training_root
 from .host.node_text import announce, text_of_node
 from .inputs import setting_input
-from .sockets import CATEGORY
+from .sockets import TRAIN, found_by
 
 
 class TidyTrainings(io.ComfyNode):
@@ -23,10 +23,10 @@ class TidyTrainings(io.ComfyNode):
         return io.Schema(
             node_id="DCITidyTrainings",
             display_name="DCI Tidy Trainings",
-            category=CATEGORY,
+            category=TRAIN,
             description="Lists what trainings have left in models/dci_concepts/training, with sizes, and deletes what you choose. "
             "Concepts that Save Concept has written and class images are never touched.",
-            search_aliases=["delete checkpoints", "free disk space", "clean up"],
+            search_aliases=found_by("delete checkpoints", "free disk space", "clean up"),
             inputs=[setting_input(TidyPlan, name, optional=name != "action") for name in settings_of(TidyPlan)],
             outputs=[io.String.Output(display_name="report", tooltip="What the node says.")],
             hidden=[io.Hidden.unique_id],

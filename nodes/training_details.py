@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from .sockets import CATEGORY, CheckpointsSocket, TrainingSettingsSocket
+from .sockets import TRAIN, CheckpointsSocket, TrainingSettingsSocket, found_by
 from .training_inputs import detail_inputs, watching_inputs
 
 
@@ -18,9 +18,11 @@ class TrainingDetails(io.ComfyNode):
         return io.Schema(
             node_id="DCITrainingSettings",
             display_name="DCI Training Settings",
-            category=CATEGORY,
+            category=TRAIN,
             description="What is trained, at which rates and in which numbers, for those who know. Unchanged, it changes nothing.",
-            search_aliases=["learning rate", "scheduler", "optimizer", "precision", "low rank", "ema", "min snr"],
+            search_aliases=found_by(
+                "learning rate", "scheduler", "optimizer", "precision", "low rank", "ema", "min snr"
+            ),
             inputs=detail_inputs(),
             outputs=[TrainingSettingsSocket.Output(display_name="settings", tooltip="For ICO Trainer.")],
         )
@@ -38,10 +40,10 @@ class Checkpoints(io.ComfyNode):
         return io.Schema(
             node_id="DCICheckpoints",
             display_name="DCI Checkpoints",
-            category=CATEGORY,
+            category=TRAIN,
             description="Which steps of a training are kept, when it is measured, drawn and stopped early. Nothing that is learned "
             "depends on it, but for stop_after. Unchanged, it changes nothing.",
-            search_aliases=["save", "resume", "preview", "evaluation", "early stopping"],
+            search_aliases=found_by("save", "resume", "preview", "evaluation", "early stopping"),
             inputs=watching_inputs(),
             outputs=[CheckpointsSocket.Output(display_name="checkpoints", tooltip="For ICO Trainer.")],
         )

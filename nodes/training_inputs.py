@@ -29,9 +29,9 @@ _WHOLE: dict[str, Any] = {"round": False}
 def scheme_inputs() -> list[io.Input]:
     """Return the inputs for M, L and S."""
     shown = (
-        ("prefix", "contexts_before", "contexts before (M)"),
-        ("suffix", "contexts_after", "contexts after (L)"),
-        ("concept_vectors", "concept_vectors", "concept vectors (S)"),
+        ("prefix", "contexts_before", "contexts_before M"),
+        ("suffix", "contexts_after", "contexts_after L"),
+        ("concept_vectors", "concept_vectors", "concept_vectors S"),
     )
     return [
         _of_preset(ICOScheme, field_name, of_presets(name), id=name, display_name=label)

@@ -176,9 +176,8 @@ def _cell(text: str) -> str:
 
 
 def _named(entry: Any) -> str:
-    """Return the id, and what the node writes beside it: its label is the id in words, mostly with the paper's symbol."""
-    label, words = entry.display_name or "", entry.id.replace("_", " ")
-    symbol = label[len(words) :] if label.lower().startswith(words) else label
+    """Return the id, with the paper's symbol where the node shows it beside."""
+    symbol = (entry.display_name or entry.id).removeprefix(entry.id)
     return f"`{entry.id}`{symbol}"
 
 

@@ -16,6 +16,7 @@ OFFERED_STRENGTHS = (-10.0, 10.0)
 STRENGTH_STEP = 0.05
 MOST_STRENGTHS = 50
 """How many values a list may hold."""
+DIGITS, ROUNDING = 6, 1e-6  # of a value in a range, and of how many steps fit into it
 
 
 class MapScale(str, Enum):
@@ -104,22 +105,41 @@ def active_progress(timestep: float, first_timestep: float, last_timestep: float
 
 
 def parse_injection_strengths(text: str) -> tuple[float, ...]:
-    """Return the λ values of a list such as "-2, -1, 0, 1, 2", in the order given.
+    """Return the λ values of a list such as "-2, -1, 0, 1, 2" or "-2:2:1", in the order given.
 
     Args:
-        text: 1 to 50 numbers that the nodes offer, separated by commas, semicolons or white space.
+        text: 1 to 50 numbers that the nodes offer, separated by commas, semicolons or white space; from:to:step stands for
+            all from the first to the second, both among them where the step meets it.
 
     Raises:
         UserInputError: something else is in it.
     """
     words = text.replace(",", " ").replace(";", " ").replace("\N{MINUS SIGN}", "-").split()
     least, most = OFFERED_STRENGTHS
-    hint = f'Write numbers between {least:g} and {most:g} with commas between them, for example "-2, -1, 0, 1, 2".'
-    if not 1 <= len(words) <= MOST_STRENGTHS:
+    hint = (
+        f'Write numbers between {least:g} and {most:g} with commas between them, for example "-2, -1, 0, 1, 2", or '
+        'from:to:step, for example "-2:2:1".'
+    )
+    ranges = [_range(word, hint) for word in words]
+    count = sum(number for _, _, number in ranges)
+    if not 1 <= count <= MOST_STRENGTHS:
+        raise UserInputError(f"injection_strengths holds {count} values; 1 to {MOST_STRENGTHS} are possible. {hint}")
+    return tuple(round(first + place * step, DIGITS) for first, step, number in ranges for place in range(number))
+
+
+def _range(word: str, hint: str) -> tuple[float, float, int]:
+    """First value, step and number of values of one word of a list."""
+    if ":" not in word:
+        return _strength(word, hint), 0.0, 1
+    parts = word.split(":")
+    if len(parts) != 3:
+        raise UserInputError(f"injection_strengths holds {word!r}, which is not from:to:step. {hint}")
+    first, last, step = (_strength(part, hint) for part in parts)
+    if step == 0 or (last - first) * step < 0:
         raise UserInputError(
-            f"injection_strengths holds {len(words)} values; 1 to {MOST_STRENGTHS} are possible. {hint}"
+            f"injection_strengths holds {word!r}: steps of {step:g} never lead from {first:g} to {last:g}. {hint}"
         )
-    return tuple(_strength(word, hint) for word in words)
+    return first, step, math.floor((last - first) / step + ROUNDING) + 1
 
 
 def _strength(word: str, hint: str) -> float:

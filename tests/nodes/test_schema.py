@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from comfyui_dci.dci_core.sampling.settings import DCISettings
 from comfyui_dci.nodes.extension import NODES
+from comfyui_dci.nodes.sockets import DEMO, SAMPLE, TRAIN
 
 from workbench.public_names import GOLDEN, golden_text, public_names
 
@@ -44,9 +45,31 @@ def test_the_fixed_node_ids_are_there() -> None:
 @pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
 def test_every_node_explains_itself(node: Any) -> None:
     schema = node.define_schema()
-    assert schema.category == "DCI" and schema.description and schema.display_name
+    assert schema.category in (TRAIN, SAMPLE, DEMO) and schema.description and schema.display_name
     assert all(entry.tooltip for entry in [*schema.inputs, *schema.outputs])
     assert all(output.display_name for output in schema.outputs)
+
+
+@pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
+def test_a_label_is_the_id_with_the_paper_s_symbol(node: Any) -> None:
+    labels = {entry.id: entry.display_name for entry in node.define_schema().inputs if entry.display_name}
+    assert all(label.split(" ")[0] == name for name, label in labels.items())
+    assert all(label.split(" ")[1:] in ([], ["λ"], ["T_a"], ["M"], ["L"], ["S"]) for label in labels.values())
+
+
+def test_the_search_finds_every_node_by_the_pack_s_name_and_the_trainer_by_what_users_call_it() -> None:
+    schemas = {node.define_schema().node_id: node.define_schema() for node in NODES}
+    assert all("dci" in schema.search_aliases for schema in schemas.values())
+    words = {
+        "subject",
+        "personalize",
+        "character",
+        "dreambooth",
+        "textual inversion",
+        "lora training",
+        "custom diffusion",
+    }
+    assert words | {"face", "style"} <= set(schemas["ICOTrainer"].search_aliases)
 
 
 @pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)

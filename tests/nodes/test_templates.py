@@ -157,7 +157,7 @@ def test_the_readme_tells_the_values_that_nodes_have() -> None:
     text = (WORKFLOWS.parent / "README.md").read_text()
     settings = DCISettings()
     steps = {name: PRESETS[name].steps for name in PresetName}
-    assert f"`active fraction` up ({settings.active_fraction:g} →" in text
-    assert f"`injection strength λ` up ({settings.injection_strength:g} → 2)" in text
+    assert f"`active_fraction` up ({settings.active_fraction:g} →" in text
+    assert f"`injection_strength λ` up ({settings.injection_strength:g} → 2)" in text
     assert f"`with_dci` ({steps[PresetName.WITH_DCI]} steps" in text
     assert f"`alone` ({steps[PresetName.ALONE]}), `quick_look` ({steps[PresetName.QUICK_LOOK]})" in text

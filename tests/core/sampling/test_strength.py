@@ -74,6 +74,10 @@ def test_values_that_are_not_finite_are_named(field: str, value: float) -> None:
         ("1.5", (1.5,)),
         (" 2;0.25\n-1e-1,, 2 ", (2, 0.25, -0.1, 2)),
         ("\N{MINUS SIGN}1 10 -10", (-1, 10, -10)),
+        ("-2:2:1", (-2, -1, 0, 1, 2)),
+        ("0:0.3:0.1, 5", (0, 0.1, 0.2, 0.3, 5)),
+        ("1:-0.5:-0.6", (1, 0.4, -0.2)),
+        ("\N{MINUS SIGN}1:-1:0.5", (-1,)),
     ],
 )
 def test_values_are_taken_in_the_order_given(text: str, values: tuple[float, ...]) -> None:
@@ -90,9 +94,15 @@ def test_values_are_taken_in_the_order_given(text: str, values: tuple[float, ...
         ("nan", "holds 'nan'"),
         ("-inf", "holds '-inf'"),
         ("0, 10.5", "holds '10.5'.*between -10 and 10"),
+        ("0, -2:2", "holds '-2:2', which is not from:to:step"),
+        ("-2:2:0", "steps of 0 never lead from -2 to 2"),
+        ("2:-2:1", "steps of 1 never lead from 2 to -2"),
+        ("0:11:1", "holds '11'"),
+        ("0::1", "holds ''"),
+        ("-10:10:1e-9, 0", "holds 20000000002 values; 1 to 50"),
     ],
 )
 def test_anything_else_is_refused_with_an_example(text: str, message: str) -> None:
     with pytest.raises(UserInputError, match=message) as refusal:
         parse_injection_strengths(text)
-    assert '"-2, -1, 0, 1, 2"' in str(refusal.value)
+    assert '"-2, -1, 0, 1, 2"' in str(refusal.value) and '"-2:2:1"' in str(refusal.value)
