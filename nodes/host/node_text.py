@@ -12,10 +12,13 @@ Tell = Callable[[str], None]
 
 
 def send_text(text: str, node_id: str) -> None:
-    """Show a text on a node of the graph; without a server nothing happens."""
+    """Show a text on a node of the graph; without a server nothing happens.
+
+    One of the frontend's two canvases reads Markdown, in which a line ends only after two blanks; the other shows the text.
+    """
     server = running_server()
     if server is not None:
-        server.send_progress_text(text, node_id)
+        server.send_progress_text(text.replace("\n", "  \n"), node_id)
 
 
 def text_of_node(node_id: str | None) -> Tell | None:

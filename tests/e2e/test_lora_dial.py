@@ -62,6 +62,6 @@ def test_a_lora_and_an_embedding_give_the_picture_of_apply_concept(server: Comfy
 
     assert np.array_equal(picture(server, server.run(by_stock_loaders(), listen)), expected)
     assert "auxiliary prompt: a dog in times square" in texts["21"]
-    assert "2 of 6 steps active" in texts["24"]
+    assert "steps 1 to 2 of 6" in texts["24"]
     weaker = picture(server, server.run(by_stock_loaders(0.5), listen))
     assert not np.array_equal(weaker, expected)

@@ -33,4 +33,4 @@ def test_the_graph_turns_the_dial_on_a_lora(server: ComfyServer) -> None:
     assert grid.shape[0] > SIZE and grid.shape[1] > 4 * SIZE
     (said,) = texts["21"]
     assert "; auxiliary prompt: a " in said and "sks" not in said
-    assert "concept tokens 2 of 6, context tokens 4 of 5; 2 of 6 steps active" in texts["24"][-1]
+    assert "λ 0: DCI on in steps 1 to 2 of 6; the scene had" in texts["24"][-1]

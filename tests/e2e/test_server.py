@@ -78,9 +78,7 @@ def test_class_images_say_what_they_cost(server: ComfyServer, whole: Any) -> Non
 def test_sampling_says_on_its_node_what_it_did(whole: Any) -> None:
     _, events = whole
     (text,) = [data["text"] for kind, data in events if kind == "text" and data["node"] == "24"]
-    assert re.match(
-        r"\d+ layers patched; concept tokens \d+ of \d+, context tokens \d+ of \d+; 2 of 6 steps active", text
-    )
+    assert re.match(r"DCI on in steps 1 to 2 of 6; the scene had \d+ % of the say", text)
 
 
 def test_a_saved_concept_and_the_stock_sampler_make_the_same_image(server: ComfyServer, whole: Any) -> None:
@@ -97,7 +95,7 @@ def test_a_saved_concept_and_the_stock_sampler_make_the_same_image(server: Comfy
             texts.append(data["text"])
 
     assert np.array_equal(image_of(server, server.run(graph, listen), "26"), expected)
-    assert len(texts) == 1 and "2 of 6 steps active" in texts[0]
+    assert len(texts) == 1 and "steps 1 to 2 of 6" in texts[0]
 
 
 def test_concepts_from_extra_model_paths_are_offered_and_load(server: ComfyServer, whole: Any) -> None:

@@ -17,6 +17,7 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ....dci_core.errors import UserInputError
+from ....dci_core.log import LOG
 from ....dci_core.sampling.masks import BlendMasks, RunStamp
 from ....dci_core.sampling.run_masks import KEPT_RUNS, RunMasks
 from ....dci_core.sampling.settings import DCISettings
@@ -100,6 +101,7 @@ class _DCIPatch:
             output = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
             for report in session.reports():
                 announce(report.text(), self.tell)
+                LOG.info("DCI: %s", report.details())
             self.plan.memory.close()
             self._publish(session.masks.masks(), output)
             return output

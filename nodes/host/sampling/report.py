@@ -49,16 +49,26 @@ class RunReport:
     weights: str = ""
 
     def text(self) -> str:
-        """Return one line."""
+        """Return what a user wants to know, in one line."""
+        return "; ".join([f"DCI on in {self._span()}", *self._remarks()])
+
+    def details(self) -> str:
+        """Return the facts behind it, in one line."""
         sets = "; ".join(
             f"concept tokens {_share(concept)}, context tokens {_share(auxiliary)}"
             for concept, auxiliary in self.tokens
         )
-        facts = (
+        return (
             f"{self.layers} layers patched; {sets}; {self.active_steps} of {self.steps} steps active "
-            f"({self.active_calls} of {self.calls} model calls); mean auxiliary weight {self._weight()}"
+            f"({self.active_calls} of {self.calls} model calls); mean auxiliary weight "
+            f"{self._weight()}"
         )
-        return "; ".join([facts, *self._remarks()])
+
+    def _span(self) -> str:
+        """The sampler's steps in which both branches ran: its first ones."""
+        if self.active_steps == self.steps:
+            return f"all {self.steps} steps"
+        return f"step{'s 1 to' if self.active_steps > 1 else ''} {self.active_steps} of {self.steps}"
 
     def _cure(self) -> str:
         if self.settings.share_guidance and self.settings.auxiliary_steps is AuxiliarySteps.SINGLE:
@@ -69,6 +79,8 @@ class RunReport:
         return "not computed" if math.isnan(self.mean_weight) else f"{self.mean_weight:.3g}"
 
     def _remarks(self) -> Iterable[str]:
+        if not math.isnan(self.mean_weight):
+            yield f"the scene had {100 * self.mean_weight:.0f} % of the say"
         if self.weights:
             yield self.weights
         if self.settings.blend is not Blend.MASKS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import comfy.model_patcher
@@ -46,13 +47,13 @@ def check(family: str, dtype: torch.dtype = torch.float32, **options: Any) -> No
 
 
 @pytest.mark.parametrize("family", [family for family in TINY if family != "mini"])
-def test_every_family(family: str) -> None:
+def test_every_family(family: str, caplog: pytest.LogCaptureFixture) -> None:
     check(family)
-    told: list[str] = []
     s = scene(family)
-    ksample(apply_dci(s.model, DCISettings(), tell=told.append)[0], s.positive, s.negative, steps=1)
+    with caplog.at_level(logging.INFO, "comfyui_dci"):
+        ksample(apply_dci(s.model, DCISettings())[0], s.positive, s.negative, steps=1)
     in_network = sum(name.endswith(".attn2") for name, _ in s.model.model.diffusion_model.named_modules())
-    assert in_network == LAYERS.get(family, in_network) and told[0].startswith(f"{in_network} layers patched")
+    assert in_network == LAYERS.get(family, in_network) and f"DCI: {in_network} layers patched" in caplog.text
 
 
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
