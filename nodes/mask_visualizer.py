@@ -1,13 +1,14 @@
-"""MaskVisualizer: the blend masks as a picture per map size and model call (the paper's figure 11), and as MASK."""
+"""MaskVisualizer: the blend masks of a run as a picture, averaged or one by one (the paper's figure 11), and as MASK."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
 from comfy_api.latest import io, ui
 
-from ..dci_core.pictures.mask_picture import Contrast, draw_inactive, draw_mask_grid
+from ..dci_core.pictures.mask_picture import INACTIVE, Contrast, View, draw_inactive, draw_masks
 from ..dci_core.sampling.masks import BlendMasks, stretched
 from ..dci_core.sampling.run_masks import PictureSource, RunMasks, masks_of, remark_on_later_samplers
 from ..dci_core.sampling.strength import MapScale
@@ -17,6 +18,11 @@ from .host.node_text import announce, text_of_node
 from .sockets import SAMPLE, MasksSocket, found_by
 
 ALL = "all"
+UNCONNECTED = (
+    "No masks are connected.",
+    "They come from DCI Sampler or Apply DCI; behind a bypassed",
+    "node there are none.",
+)
 
 
 class MaskVisualizer(io.ComfyNode):
@@ -29,10 +35,8 @@ class MaskVisualizer(io.ComfyNode):
             display_name="Mask Visualizer",
             category=SAMPLE,
             search_aliases=found_by("attention map", "heatmap", "preview masks"),
-            description="Shows where the auxiliary branch spoke: one row per map size, one column per model call. "
-            "Brighter is more scene, darker more subject. Small maps place objects, large maps carry style.",
+            description="Shows, in two colours over the image, where your subject had the say and where the scene had it.",
             inputs=[
-                MasksSocket.Input("masks", tooltip="From DCISampler or Apply DCI."),
                 io.Image.Input(
                     "image",
                     tooltip="The image of the same run, as the VAE decodes it: from before it is scaled or pasted. Its run is "
@@ -40,18 +44,23 @@ class MaskVisualizer(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "overlay",
-                    default=0.0,
+                    default=0.7,
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="0: the masks alone. 1: the image, darkened where your subject rules.",
+                    tooltip="0: the two colours alone. 1: the image, tinted with them.",
                 ),
                 io.Combo.Input(
                     "contrast",
                     options=[contrast.value for contrast in Contrast],
                     default=Contrast.STRETCHED.value,
                     tooltip="stretched: each map size from its least to its largest value, so that shapes show. "
-                    "absolute: black is 0, white is 1, so that map sizes and runs compare.",
+                    "absolute: from 0 to 1, so that map sizes and runs compare.",
+                ),
+                MasksSocket.Input(
+                    "masks",
+                    optional=True,
+                    tooltip="From DCISampler or Apply DCI. Without it, as behind a bypassed Apply DCI, the picture says so.",
                 ),
                 io.Combo.Input(
                     "map_size",
@@ -85,6 +94,14 @@ class MaskVisualizer(io.ComfyNode):
                     tooltip="0: the images are all those of the run. Otherwise the number in the run's batch, from 1, of the "
                     "one image to show, as after ImageFromBatch.",
                 ),
+                io.Combo.Input(
+                    "view",
+                    options=[view.value for view in View],
+                    default=View.AVERAGE.value,
+                    optional=True,
+                    tooltip="average: one map beside the image. every call: a row for each map size, a column for each model call; "
+                    "small maps place objects, large maps carry style.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="picture", tooltip="One picture per image of the batch."),
@@ -101,15 +118,18 @@ class MaskVisualizer(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        masks: BlendMasks | RunMasks,
         image: torch.Tensor,
         overlay: float,
         contrast: str,
+        masks: BlendMasks | RunMasks | None = None,
         map_size: str = ALL,
         call: int = 0,
         head: int = 0,
         row: int = 0,
+        view: str = View.AVERAGE.value,
     ) -> io.NodeOutput:
+        if masks is None:
+            return cls._notice(image, UNCONNECTED)
         lineage = lineage_of(cls.hidden.prompt or {}, cls.hidden.unique_id or "", output_type)
         images, height, width = image.shape[:3]
         source = PictureSource(images, height, width, row, lineage, executing_place())
@@ -119,11 +139,16 @@ class MaskVisualizer(io.ComfyNode):
             announce(remark, text_of_node(cls.hidden.unique_id))
         image = source.wanted(image)
         if not found.calls:
-            notice = draw_inactive(image[0])[None]
-            return io.NodeOutput(notice, torch.zeros(image.shape[:3]), ui=ui.PreviewImage(notice, cls=cls))
+            return cls._notice(image, INACTIVE)
         chosen = found.selected(None if map_size == ALL else MapScale(map_size), call, head, row)
-        draw = partial(draw_mask_grid, chosen, overlay=overlay, contrast=Contrast(contrast))
+        draw = partial(draw_masks, View(view), chosen, overlay=overlay, contrast=Contrast(contrast))
         pictures = torch.stack([draw(each, number) for number, each in enumerate(image)])
         mask = chosen.average(image.shape[1], image.shape[2])
         mask = stretched(mask) if Contrast(contrast) is Contrast.STRETCHED else mask
         return io.NodeOutput(pictures, mask, ui=ui.PreviewImage(pictures, cls=cls))
+
+    @classmethod
+    def _notice(cls, image: torch.Tensor, lines: Sequence[str]) -> io.NodeOutput:
+        """What there is to show where there are no masks."""
+        notice = draw_inactive(image[0], lines)[None]
+        return io.NodeOutput(notice, torch.zeros(image.shape[:3]), ui=ui.PreviewImage(notice, cls=cls))

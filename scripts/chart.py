@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -83,21 +82,6 @@ class Chart:
     height: float
     says: str
     marks: tuple[Line | Dot | Label, ...]
-
-
-def nice_ticks(low: float, high: float, most: int) -> tuple[float, ...]:
-    """Return round values, 1, 2 or 5 times a power of ten apart, of which the first is ≤ low and the last is ≥ high.
-
-    Args:
-        low, high: what is to lie between, low < high.
-        most: how many there may be, 3 or more.
-    """
-    power = 10.0 ** math.floor(math.log10((high - low) / most))
-    for step in (power * factor for factor in (1, 2, 5, 10, 20, 50)):
-        first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-        if last - first < most:
-            break
-    return tuple(round(number * step, 10) for number in range(first, last + 1))
 
 
 def svg(chart: Chart) -> str:

@@ -21,8 +21,8 @@ SCORES, LOSS, MASKS, NEXT, FILES = (
 )
 SCORES_SAY = "Right: more surely this very subject. Up: more of what the prompt asks for."
 MASKS_SAY = (
-    "The masks of one picture: a row for each size of the network's attention maps, a column for each step. "
-    "Where they are bright, the auxiliary prompt is let in; where they are dark, the subject is kept."
+    "One picture, and the mean of its masks over it: orange is where your subject has the say, blue where the scene of the "
+    "auxiliary prompt is let in."
 )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from chart import Chart, Label, Line, Point, nice_ticks
+from chart import Chart, Label, Line, Point
+from comfyui_dci.dci_core.pictures.drawing import nice_ticks
 from comfyui_dci.dci_core.pictures.loss_curve import WINDOW, running_mean
 
 WIDTH, HEIGHT = 560.0, 230.0

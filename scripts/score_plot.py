@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from chart import Anchor, Chart, Dot, Label, Line, Point, nice_ticks
+from chart import Anchor, Chart, Dot, Label, Line, Point
+from comfyui_dci.dci_core.pictures.drawing import nice_ticks
 from demo_page import ScorePoint, dial_position
 from palette import dial_colour
 

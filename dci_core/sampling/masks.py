@@ -24,12 +24,16 @@ class CallMasks:
         heads: per map size (h, w), the mean over the layers of that size, [B, H, h, w], on the CPU, values 0 … 1;
             brighter means more auxiliary.
         number: of the call among the run's active calls, from 1.
+        step: the sampler's step in which it was, from 1; 0 where that is not known.
+        steps: of the whole schedule.
     """
 
     sigma: float
     timestep: float
     heads: dict[MapSize, Tensor]
     number: int = 1
+    step: int = 0
+    steps: int = 0
 
     @cached_property
     def maps(self) -> dict[MapSize, Tensor]:
@@ -166,14 +170,14 @@ class MaskCollector:
         self._sums[size] = weight if total is None else total + weight.to(total)
         self._counts[size] = self._counts.get(size, 0) + 1
 
-    def finish_call(self, sigma: float, timestep: float) -> None:
-        """Close the current call, if any layer was added, and keep its means."""
+    def finish_call(self, sigma: float, timestep: float, step: int = 0, steps: int = 0) -> None:
+        """Close the current call, if any layer was added, and keep its means; the arguments are those of ``CallMasks``."""
         if self._sums:
             heads = {
                 size: (total / self._counts[size]).unflatten(-1, size).cpu()  # [B, H, h, w]
                 for size, total in sorted(self._sums.items(), reverse=True)
             }
-            self._calls.append(CallMasks(sigma, timestep, heads, len(self._calls) + 1))
+            self._calls.append(CallMasks(sigma, timestep, heads, len(self._calls) + 1, step, steps))
         self.drop_call()
 
     def drop_call(self) -> None:

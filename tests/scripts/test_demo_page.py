@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from chart import Label, Line, draw, nice_ticks, svg
+from chart import Label, Line, draw, svg
 from demo_page import DemoResults, dial_position, duration, facts_of, reference_layout, score_table_of, title_of
 from demo_page_html import data_uri, html
 from demo_page_png import WIDTH_PX, picture
@@ -119,12 +119,6 @@ def test_an_axis_has_round_ends_around_its_values_and_is_never_too_fine(
     axis = axis_of(values)
     assert axis.ticks == pytest.approx(ticks)
     assert all(0 <= axis.share(value) <= 1 for value in values)
-
-
-def test_ticks_are_one_two_or_five_apart() -> None:
-    assert nice_ticks(0.012, 0.094, 6) == pytest.approx((0.0, 0.02, 0.04, 0.06, 0.08, 0.1))
-    assert nice_ticks(0.012, 0.094, 5) == pytest.approx((0.0, 0.05, 0.1))
-    assert nice_ticks(13, 41, 5) == pytest.approx((10, 20, 30, 40, 50))
 
 
 def test_labels_of_near_points_do_not_cover_each_other() -> None:

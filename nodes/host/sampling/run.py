@@ -68,7 +68,7 @@ class Run:
             self.branch.guide(shared, timestep, model_options)
         else:
             output = executor(x, timestep, options, seed)
-        self.attention.masks.finish_call(sigma, now)
+        self.attention.masks.finish_call(sigma, now, self.start.step_at(sigma), self.start.steps)
         return output
 
     def forget(self) -> None:

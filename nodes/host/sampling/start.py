@@ -12,6 +12,8 @@ from torch import Tensor
 from ....dci_core.sampling.branches import is_active
 from ....dci_core.sampling.strength import MapSize, active_progress
 
+SAME_LEVEL = 1e-5  # by how much of themselves two noise levels may differ that are one
+
 
 @dataclass(frozen=True)
 class RunStart:
@@ -56,6 +58,10 @@ class RunStart:
     def active_steps(self) -> int:
         """Number of those in which both branches run."""
         return sum(map(self.is_active, self.sigmas[:-1].tolist()))
+
+    def step_at(self, sigma: float) -> int:
+        """Return the number, from 1, of the last step that begins at a noise level or above."""
+        return sum(level >= sigma * (1 - SAME_LEVEL) for level in self.sigmas[:-1].tolist())
 
     def is_active(self, sigma: float) -> bool:
         """Tell whether both branches run at a noise level."""

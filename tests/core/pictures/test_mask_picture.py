@@ -1,6 +1,8 @@
-"""The picture of figure 11: where what stands, what white and black mean, what the overlay does."""
+"""The pictures of masks: where what stands, what the two colours mean, what the overlay does."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import pytest
 import torch
@@ -10,17 +12,37 @@ from comfyui_dci.dci_core.pictures.mask_picture import (
     LABEL_WIDTH_PX,
     MARGIN_PX,
     NOTICE_PX,
+    SCENE,
     SIDE_PX,
+    SUBJECT,
+    TINT,
     Contrast,
+    View,
+    _call_labels,
+    _span,
     draw_inactive,
-    draw_mask_grid,
+    draw_masks,
 )
 from comfyui_dci.dci_core.sampling.masks import BlendMasks, MaskCollector
 from torch import Tensor
 
 CELL = 64
-# 8-bit colours: half a step of rounding
+# 8-bit colours: half a step of rounding, in two of which a share is told from a colour
 TOLERANCE = 0.5 / 255 + 1e-6
+SHARE_TOLERANCE = 4 * TOLERANCE
+draw_mask_grid = partial(draw_masks, View.EVERY_CALL)
+draw_average = partial(draw_masks, View.AVERAGE)
+
+
+def colour_of(share: float) -> Tensor:
+    """The colour of W_a."""
+    return torch.lerp(torch.tensor(SUBJECT) / 255, torch.tensor(SCENE) / 255, share)
+
+
+def shares_of(colours: Tensor) -> Tensor:
+    """W_a of colours, [..., 3]."""
+    way = colour_of(1.0) - colour_of(0.0)
+    return (colours - colour_of(0.0)) @ way / (way @ way)
 
 
 def masks_of(*maps: list[list[float]], images: int = 1) -> BlendMasks:
@@ -71,25 +93,25 @@ def test_cells_have_the_images_proportions(height: int, width: int, expected: tu
     picture = draw_mask_grid(masks, plain_image(height, width), cell_px=CELL)
     assert picture.shape[0] == MARGIN_PX + LABEL_PX + expected[0] + LABEL_PX + MARGIN_PX
     assert picture.shape[1] == SIDE_PX + 2 * (max(expected[1], LABEL_WIDTH_PX) + MARGIN_PX)
-    assert (cell(picture, 0, 0, *expected) == 1.0).all()
+    assert shares_of(cell(picture, 0, 0, *expected)).sub(1.0).abs().max() < SHARE_TOLERANCE
 
 
-def test_all_auxiliary_is_white_and_all_concept_is_black() -> None:
+def test_all_scene_has_one_colour_and_all_subject_the_other() -> None:
     picture = draw_mask_grid(masks_of([[1.0, 0.0], [0.0, 1.0]]), plain_image(), cell_px=CELL)
     mask, half = cell(picture, 0, 0), CELL // 2
-    assert (mask[:half, :half] == 1.0).all()
-    assert (mask[half:, half:] == 1.0).all()
-    assert (mask[:half, half:] == 0.0).all()
-    assert (mask[half:, :half] == 0.0).all()
+    for part in (mask[:half, :half], mask[half:, half:]):
+        torch.testing.assert_close(part, colour_of(1.0).expand_as(part), atol=TOLERANCE, rtol=0)
+    for part in (mask[:half, half:], mask[half:, :half]):
+        torch.testing.assert_close(part, colour_of(0.0).expand_as(part), atol=TOLERANCE, rtol=0)
 
 
-def test_in_absolute_contrast_the_shade_is_the_weight() -> None:
+def test_in_absolute_contrast_the_colour_is_the_weight() -> None:
     masks = masks_of([[0.1, 0.3], [0.5, 0.9]])
     picture = draw_mask_grid(masks, plain_image(), contrast=Contrast.ABSOLUTE, cell_px=CELL)
     mask, half = cell(picture, 0, 0), CELL // 2
     shades = [mask[:half, :half], mask[:half, half:], mask[half:, :half], mask[half:, half:]]
     for shade, weight in zip(shades, [0.1, 0.3, 0.5, 0.9]):
-        torch.testing.assert_close(shade, torch.full_like(shade, weight), atol=TOLERANCE, rtol=0)
+        torch.testing.assert_close(shade, colour_of(weight).expand_as(shade), atol=TOLERANCE, rtol=0)
 
 
 def two_sizes() -> BlendMasks:
@@ -104,9 +126,9 @@ def two_sizes() -> BlendMasks:
 
 def test_stretched_contrast_takes_each_size_from_its_least_to_its_largest_value_over_all_calls() -> None:
     picture = draw_mask_grid(two_sizes(), plain_image(), contrast=Contrast.STRETCHED, cell_px=CELL)
-    shades = [[cell(picture, line, column).mean().item() for column in range(3)] for line in range(2)]
-    assert shades[0] == pytest.approx([0.0, 1.0, 0.25], abs=TOLERANCE)
-    assert shades[1] == pytest.approx([0.0, 1.0, 0.75], abs=TOLERANCE)
+    shades = [[shares_of(cell(picture, line, column)).mean().item() for column in range(3)] for line in range(2)]
+    assert shades[0] == pytest.approx([0.0, 1.0, 0.25], abs=SHARE_TOLERANCE)
+    assert shades[1] == pytest.approx([0.0, 1.0, 0.75], abs=SHARE_TOLERANCE)
 
 
 def test_contrast_is_stretched_unless_asked_otherwise_and_never_changes_the_numbers() -> None:
@@ -124,7 +146,7 @@ def test_contrast_is_stretched_unless_asked_otherwise_and_never_changes_the_numb
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
 def test_masks_without_any_difference_are_drawn_as_they_are(weight: float) -> None:
     picture = draw_mask_grid(masks_of([[weight, weight]], [[weight, weight]]), plain_image(), cell_px=CELL)
-    expected = torch.full((CELL, CELL, 3), weight)
+    expected = colour_of(weight).expand(CELL, CELL, 3)
     torch.testing.assert_close(cell(picture, 0, 1), expected, atol=TOLERANCE, rtol=0)
 
 
@@ -135,9 +157,9 @@ def test_calls_follow_each_other_and_larger_maps_stand_on_top() -> None:
         collector.add(torch.full((1, 1, 16), large), (4, 4))
         collector.finish_call(1.0, 1.0)
     picture = draw_mask_grid(collector.masks(), plain_image(), contrast=Contrast.ABSOLUTE, cell_px=CELL)
-    shades = [[cell(picture, line, column).mean().item() for column in (0, 1)] for line in (0, 1)]
-    assert shades[0] == pytest.approx([0.8, 0.6], abs=TOLERANCE)
-    assert shades[1] == pytest.approx([0.2, 0.4], abs=TOLERANCE)
+    shades = [[shares_of(cell(picture, line, column)).mean().item() for column in (0, 1)] for line in (0, 1)]
+    assert shades[0] == pytest.approx([0.8, 0.6], abs=SHARE_TOLERANCE)
+    assert shades[1] == pytest.approx([0.2, 0.4], abs=SHARE_TOLERANCE)
 
 
 def test_the_generated_image_stands_in_front_of_each_row() -> None:
@@ -151,28 +173,64 @@ def test_the_generated_image_stands_in_front_of_each_row() -> None:
         torch.testing.assert_close(cell(picture, line, -1), image, atol=TOLERANCE, rtol=0)
 
 
-def test_the_overlay_shows_the_image_where_the_mask_is_white_and_nothing_where_it_is_black() -> None:
+@pytest.mark.parametrize("overlay", [0.0, 0.5, 1.0])
+def test_the_overlay_is_the_image_tinted_with_the_colours(overlay: float) -> None:
     image = plain_image(CELL, CELL)
-    picture = draw_mask_grid(masks_of([[1.0, 0.0], [0.0, 1.0]]), image, overlay=1.0, cell_px=CELL)
-    mask, half = cell(picture, 0, 0), CELL // 2
-    torch.testing.assert_close(mask[:half, :half], image[:half, :half], atol=TOLERANCE, rtol=0)
-    torch.testing.assert_close(mask[half:, half:], image[half:, half:], atol=TOLERANCE, rtol=0)
-    assert (mask[:half, half:] == 0.0).all()
-
-
-def test_half_an_overlay_is_half_mask_and_half_image() -> None:
-    image = plain_image(CELL, CELL)
-    picture = draw_mask_grid(masks_of([[0.4]]), image, overlay=0.5, cell_px=CELL)
-    expected = 0.5 * 0.4 + 0.5 * 0.4 * image
-    # three roundings to 8 bit: mask, shaded image, mixture
-    torch.testing.assert_close(cell(picture, 0, 0), expected, atol=3 / 255, rtol=0)
+    picture = draw_mask_grid(masks_of([[0.4]]), image, overlay=overlay, cell_px=CELL)
+    colour = colour_of(0.4)
+    expected = (1 - overlay) * colour + overlay * (TINT * colour + (1 - TINT) * image)
+    # three roundings to 8 bit: colour, tinted image, mixture
+    torch.testing.assert_close(cell(picture, 0, 0), expected.expand(CELL, CELL, 3), atol=3 / 255, rtol=0)
 
 
 def test_each_image_of_the_batch_has_its_own_picture() -> None:
     masks = masks_of([[1.0]], images=2)
-    first, second = (draw_mask_grid(masks, plain_image(), row=row, cell_px=CELL) for row in (0, 1))
-    assert (cell(first, 0, 0) == 1.0).all()
-    assert (cell(second, 0, 0) == 0.0).all()
+    for row, share in ((0, 1.0), (1, 0.0)):
+        shown = cell(draw_mask_grid(masks, plain_image(), row=row, cell_px=CELL), 0, 0)
+        assert (shares_of(shown) - share).abs().max() < SHARE_TOLERANCE
+
+
+def test_a_column_is_named_by_its_step_and_by_its_call_where_a_step_has_several() -> None:
+    collector = MaskCollector()
+    for step in (1, 2, 2):
+        collector.add(torch.rand(1, 1, 4), (2, 2))
+        collector.finish_call(1.0, 1.0, step, 20)
+    assert _call_labels(collector.masks()) == ["step 1 of 20", "step 2 of 20, call 2", "step 2 of 20, call 3"]
+    assert _span(collector.masks()) == "steps 1 to 2 of 20; maps 2 x 2"
+    assert _call_labels(masks_of([[1.0]])) == ["call 1"] and _span(masks_of([[1.0]])) == "1 model call; maps 1 x 1"
+
+
+def average_in(picture: Tensor, edge: int = CELL) -> tuple[Tensor, Tensor]:
+    """The image and the map beside it."""
+    rows = slice(MARGIN_PX, MARGIN_PX + edge)
+    return tuple(picture[rows, left : left + edge] for left in (MARGIN_PX, 2 * MARGIN_PX + edge))
+
+
+def test_the_average_stands_beside_the_image_in_the_colours_of_the_mean_of_all_maps() -> None:
+    image, masks = plain_image(CELL, CELL), masks_of([[0.2, 0.2]], [[0.6, 0.6]])
+    shown, average = average_in(draw_average(masks, image, cell_px=CELL, contrast=Contrast.ABSOLUTE))
+    torch.testing.assert_close(shown, image, atol=TOLERANCE, rtol=0)
+    torch.testing.assert_close(average, colour_of(0.4).expand_as(average), atol=TOLERANCE, rtol=0)
+
+
+def test_the_stretched_average_goes_from_one_colour_to_the_other() -> None:
+    _, average = average_in(draw_average(masks_of([[0.45, 0.55]]), plain_image(), cell_px=CELL))
+    assert shares_of(average[:, 0]).abs().max() < SHARE_TOLERANCE
+    assert (shares_of(average[:, -1]) - 1).abs().max() < SHARE_TOLERANCE
+
+
+@pytest.mark.parametrize("view", View)
+def test_the_legend_runs_from_the_subject_s_colour_to_the_scene_s(view: View) -> None:
+    picture = draw_masks(view, masks_of([[0.5, 0.5]]), torch.zeros(64, 64, 3))
+    for colour in (SUBJECT, SCENE):
+        near = (picture - torch.tensor(colour) / 255).abs().amax(dim=-1) < 2 / 255
+        assert near.sum() > 8, f"nothing of the legend is {colour}"
+
+
+@pytest.mark.parametrize("height, width", [(128, 128), (64, 128), (128, 64)])
+def test_the_texts_below_an_average_are_not_cut_off(height: int, width: int) -> None:
+    picture = draw_average(masks_of([[0.25, 0.75]]), plain_image(height, width))
+    assert (picture[:, -2:] == picture[0, 0]).all() and (picture[-2:] == picture[0, 0]).all()
 
 
 def test_a_size_that_a_call_lacks_leaves_its_cell_empty() -> None:
@@ -181,7 +239,7 @@ def test_a_size_that_a_call_lacks_leaves_its_cell_empty() -> None:
     empty = cell(picture, 0, 0)  # the first call has no 2 × 2 map
     assert (empty == empty[0, 0]).all()
     assert empty[0, 0].max() < 0.2
-    assert (cell(picture, 0, 1) == 1.0).all()
+    assert shares_of(cell(picture, 0, 1)).sub(1.0).abs().max() < SHARE_TOLERANCE
 
 
 def test_rows_and_columns_are_labelled() -> None:
