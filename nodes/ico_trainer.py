@@ -13,6 +13,7 @@ from ..dci_core.training.presets import PresetName
 from ..dci_core.training.report import start_text
 from ..dci_core.training.settings import TrainingSettings
 from .host.concepts.store import training_root
+from .host.later_prompts import check_later_prompts
 from .host.model import HostModel
 from .host.training.inputs import (
     Crop,
@@ -72,7 +73,7 @@ class ICOTrainer(io.ComfyNode):
                     display_name="loss_curve", tooltip="Loss of the steps and on fixed noise, the best step marked."
                 ),
             ],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
         )
 
     @classmethod
@@ -125,6 +126,7 @@ class ICOTrainer(io.ComfyNode):
         class_noun = check_class_noun(value["class_noun"])
         placeholder = value.get("placeholder", TrainingInputs.placeholder)
         check_placeholder(placeholder, class_noun)
+        check_later_prompts(cls.hidden.prompt or {}, cls.hidden.unique_id or "", placeholder, class_noun)
         preset = PresetName(value.get("preset", PresetName.WITH_DCI))
         base = HostModel(value["model"], value["clip"], value["vae"])
         chosen = values_for(base, preset, preset_values(value))

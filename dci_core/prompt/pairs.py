@@ -127,6 +127,24 @@ def merge_concept_phrases(prompt: str, words: Sequence[tuple[str, str]]) -> str:
     return prompt
 
 
+def other_noun_warnings(prompt: str, placeholder: str, class_noun: str) -> list[str]:
+    """Return what there is to say of another common noun that stands behind a placeholder, where the class noun belongs.
+
+    Args:
+        prompt: as it was given.
+        placeholder, class_noun: of a concept.
+    """
+    own = {word.lower() for word in class_noun.split()}
+    pattern = re.compile(rf"(?:{placeholder_pattern([placeholder]).pattern})\s+(?P<noun>\w+)", re.IGNORECASE)
+    said = dict.fromkeys(match["noun"].lower() for match in pattern.finditer(prompt))
+    return [
+        f'the prompt says "{placeholder} {noun}", but the concept was trained as "{placeholder} {class_noun}": write that, or apply '
+        f"the concept of a {noun}"
+        for noun in said
+        if noun in COMMON_NOUNS and noun not in own
+    ]
+
+
 def prompt_warnings(
     prompt: str, pair: PromptPair, words: Sequence[tuple[str, str]], auxiliary_nouns: Sequence[str]
 ) -> list[str]:

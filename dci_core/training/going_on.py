@@ -56,8 +56,8 @@ def beginning_text(folder: TrainingFolder, facts: Mapping[str, Any], settings: T
     if states:
         first = states[0]
         if first.path.parent == folder.path:
-            return f"Goes on from step {first.steps}, where it was interrupted."
-        return f"Goes on from step {first.steps} of {name_of_run(first.path.parent)}."
+            return f"Going on from step {first.steps}, where it was interrupted."
+        return f"Going on from step {first.steps} of {name_of_run(first.path.parent)}."
     others = [run for run in _finished_runs(folder, facts) if _is_of_interest(run, settings.steps)]
     if not others:
         return ""

@@ -36,9 +36,9 @@ def test_more_steps_go_on_and_make_the_concept_that_all_steps_at_once_make(serve
     more, steps, texts = train(server, "seven", steps=7)
     assert min(steps) > 5 and max(steps) == 7
     begins, goes_on = texts[0], texts[1].split("\n")[-1]
-    assert begins.startswith("preset with_dci") and goes_on.startswith("Goes on from step 5 of training/toy-")
+    assert begins.startswith("preset with_dci") and goes_on.startswith("Going on from step 5 of training/toy-")
     assert all(goes_on in text for text in texts[1:])
-    folder = goes_on.removeprefix("Goes on from step 5 of training/").rstrip(".")
+    folder = goes_on.removeprefix("Going on from step 5 of training/").rstrip(".")
     assert f"The state of training/{folder} was deleted, as this run's takes its place" in texts[-1]
     root = server.base / "models" / "dci_concepts" / "training"
     assert (root / folder / "finished.safetensors").is_file() and not list((root / folder).glob("*.resume"))

@@ -10,6 +10,7 @@ from ....dci_core.errors import UserInputError
 from ....dci_core.log import LOG
 from ....dci_core.prompt.words import placeholder_warning
 from ..base_facts import base_facts_beside, concept_patches
+from ..carried import carry, mark_of
 from ..families import family_of
 from ..node_text import Tell, show
 from ..tokenizer import clip_with_concept, embedding_widths
@@ -46,6 +47,7 @@ def apply_concept(
     for warning in warnings:
         LOG.warning("%s", warning)
     patched = model.clone()
+    carry(patched, mark_of(concept.tokens))
     if strength != 0.0:
         patches = concept_patches(concept)
         added = patched.add_patches(patches, strength)

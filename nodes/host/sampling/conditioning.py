@@ -18,6 +18,7 @@ from ....dci_core.errors import UserInputError
 from ....dci_core.prompt.auxiliary_noun import NounChoice
 from ....dci_core.prompt.pairs import AUTO
 from ....dci_core.prompt.tokens import TokenSet
+from ..carried import SpokenConcept
 from ..lora_strength import clip_at_strength
 from .prompt_reading import read_prompt
 
@@ -39,6 +40,7 @@ class AuxiliaryText:
         auxiliary_tokens: T(P_a) within ``cross_attn``.
         lora_strength: share of every LoRA's strength that the auxiliary branch runs with, 0 … 1; 1 is the same weights.
         is_text_weaker: whether the text encoder had a LoRA at that strength when it encoded the auxiliary prompt.
+        spoken: the concepts that the prompt speaks of.
     """
 
     concept_cross_attn: Tensor
@@ -49,6 +51,7 @@ class AuxiliaryText:
     auxiliary_tokens: TokenSet
     lora_strength: float = 1.0
     is_text_weaker: bool = False
+    spoken: tuple[SpokenConcept, ...] = ()
 
     @property
     def pooled_output(self) -> Tensor | None:
@@ -158,6 +161,7 @@ def build_conditioning(
             auxiliary_tokens=read.auxiliary.tokens,
             lora_strength=auxiliary_lora_strength,
             is_text_weaker=weakened is not read.clip,
+            spoken=read.spoken,
         )
         carried.append([cond, {**options, CARRIED_KEY: text}])
     return BuiltConditioning(

@@ -16,6 +16,7 @@ from ....dci_core.prompt.pairs import (
     PromptPair,
     choose_auxiliary_nouns,
     merge_concept_phrases,
+    other_noun_warnings,
     pair_prompts,
     pair_prompts_of_several,
     prompt_warnings,
@@ -25,6 +26,7 @@ from ....dci_core.prompt.subject import read_subject
 from ....dci_core.prompt.subject_prompt import NOUN_PLACE, SubjectPrompt
 from ....dci_core.prompt.tokens import TokenSet, token_set, without
 from ....dci_core.prompt.words import add_class_noun, concept_words, placeholder_pattern, replace_placeholder
+from ..carried import SpokenConcept, mark_of
 from ..tokenizer import KnownConcept, is_vector_of, known_concepts, marked_positions, real_tokens, with_class_nouns
 from .auxiliary_noun import choose_noun
 from .embeddings import NamedFiles, advice_on_names, check_embeddings, named_files
@@ -59,6 +61,7 @@ class ReadPrompt:
         choices: how "auto" chose its auxiliary nouns.
         warnings: on what is read otherwise than it seems to be meant.
         class_noun_added: whether a class noun was added to the prompt that was given.
+        spoken: the concepts of the CLIP that the prompt speaks of.
     """
 
     clip: Any
@@ -67,6 +70,7 @@ class ReadPrompt:
     choices: tuple[NounChoice, ...] = ()
     warnings: tuple[str, ...] = ()
     class_noun_added: bool = False
+    spoken: tuple[SpokenConcept, ...] = ()
 
 
 def read_prompt(
@@ -87,15 +91,16 @@ def read_prompt(
     """
     if subject.strip():
         return _read_words(clip, prompt, auxiliary_noun, entire_prompt, class_noun, subject)
-    spoken = [(known.info.placeholder, known.info.class_noun) for known in _spoken_concepts(clip, prompt)]
+    concepts = _spoken_concepts(clip, prompt)
+    spoken = [(known.info.placeholder, known.info.class_noun) for known in concepts]
     files = NamedFiles() if spoken else named_files(clip, prompt, class_noun)
     words = spoken or list(files.words) or _words_of_last_concept(clip, prompt)
     read = files.completed(with_class_nouns(prompt, known_concepts(clip)))
     result = _read_concepts(clip, read, words, auxiliary_noun, entire_prompt)
-    warnings = list(result.warnings)
+    warnings = [*result.warnings, *(text for word in words for text in other_noun_warnings(prompt, *word))]
     if class_noun.strip() and not files.took_class_noun:
         warnings.append(f"class_noun {class_noun.strip()!r} is not used: the concept has its own")
-    return replace(result, warnings=tuple(warnings), class_noun_added=read != prompt)
+    return replace(result, warnings=tuple(warnings), class_noun_added=read != prompt, spoken=_marked(concepts))
 
 
 def _read_words(
@@ -126,7 +131,8 @@ def _read_words(
     concept = _concept_text(clip, pair.concept, words, known.text)
     auxiliary = _auxiliary_text(clip, pair, {NOUN_PLACE: noun} if entire_prompt else {})
     warnings = spoken.warnings(noun if entire_prompt else "")
-    return ReadPrompt(clip, concept, auxiliary, tuple(choices), tuple(warnings), read != prompt)
+    marks = _marked(_spoken_concepts(clip, prompt))
+    return ReadPrompt(clip, concept, auxiliary, tuple(choices), tuple(warnings), read != prompt, marks)
 
 
 def _read_concepts(clip: Any, prompt: str, words: Words, auxiliary_noun: str, entire_prompt: bool) -> ReadPrompt:
@@ -213,6 +219,12 @@ def _spoken_concepts(clip: Any, prompt: str) -> list[KnownConcept]:
         if match is not None and _is_read(clip, prompt, known):
             places[number] = match.start()
     return [concepts[number] for number in sorted(places, key=places.__getitem__)]
+
+
+def _marked(concepts: Sequence[KnownConcept]) -> tuple[SpokenConcept, ...]:
+    return tuple(
+        SpokenConcept(f"{known.info.placeholder} {known.info.class_noun}", mark_of(known.vectors)) for known in concepts
+    )
 
 
 def _is_read(clip: Any, prompt: str, known: KnownConcept) -> bool:

@@ -33,6 +33,7 @@ class RunReport:
             what it knows.
         areas: whether a blended conditioning covers an area only.
         weights: what there is to say of the auxiliary branch's own weights, or "".
+        not_carried: names of concepts that the conditioning speaks of and the model does not carry.
     """
 
     settings: DCISettings
@@ -47,6 +48,7 @@ class RunReport:
     areas: bool = False
     deviations: tuple[float, ...] = ()
     weights: str = ""
+    not_carried: tuple[str, ...] = ()
 
     def text(self) -> str:
         """Return what a user wants to know, in one line."""
@@ -81,6 +83,11 @@ class RunReport:
     def _remarks(self) -> Iterable[str]:
         if not math.isnan(self.mean_weight):
             yield f"the scene had {100 * self.mean_weight:.0f} % of the say"
+        if self.not_carried:
+            yield (
+                f"the model does not carry {' and '.join(self.not_carried)}, of which the positive speaks: connect the model that "
+                "Apply Concept returns"
+            )
         if self.weights:
             yield self.weights
         if self.settings.blend is not Blend.MASKS:

@@ -16,6 +16,7 @@ from ....dci_core.sampling.masks import MaskCollector
 from ....dci_core.sampling.region import region_at
 from ....dci_core.sampling.run_masks import RunMasks
 from ....dci_core.sampling.settings import DCISettings
+from ..carried import not_carried
 from .attention import DualBranchAttention
 from .auxiliary_branch import AuxiliaryBranch
 from .auxiliary_memory import AuxiliaryMemory
@@ -114,7 +115,10 @@ class Session:
 
     def reports(self) -> list[RunReport]:
         """Return what each run did."""
-        return [replace(run.report(), weights=self.weights.text()) for run in self.runs]
+        texts = (cond.get(CARRIED_KEY) for cond in self.guider.conds["positive"])
+        spoken = [concept for text in texts if text is not None for concept in text.spoken]
+        absent = tuple(not_carried(self.guider.model_patcher, spoken))
+        return [replace(run.report(), weights=self.weights.text(), not_carried=absent) for run in self.runs]
 
     def end(self) -> None:
         """Take the twins and their weights away and drop what the runs hold."""

@@ -15,6 +15,8 @@ from ..node_text import send_text
 from .observer import TrainingObserver
 
 SECONDS_BETWEEN_TEXTS = 0.25
+SECONDS_BETWEEN_LINES = 10.0
+"""Of the log, which those see who have no graph before them."""
 RECENT_STEPS = 20  # that mean loss and time left are told from
 LARGEST_PREVIEW_PX = 512
 WARNINGS_SHOWN = 8
@@ -36,6 +38,7 @@ class TrainingProgress(TrainingObserver):
         self._text = ""
         self._bar = comfy.utils.ProgressBar(steps)
         self._told_at = 0.0
+        self._logged_at = time.monotonic()
         self._recent: list[float] = []
         self._times: list[tuple[int, float]] = []
         if _on_gpu():
@@ -63,6 +66,9 @@ class TrainingProgress(TrainingObserver):
         if self._node_id is not None and (now - self._told_at >= SECONDS_BETWEEN_TEXTS or step == self._steps):
             self._told_at = now
             self.tell(self._text_of(step, loss))
+        if now - self._logged_at >= SECONDS_BETWEEN_LINES:
+            self._logged_at = now
+            LOG.info("DCI: %s", self._text_of(step, loss))
 
     def tell(self, text: str) -> None:
         """Show a text on the node in place of the steps."""

@@ -104,7 +104,7 @@ def train_concept(
             prepare_training(base, inputs, settings),
             make_concept,
             folder,
-            storage.plan,
+            storage,
             previewer,
             observer,
         )
@@ -137,7 +137,7 @@ def _train(
     training: ConceptTraining,
     make_concept: ConceptMaker,
     folder: TrainingFolder | None,
-    plan: CheckpointPlan,
+    storage: Storage,
     previewer: Previewer | None,
     observer: TrainingObserver,
 ) -> tuple[Concept, list[float]]:
@@ -152,12 +152,28 @@ def _train(
 
     with torch.inference_mode(False), torch.enable_grad():
         if folder is not None:
-            _look_ahead(folder, plan, training, make_concept(training), observer)
-        losses = run_training(training, after_step, folder, plan, make_concept)
+            _look_ahead(folder, storage.plan, training, make_concept(training), observer)
+        try:
+            losses = run_training(training, after_step, folder, storage.plan, make_concept)
+        except comfy.model_management.InterruptProcessingException:
+            text = _stopped(training, folder, storage.reuse)
+            LOG.info(text)
+            observer.tell(text)
+            raise
         concept = make_concept(training)
         if folder is not None:
-            _write(folder, concept, plan, training, observer)
+            _write(folder, concept, storage.plan, training, observer)
     return concept, losses
+
+
+def _stopped(training: ConceptTraining, folder: TrainingFolder | None, reuse: bool) -> str:
+    """Say where a cancelled run stopped, and how it goes on."""
+    done, steps = training.steps_done, training.settings.steps
+    states = [] if folder is None else [state.steps for state in folder.states(steps)]
+    kept = max((step for step in states if step <= done), default=0)
+    there = f" from step {kept}" if kept < done else ""
+    how = f"{'queue' if reuse else 'switch reuse on and queue'} the same graph again to go on{there}"
+    return f"Stopped at step {done} of {steps}; {how if kept else 'nothing of it was kept'}."
 
 
 def _look_ahead(

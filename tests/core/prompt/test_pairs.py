@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 from comfyui_dci.dci_core.errors import UserInputError
-from comfyui_dci.dci_core.prompt.pairs import PromptPair, check_auxiliary_noun, choose_auxiliary_nouns, pair_prompts
+from comfyui_dci.dci_core.prompt.pairs import (
+    PromptPair,
+    check_auxiliary_noun,
+    choose_auxiliary_nouns,
+    other_noun_warnings,
+    pair_prompts,
+)
 
 
 def refusal_of(call: Callable[..., Any], *given: Any, **options: Any) -> str:
@@ -94,3 +100,20 @@ def test_auto_asks_for_each_concept_with_what_is_taken() -> None:
     assert [number for number, _ in asked] == [0, 0, 1]
     assert {"cat", "mug", "dog"} <= set(asked[0][1].split()) and "boat" in asked[2][1].split()
     assert choose_auxiliary_nouns("auto", words) == ["dog", "horse"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "noun", "said"),
+    [
+        ("a V* cat in snow, v*  CAT", "car", ["cat"]),
+        ("a V* cat and a V* dog", "car", ["cat", "dog"]),
+        ("a V* car, V* in snow, a cat", "car", []),
+        ("a V* teddy on a sofa", "teddy bear", []),
+        ("V* sleeping", "car", []),
+    ],
+)
+def test_another_common_noun_behind_the_placeholder_is_told(prompt: str, noun: str, said: list[str]) -> None:
+    warnings = other_noun_warnings(prompt, "V*", noun)
+    assert len(warnings) == len(said)
+    for warning, word in zip(warnings, said):
+        assert f'the prompt says "V* {word}", but the concept was trained as "V* {noun}"' in warning

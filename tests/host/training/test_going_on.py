@@ -116,7 +116,7 @@ def test_three_and_two_steps_are_five_bit_for_bit(base: Tiny, tmp_path: Path, ch
     train(base, tmp_path / "training", 3, **changes)
     going_on, more = train(base, tmp_path / "training", 5, **changes)
     assert more.steps == [4, 5]
-    assert more.before_the_first_step == [f"Goes on from step 3 of {name_of(tmp_path / 'training', 3)}."]
+    assert more.before_the_first_step == [f"Going on from step 3 of {name_of(tmp_path / 'training', 3)}."]
     assert_same(going_on, whole)
     one, other = folder_of(tmp_path / "whole", 5), folder_of(tmp_path / "training", 5)
     names = {file.name for file in one.iterdir()}
@@ -149,7 +149,7 @@ def test_an_interrupted_run_says_where_it_goes_on(base: Tiny, tmp_path: Path) ->
             HostModel(*base), inputs(), settings(steps=5, evaluate_every=2), Storage(tmp_path), observer=Cancels()
         )
     _, listener = train(base, tmp_path, 5)
-    assert listener.steps == [4, 5] and listener.announced == ["Goes on from step 3, where it was interrupted."]
+    assert listener.steps == [4, 5] and listener.announced == ["Going on from step 3, where it was interrupted."]
 
 
 def test_without_reuse_nothing_of_another_run_is_used_or_deleted(base: Tiny, tmp_path: Path) -> None:

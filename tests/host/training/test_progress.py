@@ -46,17 +46,17 @@ def test_warnings_stay_on_the_node_below_what_was_announced_whatever_follows(
     monkeypatch.setattr(progress, "_on_gpu", lambda: False)
     bar = TrainingProgress(2, "7")
     bar.announce("preset with_dci")
-    bar.announce("Goes on from step 1.")
+    bar.announce("Going on from step 1.")
     bar.on_step(2, 0.5)
     bar.warn("No checkpoint after step 2.")
     step = "step 2 of 2, loss 0.5000 (mean of last 1: 0.5000)"
     assert told[1:] == [
-        "preset with_dci\nGoes on from step 1.",
-        f"preset with_dci\nGoes on from step 1.\n{step}",
-        f"preset with_dci\nGoes on from step 1.\nNo checkpoint after step 2.\n{step}",
+        "preset with_dci\nGoing on from step 1.",
+        f"preset with_dci\nGoing on from step 1.\n{step}",
+        f"preset with_dci\nGoing on from step 1.\nNo checkpoint after step 2.\n{step}",
     ]
     bar.tell("2 steps.")
-    assert told[-1] == "preset with_dci\nGoes on from step 1.\nNo checkpoint after step 2.\n2 steps."
+    assert told[-1] == "preset with_dci\nGoing on from step 1.\nNo checkpoint after step 2.\n2 steps."
     assert "No checkpoint after step 2." in caplog.text
 
 
@@ -88,3 +88,16 @@ def test_the_memory_peak_of_this_run_is_told_on_a_gpu(monkeypatch: pytest.Monkey
     peak[0] += 3.21e9
     bar.on_step(1, 0.5)
     assert told == ["step 1 of 2, loss 0.5000 (mean of last 1: 0.5000), peak 3.2 GB"]
+
+
+def test_the_log_has_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress, "_on_gpu", lambda: False)
+    bar = TrainingProgress(40, None)
+    with caplog.at_level("INFO", "comfyui_dci"):
+        for step in range(1, 41):
+            now[0] += 1.0
+            bar.on_step(step, 0.5)
+    steps = [line.split(",")[0] for line in caplog.messages]
+    assert steps == [f"DCI: step {step} of 40" for step in (10, 20, 30, 40)]
