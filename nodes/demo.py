@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from .host.demo_model import find_subject, list_subjects, load_demo_model, subject_images
 from .sockets import DEMO, found_by
@@ -64,4 +64,5 @@ class DemoSubject(io.ComfyNode):
     @classmethod
     def execute(cls, subject: str) -> io.NodeOutput:
         found = find_subject(subject)
-        return io.NodeOutput(subject_images(found), found.class_noun)
+        images = subject_images(found)
+        return io.NodeOutput(images, found.class_noun, ui=ui.PreviewImage(images, cls=cls))

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
+from ..dci_core.images.crop import thumbnail
 from ..dci_core.images.folder import read_and_report
 from .host.input_folder import find_input_folder, fingerprint, list_input_folders
 from .host.node_text import announce, text_of_node
 from .sockets import TRAIN, found_by
+
+MOST_SHOWN, SHOWN_PX = 24, 256
+"""Of the pictures that the node shows: how many, and their longer edge."""
 
 
 class LoadImageFolder(io.ComfyNode):
@@ -54,4 +58,6 @@ class LoadImageFolder(io.ComfyNode):
         found, said = read_and_report(find_input_folder(folder))
         announce(said, text_of_node(cls.hidden.unique_id))
         images = [entry.image[None] for entry in found]
-        return io.NodeOutput(images, [entry.mask[None] for entry in found], [entry.caption for entry in found])
+        masks, captions = [entry.mask[None] for entry in found], [entry.caption for entry in found]
+        shown = [thumbnail(entry.image, SHOWN_PX) for entry in found[:MOST_SHOWN]]
+        return io.NodeOutput(images, masks, captions, ui=ui.PreviewImage(shown, cls=cls))

@@ -10,10 +10,13 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..dci_core.errors import UserInputError
+from ..dci_core.images.crop import image_of_thumbnail
 from ..dci_core.pictures.sweep import PLAIN_LABEL, draw_sweep, strength_label
 from ..dci_core.sampling.settings import DCISettings
 from ..dci_core.sampling.strength import parse_injection_strengths
 from ..dci_core.seeds import following_seed
+from .host.carried import carried_thumbnails
+from .host.executing import check_batch
 from .host.node_text import Tell, text_of_each, text_of_node
 from .host.sampling.auxiliary_memory import AuxiliaryMemory
 from .host.sampling.patch import apply_dci
@@ -50,6 +53,12 @@ class LambdaSweep(io.ComfyNode):
                     tooltip="Rows of the picture: the seed, the one after it, and so on.",
                 ),
                 *(entry for entry in dci_inputs() if entry.id != "injection_strength"),
+                io.Image.Input(
+                    "references",
+                    optional=True,
+                    tooltip="Photographs of your subject, one batch, for a column at the left of the grid. Without it the picture that "
+                    "the concept brings along.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="grid", tooltip="One labelled picture: a column per λ, a row per seed."),
@@ -58,7 +67,7 @@ class LambdaSweep(io.ComfyNode):
                     tooltip="The single images, row by row; the first of each row is without DCI.",
                 ),
             ],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
             is_output_node=True,
         )
 
@@ -86,8 +95,10 @@ class LambdaSweep(io.ComfyNode):
         denoise: float,
         injection_strengths: str,
         seed_count: int,
+        references: torch.Tensor | None = None,
         **settings: Any,
     ) -> io.NodeOutput:
+        check_batch(cls.hidden.prompt or {}, cls.hidden.unique_id or "", "references")
         strengths = parse_injection_strengths(injection_strengths)
         cells = [DCISettings(injection_strength=strength, **settings) for strength in strengths]
         seeds = [following_seed(seed, row) for row in range(seed_count)]
@@ -114,9 +125,16 @@ class LambdaSweep(io.ComfyNode):
         batch = len(rows) // len(seeds)
         labels = [f"seed\n{s}" + f"\nimage {i + 1}" * (batch > 1) for s in seeds for i in range(batch)]
         run = f"{sampler_name}, {scheduler}, {steps} steps, cfg {cfg:g}, {_described(cells[0])}"
-        grid = draw_sweep(rows, [PLAIN_LABEL, *map(strength_label, strengths)], labels, run)[None]
+        shown = list(references) if references is not None else _pictures(model)
+        grid = draw_sweep(rows, [PLAIN_LABEL, *map(strength_label, strengths)], labels, run, shown)[None]
         images = torch.stack([image for row in rows for image in row])
         return io.NodeOutput(grid, images, ui=ui.PreviewImage(grid, cls=cls))
+
+
+def _pictures(model: Any) -> list[torch.Tensor]:
+    """What the concepts that a model carries look like, as far as they bring a picture."""
+    found = map(image_of_thumbnail, carried_thumbnails(model))
+    return [picture for picture in found if picture is not None]
 
 
 def _patched(model: Any, cells: list[DCISettings], tell: Callable[[str], Tell | None]) -> list[Any]:

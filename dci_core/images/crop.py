@@ -6,6 +6,7 @@ import base64
 import io
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from ..errors import UserInputError
 
+MOST_THUMBNAIL_PIXELS = 2_000_000
 BUCKET_STEP_PX = 64
 LARGEST_RATIO = 2.0
 
@@ -99,12 +101,37 @@ def latent_mask(mask: Tensor, height_px: int, width_px: int, pixels_per_latent: 
     return small[0]
 
 
+def thumbnail(image: Tensor, edge_px: int) -> Tensor:
+    """Return an image, [height, width, channels] in 0 … 1, scaled down to a longer edge in pixels; a smaller one as it is."""
+    height, width = image.shape[:2]
+    scale = edge_px / max(height, width)
+    if scale >= 1.0:
+        return image
+    size = [max(1, round(edge * scale)) for edge in (height, width)]
+    return F.interpolate(image.movedim(-1, 0)[None], size=size, mode="area")[0].movedim(0, -1)
+
+
 def thumbnail_of(image: Tensor, edge_px: int = 256) -> str:
     """Return the centre square of an image [height, width, 3] as a small JPEG in a data URL."""
     square = (center_square(image, edge_px) * 255.0).round().to(torch.uint8).cpu().numpy()
     file = io.BytesIO()
     Image.fromarray(square).save(file, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def image_of_thumbnail(url: str) -> Tensor | None:
+    """Return the picture of a data URL, [height, width, 3] in 0 … 1; None where it holds none, or a far larger one than is written."""
+    head, _, text = url.partition(",")
+    if not (head.startswith("data:image/") and head.endswith(";base64")):
+        return None
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(text, validate=True))) as picture:
+            if math.prod(picture.size) > MOST_THUMBNAIL_PIXELS:
+                return None
+            pixels = np.array(picture.convert("RGB"), dtype=np.float32)
+    except (ValueError, OSError):
+        return None
+    return torch.from_numpy(pixels) / 255.0
 
 
 def bucket_of(height: int, width: int, resolution: int) -> tuple[int, int]:

@@ -36,15 +36,27 @@ def mark_of(vectors: Mapping[str, Tensor | Sequence[Tensor]]) -> str:
     return tensors_hash((name, torch.stack(list(rows)).float()) for name, rows in vectors.items())
 
 
-def carry(model: Any, mark: str) -> None:
-    """Note on a MODEL, a clone of one's own, that it carries a concept; its clones carry it too."""
-    model.set_attachments(_KEY, (*_carried(model), mark))
+def carry(model: Any, mark: str, thumbnail: str = "") -> None:
+    """Note on a MODEL, a clone of one's own, that it carries a concept, and its picture; its clones carry it too.
+
+    Args:
+        model: a host MODEL.
+        mark: of the concept.
+        thumbnail: its small picture as a data URL, or "".
+    """
+    model.set_attachments(_KEY, (*_carried(model), (mark, thumbnail)))
 
 
 def not_carried(model: Any, spoken: Iterable[SpokenConcept]) -> list[str]:
     """Return the names of the concepts that a MODEL does not carry, each once."""
-    return list(dict.fromkeys(each.name for each in spoken if each.mark not in _carried(model)))
+    marks = [mark for mark, _ in _carried(model)]
+    return list(dict.fromkeys(each.name for each in spoken if each.mark not in marks))
 
 
-def _carried(model: Any) -> tuple[str, ...]:
+def carried_thumbnails(model: Any) -> list[str]:
+    """Return the pictures of the concepts that a MODEL carries, data URLs, of those that have one."""
+    return [thumbnail for _, thumbnail in _carried(model) if thumbnail]
+
+
+def _carried(model: Any) -> tuple[tuple[str, str], ...]:
     return tuple(model.attachments.get(_KEY, ()))

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import nodes as host_nodes
+from comfy_execution.graph_utils import is_link
 from comfy_execution.utils import get_executing_context
 
+from ...dci_core.errors import UserInputError
 from ...dci_core.sampling.masks import Origin
 from .lineage import Graph, signature_of
 from .server import running_server
@@ -36,6 +38,29 @@ def running_graph(prompt_id: str) -> Graph:
     running, _ = queue.get_current_queue_volatile()
     graphs: list[Graph] = [item[2] for item in running if item[1] == prompt_id]
     return graphs[0] if graphs else {}
+
+
+def check_batch(graph: Graph, node: str, name: str) -> None:
+    """Refuse a list at an input that takes one batch: the host would run the node once for each of the list.
+
+    Args:
+        graph: that is queued.
+        node: id of the node.
+        name: of its input.
+
+    Raises:
+        UserInputError: a list is connected.
+    """
+    link = graph[node]["inputs"].get(name) if node in graph else None
+    if not is_link(link) or link[0] not in graph:
+        return
+    kind = graph[link[0]]["class_type"]
+    lists = getattr(host_nodes.NODE_CLASS_MAPPINGS.get(kind), "OUTPUT_IS_LIST", None) or ()
+    if link[1] < len(lists) and lists[link[1]]:
+        raise UserInputError(
+            f"{name} is connected with a list of images (node {link[0]}, {kind}), and everything would be drawn once for each of them. "
+            f"Connect one batch, or leave {name} out."
+        )
 
 
 def output_type(class_type: str, slot: int) -> str:

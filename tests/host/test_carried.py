@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from comfyui_dci.dci_core.sampling.settings import DCISettings
-from comfyui_dci.nodes.host.carried import SpokenConcept, carry, mark_of, not_carried
+from comfyui_dci.nodes.host.carried import SpokenConcept, carried_thumbnails, carry, mark_of, not_carried
 from comfyui_dci.nodes.host.sampling.patch import apply_dci
 from scenes import ksample, scene
 
@@ -24,10 +24,11 @@ def test_a_model_and_its_clones_carry_what_was_noted() -> None:
     model = base.clone()
     carry(model, "first")
     later = model.clone()
-    carry(later, "second")
+    carry(later, "second", "data:a")
     spoken = [SpokenConcept("V* cat", "first"), SpokenConcept("W* dog", "second"), SpokenConcept("W* dog", "second")]
     assert not_carried(later, spoken) == [] and not_carried(model, spoken) == ["W* dog"]
     assert not_carried(base, spoken) == ["V* cat", "W* dog"]
+    assert carried_thumbnails(later) == ["data:a"] and carried_thumbnails(base) == []
 
 
 @pytest.mark.parametrize("carries", [True, False])

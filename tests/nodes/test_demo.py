@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import folder_paths
 import latent_preview
 import nodes as host_nodes
 import pytest
@@ -276,3 +277,9 @@ def test_every_subject_has_its_pictures() -> None:
     assert {each.name: each.class_noun for each in demo_model.list_subjects()} == SUBJECTS
     for each in demo_model.list_subjects():
         assert demo_model.subject_images(each).shape == (6, 256, 256, 3)
+
+
+def test_a_subject_shows_its_pictures_on_the_node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(folder_paths, "temp_directory", str(tmp_path))
+    shown = run(DemoSubject, subject="panda").ui.as_dict()["images"]
+    assert len(shown) == 6 and all((tmp_path / entry["filename"]).is_file() for entry in shown)

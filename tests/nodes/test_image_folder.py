@@ -58,3 +58,12 @@ def test_the_node_runs_again_when_something_changes_that_is_read(pets: Path) -> 
     assert LoadImageFolder.fingerprint_inputs(folder="pets") == first
     (pets / "a.Caption").write_text("on grass")
     assert LoadImageFolder.fingerprint_inputs(folder="pets") != first
+
+
+def test_the_node_shows_what_it_found_small(pets: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(folder_paths, "temp_directory", str(tmp_path))
+    Image.new("RGB", (1024, 512), (9, 9, 9)).save(pets / "a.png")
+    Image.new("RGB", (8, 16), (9, 9, 9)).save(pets / "b.png")
+    shown = run(LoadImageFolder, folder="pets").ui.as_dict()["images"]
+    sizes = [Image.open(tmp_path / entry["filename"]).size for entry in shown]
+    assert sizes == [(256, 128), (8, 16)]

@@ -9,13 +9,17 @@ import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 from comfyui_dci.dci_core.errors import UserInputError
+from comfyui_dci.dci_core.images.crop import thumbnail_of
 from comfyui_dci.dci_core.sampling.settings import DCISettings
 from comfyui_dci.nodes import lambda_sweep
 from comfyui_dci.nodes.dci_sampler import DCISampler
+from comfyui_dci.nodes.host.carried import carry
 from comfyui_dci.nodes.host.sampling.auxiliary_memory import AuxiliaryMemory
 from comfyui_dci.nodes.host.sampling.patch import apply_dci
+from comfyui_dci.nodes.image_folder import LoadImageFolder
 from comfyui_dci.nodes.lambda_sweep import LambdaSweep
 from node_runs import run
+from running_graph import register, run_in
 from scenes import dci, ksample, scene
 
 pytestmark = pytest.mark.sweep
@@ -159,5 +163,44 @@ def test_the_node_says_what_each_run_did(monkeypatch: pytest.MonkeyPatch) -> Non
     sweep(seed_count=2)
     lines = told[-1].splitlines()
     assert [line.split(":")[0] for line in lines] == ["λ 0", "λ 0.8", "λ 1.5"]
-    assert all("mean auxiliary weight" in line for line in lines) and len(set(lines)) == 3
+    assert all("of the say" in line for line in lines) and len(set(lines)) == 3
     assert len(told) == 2 * len(STRENGTHS)
+
+
+def drawn_references(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> list[torch.Tensor]:
+    """What the grid of a sweep is given for its left column."""
+    given: list[torch.Tensor] = []
+
+    def draw(rows: Any, columns: Any, labels: Any, caption: str, references: list[torch.Tensor]) -> torch.Tensor:
+        given.extend(references)
+        return torch.zeros(8, 8, 3)
+
+    monkeypatch.setattr(lambda_sweep, "draw_sweep", draw)
+    sweep(**changes)
+    return given
+
+
+def test_the_grid_shows_the_references_or_else_the_picture_that_the_concept_brings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    photographs = torch.rand(3, 16, 24, 3)
+    assert torch.equal(torch.stack(drawn_references(monkeypatch, references=photographs)), photographs)
+    model = scene("mini").model.clone()
+    carry(model, "mark", thumbnail_of(torch.full((32, 32, 3), 0.5)))
+    carry(model, "another", "data:image/jpeg;base64,nothing")
+    (picture,) = drawn_references(monkeypatch, model=model)
+    assert picture.shape == (256, 256, 3) and (picture - 0.5).abs().max() < 0.02
+    bare = scene("mini").base.model
+    assert drawn_references(monkeypatch, model=bare) == []
+
+
+def test_a_list_of_references_is_refused_before_anything_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    register(monkeypatch, LoadImageFolder)
+    graph = {
+        "folder": {"class_type": "DCILoadImageFolder", "inputs": {"folder": "pets"}},
+        "sweep": {"class_type": "DCILambdaSweep", "inputs": {"references": ["folder", 0]}},
+    }
+    with pytest.raises(
+        UserInputError, match=r"a list of images \(node folder, DCILoadImageFolder\).* Connect one batch"
+    ):
+        run_in(monkeypatch, graph, "sweep", LambdaSweep, vae=scene("mini").base.vae, **inputs())

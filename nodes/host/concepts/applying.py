@@ -47,7 +47,7 @@ def apply_concept(
     for warning in warnings:
         LOG.warning("%s", warning)
     patched = model.clone()
-    carry(patched, mark_of(concept.tokens))
+    carry(patched, mark_of(concept.tokens), concept.info.thumbnail)
     if strength != 0.0:
         patches = concept_patches(concept)
         added = patched.add_patches(patches, strength)

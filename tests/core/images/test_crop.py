@@ -10,9 +10,12 @@ from comfyui_dci.dci_core.images.crop import (
     center_crop,
     center_square,
     has_alpha,
+    image_of_thumbnail,
     is_one_colour,
     latent_mask,
     on_white,
+    thumbnail,
+    thumbnail_of,
 )
 
 
@@ -137,3 +140,20 @@ def test_a_mask_that_hides_everything_is_refused() -> None:
         latent_mask(mask, 16, 16, 8)
     with pytest.raises(UserInputError, match="not finite"):
         latent_mask(mask / 0.0, 16, 16, 8)
+
+
+def test_a_thumbnail_comes_back_out_of_its_url_and_anything_else_is_none() -> None:
+    image = torch.full((40, 60, 3), 0.25)
+    found = image_of_thumbnail(thumbnail_of(image, edge_px=16))
+    assert found is not None and found.shape == (16, 16, 3) and (found - 0.25).abs().max() < 0.02
+    for url in ("", "cat.png", "data:image/png;base64,", "data:image/png;base64,%%", "data:text/html;base64,aGk="):
+        assert image_of_thumbnail(url) is None
+    assert image_of_thumbnail(thumbnail_of(torch.zeros(8, 8, 3), edge_px=1500)) is None
+
+
+def test_a_large_image_is_shown_small_and_a_small_one_as_it_is() -> None:
+    image = torch.zeros(30, 60, 4)
+    image[:, 30:] = 1.0
+    small = thumbnail(image, 20)
+    assert small.shape == (10, 20, 4) and (small[:, :10] == 0).all() and (small[:, 10:] == 1).all()
+    assert torch.equal(thumbnail(small, 20), small)

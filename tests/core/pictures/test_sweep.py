@@ -43,3 +43,31 @@ def test_labels_are_drawn_within_the_picture() -> None:
     assert torch.allclose(edges, background.expand_as(edges))  # nothing is cut off
     empty = draw_sweep([[image]], [" "], [" "], " ")
     assert (grid > 0.5).sum() > 500 and (empty > 0.5).sum() == 0
+
+
+def test_references_fill_a_column_at_the_left_and_move_the_rest_to_the_right() -> None:
+    image = torch.full((64, 64, 3), 200 / 255.0)
+    shades = [torch.full((32, 32, 3), level / 255.0) for level in (40, 80, 120, 160)]
+    plain = draw_sweep([[image]], ["a"], ["seed"], "euler")
+    grid = draw_sweep([[image]], ["a"], ["seed"], "euler", shades)
+    assert grid.shape[0] == plain.shape[0] and grid.shape[1] > plain.shape[1] + 64
+    (place,) = found(grid, image)
+    corners = []
+    for shade in shades:
+        at = torch.nonzero((grid - shade[0, 0]).abs().amax(dim=-1) < 1e-3)
+        assert (at[:, 1] < place[1]).all(), "a reference stands right of the images"
+        corners.append(tuple(at.amin(dim=0).tolist()))
+    (a, b, c, d) = corners  # two by two
+    assert a[0] == b[0] < c[0] == d[0] and a[1] == c[1] < b[1] == d[1]
+    assert torch.equal(draw_sweep([[image]], ["a"], ["seed"], "euler", []), plain)
+
+
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_references_of_any_size_and_number_stay_in_their_column(count: int) -> None:
+    image = torch.zeros(96, 48, 3)
+    references = [torch.ones(40 + 30 * number, 100, 3) for number in range(count)]
+    grid = draw_sweep([[image], [image]], ["lambda 0"], ["seed\n1", "seed\n2"], "euler", references)
+    white = torch.nonzero((grid > 0.999).all(dim=-1))
+    assert len(white) > 100 and white[:, 0].max() < grid.shape[0] - 4
+    background = torch.tensor(BACKGROUND) / 255.0
+    assert torch.allclose(grid[:, 0], background.expand_as(grid[:, 0]))
