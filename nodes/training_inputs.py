@@ -124,13 +124,13 @@ def detail_inputs() -> list[io.Input]:
     """Return the inputs of DCI Training Settings: all that shapes what is learned and that few people turn."""
     rates = [entry for entry in length_and_rate_inputs() if entry.id == "context_learning_rate"]
     settings = [entry for entry in setting_inputs() if entry.id not in _WATCHING]
-    return _needed([*scheme_inputs(), *rates, *settings, keep_contexts_input()])
+    return _optional([*scheme_inputs(), *rates, *settings, keep_contexts_input()])
 
 
 def watching_inputs() -> list[io.Input]:
     """Return the inputs of DCI Checkpoints."""
     settings = [entry for entry in setting_inputs() if entry.id in _WATCHING]
-    return _needed([*settings, *storage_inputs(), keep_state_input(), *preview_inputs()])
+    return _optional([*settings, *storage_inputs(), keep_state_input(), *preview_inputs()])
 
 
 def unseen(inputs: Iterable[io.Input]) -> list[io.Input]:
@@ -196,10 +196,10 @@ def checkpoint_plan(value: dict[str, Any], chosen: RunValues) -> CheckpointPlan:
     return CheckpointPlan(chosen.checkpoint_every, chosen.checkpoints_kept, steps, keep_state)
 
 
-def _needed(inputs: list[io.Input]) -> list[io.Input]:
-    """Return inputs as a node has them that is there for them alone."""
+def _optional(inputs: list[io.Input]) -> list[io.Input]:
+    """Return inputs as a node has them that changes only what is turned: a graph may leave any of them out."""
     for entry in inputs:
-        entry.optional = False
+        entry.optional = True
     return inputs
 
 

@@ -29,6 +29,8 @@ def server(
     (base / "models" / "checkpoints" / checkpoint.name).symlink_to(checkpoint)
     (base / "input").mkdir()
     draw_references(base / "input")
+    (base / "input" / "my_toy").mkdir()
+    draw_references(base / "input" / "my_toy")
     (base / "extra" / "dci_concepts").mkdir(parents=True)
     paths = base / "extra.yaml"
     paths.write_text(f"elsewhere:\n  base_path: {base / 'extra'}\n  dci_concepts: dci_concepts\n")
