@@ -11,8 +11,8 @@ import pytest
 from workbench.pack import load_pack
 
 TESTS = Path(__file__).resolve().parent
-NEED_HOST = ("host", "nodes", "e2e", "study", "benchmarks", "demo_world", "workbench")
-LONG = ("e2e", "study", "benchmarks", "demo_world")
+NEED_HOST = ("host", "nodes", "e2e", "browser", "study", "benchmarks", "demo_world", "workbench")
+LONG = ("e2e", "browser", "study", "benchmarks", "demo_world")
 CORE_ONLY = "--no-host"
 QUICK = "--quick"
 ON_GPU = "--gpu"
@@ -57,7 +57,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class OneServer(LoadScopeScheduling):  # type: ignore[misc]  # xdist is not typed where it is not installed
         def _split_scope(self, nodeid: str) -> str:
-            return "server" if nodeid.startswith(f"{TESTS.name}/e2e/") else nodeid
+            servers = (part for part in ("e2e", "browser") if nodeid.startswith(f"{TESTS.name}/{part}/"))
+            return next(servers, nodeid)
 
     return OneServer(config, log)
 
