@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from comfyui_dci.nodes.extension import NODES
 
-from workbench.help_pages import MOST_COLUMNS, PAGES, is_unseen, page_of, with_tables
+from workbench.help_pages import MOST_COLUMNS, PAGES, english_page_of, is_unseen, page_of, with_tables
 
 
 def text_of(schema: Any) -> str:
@@ -47,7 +47,14 @@ def schema_of(page: str) -> Any:
 
 
 def test_every_page_belongs_to_a_node() -> None:
-    assert sorted(file.name for file in PAGES.iterdir()) == sorted(f"{n.define_schema().node_id}.md" for n in NODES)
+    nodes = [node.define_schema().node_id for node in NODES]
+    assert sorted(PAGES.rglob("*.md")) == sorted([*map(page_of, nodes), *map(english_page_of, nodes)])
+
+
+@pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
+def test_the_page_that_comfyui_asks_for_first_is_the_one_it_asks_for_next(node: Any) -> None:
+    schema = node.define_schema()
+    assert english_page_of(schema.node_id).read_text(encoding="utf-8") == text_of(schema)
 
 
 @pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
