@@ -46,6 +46,11 @@ def english_page_of(node_id: str) -> Path:
     return PAGES / node_id / "en.md"
 
 
+def picture_of(node_id: str) -> Path:
+    """Return the picture on a help page."""
+    return PAGES / node_id / "picture.webp"
+
+
 def with_tables(page: str, schema: Any) -> str:
     """Return the help page of a node with its tables as the schema has them.
 
