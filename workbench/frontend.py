@@ -58,7 +58,7 @@ class Frontend:
         self._numbers = itertools.count(1)
         self._process: subprocess.Popen[bytes] | None = None
         self._session: aiohttp.ClientSession | None = None
-        self._page: aiohttp.ClientWebSocketResponse | None = None
+        self._page: Any = None  # a web socket of aiohttp, whose class is generic in some releases only
 
     async def __aenter__(self) -> Frontend:
         program = next(filter(None, map(shutil.which, CHROMIUM)), None)
@@ -129,7 +129,6 @@ class Frontend:
         await _until(lambda: self.value_of(READY), f"{self.address} shows no canvas")
 
     async def _ask(self, method: str, **parameters: Any) -> Any:
-        assert self._page is not None
         number = next(self._numbers)
         await self._page.send_json({"id": number, "method": method, "params": parameters})
         while True:

@@ -1,4 +1,4 @@
-"""Take the picture of each node's help page: the node in ComfyUI's real frontend, and beside it what it draws.
+"""Take the picture of each node's help page: the node in ComfyUI's real frontend, and below it what it draws.
 
 COMFYUI_PATH=… python -m workbench.help_pictures [NODE …]
 
@@ -27,38 +27,32 @@ from workbench.pack import HOST_VARIABLE, ROOT, load_pack
 from workbench.public_names import schemas
 
 GROUND = (24, 24, 24)
-GAP_PX, WIDEST_PX = 12, 760
-MOST_SHRUNK = 0.75  # of its width; a drawing that would be smaller beside the node stands below it
+GAP_PX, WIDEST_PX = 12, 480
 QUALITY = 82
 VALUES: dict[str, dict[str, Any]] = {
     "DCIDemoSubject": {"subject": SUBJECT},
     "DCILoadImageFolder": {"folder": SUBJECT},
     "DCIStrengthSchedule": {name: getattr(SCHEDULE, name) for name in SCHEDULE.__dataclass_fields__},
-    "MaskVisualizer": {"overlay": 0.7},
+    "DCILambdaSweep": {"injection_strengths": "-2, 0, 2"},
 }
 """What the widgets of a node say in its picture, where that is not what they say at first."""
 CONCEPT = ROOT / "tests" / "golden" / "concept_1.safetensors"
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Locale": "en"}
 
 
-def beside(node: Image.Image, drawing: Image.Image) -> Image.Image:
-    """Return a node and what it draws as one picture: side by side, or one below the other where the drawing is wide.
+def stacked(node: Image.Image, drawing: Image.Image) -> Image.Image:
+    """Return a node and below it what it draws, as one picture that can be read in a narrow panel.
 
     Args:
         node: its picture.
         drawing: any size; made smaller to fit.
     """
-    room = WIDEST_PX - node.width - GAP_PX
-    wide = room < MOST_SHRUNK * drawing.width
-    room = WIDEST_PX if wide else room
-    share = min(1.0, room / drawing.width)
-    drawing = drawing.resize((round(drawing.width * share), round(drawing.height * share)), Image.Resampling.LANCZOS)
-    left, top = (0, node.height + GAP_PX) if wide else (node.width + GAP_PX, (node.height - drawing.height) // 2)
-    top = max(top, 0)
-    size = (max(node.width, left + drawing.width), max(node.height, top + drawing.height))
-    canvas = Image.new("RGB", size, GROUND)
+    share = min(1.0, WIDEST_PX / drawing.width)
+    size = (round(drawing.width * share), round(drawing.height * share))
+    top = node.height + GAP_PX
+    canvas = Image.new("RGB", (max(node.width, size[0]), top + size[1]), GROUND)
     canvas.paste(node, (0, 0))
-    canvas.paste(drawing, (left, top))
+    canvas.paste(drawing.resize(size, Image.Resampling.LANCZOS), (0, top))
     return canvas
 
 
@@ -86,7 +80,7 @@ async def take(address: str, names: Sequence[str]) -> None:
             for name in names:
                 picture = await frontend.node_picture(name, VALUES.get(name))
                 if name in DRAWINGS:
-                    picture = beside(picture, DRAWINGS[name]())
+                    picture = stacked(picture, DRAWINGS[name]())
                 file = picture_of(name)
                 picture.save(file, quality=QUALITY, method=6)
                 print(f"{name}: {picture.width} x {picture.height}, {file.stat().st_size} bytes")

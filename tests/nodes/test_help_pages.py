@@ -12,7 +12,7 @@ from PIL import Image
 
 from workbench.help_pages import MOST_COLUMNS, PAGES, english_page_of, is_unseen, page_of, picture_of, with_tables
 
-MOST_BYTES, MOST_BYTES_TOGETHER, WIDEST_PX = 60_000, 1_000_000, 760
+MOST_BYTES, MOST_BYTES_TOGETHER, WIDEST_PX = 60_000, 1_000_000, 480
 
 
 def text_of(schema: Any) -> str:

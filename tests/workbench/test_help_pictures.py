@@ -1,4 +1,4 @@
-"""What nodes draw is made for their help pages without a browser, and stands beside the picture of the node."""
+"""What nodes draw is made for their help pages without a browser, and stands below the picture of the node."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image, ImageColor
 from workbench import help_drawings
 from workbench.frontend import Frontend
 from workbench.help_drawings import CURVES, DEMO_SIZE, DRAWINGS, LEFTS, PLAIN_LEFT, TOP
-from workbench.help_pictures import GAP_PX, GROUND, VALUES, WIDEST_PX, beside, furnish
+from workbench.help_pictures import GAP_PX, GROUND, VALUES, WIDEST_PX, furnish, stacked
 from workbench.public_names import GOLDEN
 
 
@@ -63,19 +63,18 @@ def test_pictures_of_the_demo_are_cut_where_they_are(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("node", "drawing", "size"),
     [
-        ((200, 100), (300, 50), (200 + GAP_PX + 300, 100)),
-        ((200, 100), (600, 300), (WIDEST_PX, 274)),
-        ((400, 100), (600, 300), (600, 100 + GAP_PX + 300)),
-        ((400, 100), (1520, 300), (WIDEST_PX, 100 + GAP_PX + 150)),
+        ((200, 100), (300, 50), (300, 100 + GAP_PX + 50)),
+        ((400, 100), (300, 50), (400, 100 + GAP_PX + 50)),
+        ((400, 100), (2 * WIDEST_PX, 300), (WIDEST_PX, 100 + GAP_PX + 150)),
     ],
 )
-def test_a_drawing_stands_beside_its_node_or_below_it(
+def test_a_drawing_stands_below_its_node_no_wider_than_a_panel(
     node: tuple[int, int], drawing: tuple[int, int], size: tuple[int, int]
 ) -> None:
-    picture = beside(Image.new("RGB", node, "red"), Image.new("RGB", drawing, "blue"))
-    assert picture.size == size and picture.width <= WIDEST_PX
+    picture = stacked(Image.new("RGB", node, "red"), Image.new("RGB", drawing, "blue"))
+    assert picture.size == size
     assert colours(picture) == {(255, 0, 0), (0, 0, 255), GROUND}
-    assert picture.getpixel((0, 0)) == (255, 0, 0)
+    assert picture.getpixel((0, 0)) == (255, 0, 0) and picture.getpixel((0, size[1] - 1)) == (0, 0, 255)
 
 
 def test_drawings_and_values_are_of_nodes_that_there_are() -> None:
