@@ -2,6 +2,10 @@
 
 Each stands between two comments of a page: ``<!-- inputs -->`` and ``<!-- /inputs -->``. Inputs and outputs are lists,
 because ComfyUI shows a help page in a panel too narrow for a table of sentences.
+
+ComfyUI asks for ``docs/<node>/<language>.md`` first, then for ``docs/<node>.md``, and takes the pictures of both from
+``docs``. The second is the page that is written, and what every language without one of its own gets; the English first
+one is its copy.
 """
 
 from __future__ import annotations
@@ -33,8 +37,18 @@ HOST_LISTS = {
 
 
 def page_of(node_id: str) -> Path:
-    """Return the help page that ComfyUI shows for a node."""
+    """Return the help page of a node, as it is written."""
     return PAGES / f"{node_id}.md"
+
+
+def english_page_of(node_id: str) -> Path:
+    """Return the copy of a help page for which ComfyUI in English asks first."""
+    return PAGES / node_id / "en.md"
+
+
+def picture_of(node_id: str) -> Path:
+    """Return the picture on a help page."""
+    return PAGES / node_id / "picture.webp"
 
 
 def with_tables(page: str, schema: Any) -> str:

@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from workbench.help_pages import CONCEPT_FILE_PAGE, HOST_LISTS, page_of, with_families, with_tables
+from workbench.help_pages import CONCEPT_FILE_PAGE, HOST_LISTS, english_page_of, page_of, with_families, with_tables
 from workbench.pack import ROOT, load_pack
 
 GOLDEN = ROOT / "tests" / "golden" / "nodes.json"
@@ -47,11 +47,12 @@ def golden_text(found: list[Any]) -> str:
 
 def texts(found: list[Any]) -> dict[Path, str]:
     """Return every file as it should be."""
-    pages = {page_of(schema.node_id): schema for schema in found}
+    pages = {schema.node_id: with_tables(_text_of(page_of(schema.node_id)), schema) for schema in found}
     return {
         GOLDEN: golden_text(found),
-        **{page: with_tables(page.read_text(encoding="utf-8"), schema) for page, schema in pages.items()},
-        CONCEPT_FILE_PAGE: with_families(CONCEPT_FILE_PAGE.read_text(encoding="utf-8")),
+        **{page_of(node): page for node, page in pages.items()},
+        **{english_page_of(node): page for node, page in pages.items()},
+        CONCEPT_FILE_PAGE: with_families(_text_of(CONCEPT_FILE_PAGE)),
     }
 
 
@@ -60,13 +61,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; fail where something would change")
     check = parser.parse_args().check
-    changed = {file: text for file, text in texts(schemas()).items() if file.read_text(encoding="utf-8") != text}
+    changed = {file: text for file, text in texts(schemas()).items() if not file.exists() or _text_of(file) != text}
     for file, text in changed.items():
         print(f"{'would change' if check else 'changed'}: {file.relative_to(ROOT)}")
         if not check:
+            file.parent.mkdir(exist_ok=True)
             file.write_text(text, encoding="utf-8")
     if check and changed:
         raise SystemExit("Run python -m workbench.public_names and read what it changes.")
+
+
+def _text_of(file: Path) -> str:
+    return file.read_text(encoding="utf-8")
 
 
 def _facts(entry: Any) -> dict[str, Any]:

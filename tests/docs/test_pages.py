@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from markdown_pages import ROOT, anchors, links, pages, prose
+from markdown_pages import ROOT, anchors, folder_of_links, links, pages, prose
 
 MOST_COLUMNS = 100
 GENERATED = {Path("docs/evidence/results.md")}
@@ -20,7 +20,7 @@ def test_every_relative_link_resolves(page: Path) -> None:
         if "://" in target:
             continue
         path, _, anchor = unquote(target).partition("#")
-        file = (ROOT / page.parent / path).resolve() if path else ROOT / page
+        file = (ROOT / folder_of_links(page) / path).resolve() if path else ROOT / page
         assert file.exists(), f"{page}:{number}: there is no {target}"
         if anchor:
             assert anchor in anchors(file.relative_to(ROOT)), (

@@ -25,7 +25,7 @@ def test_the_nodes_are_offered_under_their_category_with_tooltips(server: ComfyS
     assert NODES and set(offered) >= set(NODES)
     for name in NODES:
         info = offered[name]
-        assert info["category"] == "DCI" and info["description"]
+        assert info["category"].startswith("DCI/") and info["description"]
         inputs = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
         assert set(inputs) == set(NODES[name]["inputs"])
         assert all(len(entry) > 1 and entry[1].get("tooltip") for entry in inputs.values())
@@ -38,9 +38,10 @@ def test_the_nodes_are_offered_under_their_category_with_tooltips(server: ComfyS
     )
 
 
-def test_every_node_has_a_help_page(server: ComfyServer) -> None:
+@pytest.mark.parametrize("file", ["{}/en.md", "{}.md"])
+def test_every_node_has_a_help_page_in_english_and_for_other_languages(server: ComfyServer, file: str) -> None:
     for name in NODES:
-        page = server.get_bytes(f"/extensions/ComfyUI-DCI/docs/{name}.md").decode()
+        page = server.get_bytes(f"/extensions/ComfyUI-DCI/docs/{file.format(name)}").decode()
         assert page.startswith(f"# {server.get(f'/object_info/{name}')[name]['display_name']}")
 
 

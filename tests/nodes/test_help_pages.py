@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 from comfyui_dci.nodes.extension import NODES
+from PIL import Image
 
-from workbench.help_pages import MOST_COLUMNS, PAGES, is_unseen, page_of, with_tables
+from workbench.help_pages import MOST_COLUMNS, PAGES, english_page_of, is_unseen, page_of, picture_of, with_tables
+
+MOST_BYTES, MOST_BYTES_TOGETHER, WIDEST_PX = 60_000, 1_000_000, 480
 
 
 def text_of(schema: Any) -> str:
@@ -47,7 +50,31 @@ def schema_of(page: str) -> Any:
 
 
 def test_every_page_belongs_to_a_node() -> None:
-    assert sorted(file.name for file in PAGES.iterdir()) == sorted(f"{n.define_schema().node_id}.md" for n in NODES)
+    nodes = [node.define_schema().node_id for node in NODES]
+    assert sorted(PAGES.rglob("*.md")) == sorted([*map(page_of, nodes), *map(english_page_of, nodes)])
+
+
+@pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
+def test_the_page_that_comfyui_asks_for_first_is_the_one_it_asks_for_next(node: Any) -> None:
+    schema = node.define_schema()
+    assert english_page_of(schema.node_id).read_text(encoding="utf-8") == text_of(schema)
+
+
+@pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
+def test_a_page_has_one_picture_small_enough_for_its_panel(node: Any) -> None:
+    schema = node.define_schema()
+    targets = re.findall(r"^!\[[^\]]+\]\(([^)]+)\)$", text_of(schema), re.MULTILINE)
+    assert [PAGES / target for target in targets] == [picture_of(schema.node_id)], "ComfyUI takes pictures from docs"
+    file = picture_of(schema.node_id)
+    assert file.stat().st_size <= MOST_BYTES
+    with Image.open(file) as picture:
+        assert picture.format == "WEBP" and picture.width <= WIDEST_PX
+
+
+def test_no_other_pictures_are_served_and_all_are_small() -> None:
+    pictures = [file for file in PAGES.rglob("*") if file.is_file() and file.suffix != ".md"]
+    assert sorted(pictures) == sorted(picture_of(node.define_schema().node_id) for node in NODES)
+    assert sum(file.stat().st_size for file in pictures) <= MOST_BYTES_TOGETHER
 
 
 @pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)

@@ -31,13 +31,15 @@ def test_all_files_are_as_the_command_writes_them(
 def test_what_would_change_is_named_and_then_written(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    old, same = tmp_path / "old.md", tmp_path / "same.md"
+    old, same, new = tmp_path / "old.md", tmp_path / "same.md", tmp_path / "Node" / "en.md"
     old.write_text("λ\n", encoding="utf-8")
     same.write_text("same\n", encoding="utf-8")
     monkeypatch.setattr(public_names, "ROOT", tmp_path)
-    monkeypatch.setattr(public_names, "texts", lambda found: {old: "λ, new\n", same: "same\n"})
+    monkeypatch.setattr(public_names, "texts", lambda found: {old: "λ, new\n", same: "same\n", new: "λ\n"})
     with pytest.raises(SystemExit, match="python -m workbench.public_names"):
         call(monkeypatch, "--check")
-    assert capsys.readouterr().out == "would change: old.md\n" and old.read_text(encoding="utf-8") == "λ\n"
+    assert capsys.readouterr().out == "would change: old.md\nwould change: Node/en.md\n"
+    assert old.read_text(encoding="utf-8") == "λ\n" and not new.exists()
     call(monkeypatch)
-    assert capsys.readouterr().out == "changed: old.md\n" and old.read_text(encoding="utf-8") == "λ, new\n"
+    assert capsys.readouterr().out == "changed: old.md\nchanged: Node/en.md\n"
+    assert old.read_text(encoding="utf-8") == "λ, new\n" and new.read_text(encoding="utf-8") == "λ\n"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+HELP_PAGES = Path("web/docs")
 _FENCE = re.compile(r"\s*```")
 _HEADING = re.compile(r"#+ +(.*)")
 _LINK = re.compile(r"!?\[(?:[^\]\[]|\[[^\]]*\])*\]\(([^)\s]+)\)")
@@ -46,6 +47,11 @@ def links(page: Path) -> Iterator[tuple[int, str]]:
     text = "\n".join(_CODE.sub("", line) for _, line in numbered)
     for match in _LINK.finditer(text):
         yield numbered[text.count("\n", 0, match.start())][0], match[1]
+
+
+def folder_of_links(page: Path) -> Path:
+    """Return what a page's relative links begin at: its folder, or where ComfyUI takes the pictures of a help page from."""
+    return HELP_PAGES if HELP_PAGES in page.parents else page.parent
 
 
 def anchors(page: Path) -> set[str]:
