@@ -71,6 +71,7 @@ def test_the_pages_script_trains_draws_and_fetches(remote: ComfyServer, tmp_path
         assert picture.size == (SIZE, SIZE)
     concept = load_concept(tmp_path / "my_cat.safetensors")
     assert concept.info.class_noun == "cat" and concept.info.steps == 4
+    assert json.loads(concept.graph["prompt"])["21"]["inputs"]["prompt"] == "a V* cat on a beach"
     kept = remote.base / "output" / "dci_concepts" / "my_cat.safetensors"
     assert (tmp_path / "my_cat.safetensors").read_bytes() == kept.read_bytes()
 
