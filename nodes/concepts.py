@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from comfy_api.latest import io, ui
@@ -16,7 +17,7 @@ from .host.concepts.applying import apply_concept
 from .host.concepts.listing import offered_concepts
 from .host.concepts.saving import check_place, save_as
 from .host.concepts.store import FOLDER, find_concept, name_of
-from .host.metadata import is_metadata_disabled
+from .host.metadata import graph_of, is_metadata_disabled
 from .host.node_text import announce, text_of_node, warn
 from .sockets import SAMPLE, TRAIN, ConceptSocket, found_by
 
@@ -68,15 +69,16 @@ class SaveConcept(io.ComfyNode):
                     default=Metadata.ALL.value,
                     optional=True,
                     advanced=True,
-                    tooltip="What the file says about its training. all: everything. no picture: all but the small picture of the first "
-                    "photograph. least: only what is needed to load and apply it, as always when ComfyUI runs with --disable-metadata.",
+                    tooltip="What the file says about its training. all: everything, and the workflow, which the file brings back when it "
+                    "is dropped on the canvas. no picture: all but the small picture of the first photograph. least: only what is needed "
+                    "to load and apply it, as always when ComfyUI runs with --disable-metadata.",
                 ),
             ],
             outputs=[
                 ConceptSocket.Output(display_name="concept", tooltip="The same concept."),
                 io.String.Output(display_name="file_name", tooltip=f"Name of the file in models/{FOLDER}."),
             ],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
             is_output_node=True,
         )
 
@@ -98,14 +100,15 @@ class SaveConcept(io.ComfyNode):
         rank: int = 0,
         metadata: str = Metadata.ALL.value,
     ) -> io.NodeOutput:
+        saved = concept if concept.graph else replace(concept, graph=graph_of(cls.hidden))
         disabled = is_metadata_disabled()
         kept = Metadata.LEAST if disabled else Metadata(metadata)
         path, error = save_as(
             name,
             overwrite,
             concept.info,
-            most_file_bytes(concept, precision, rank),
-            lambda path, replace: save_concept(concept, path, precision, rank, kept, replace),
+            most_file_bytes(saved, precision, rank),
+            lambda path, may_replace: save_concept(saved, path, precision, rank, kept, may_replace),
         )
         name = name_of(path)
         told = f"saved {name}, {path.stat().st_size / 1e6:.1f} MB" + (

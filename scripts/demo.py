@@ -115,7 +115,8 @@ def run_demo(graph: dict[str, Any], given: argparse.Namespace) -> int:
         from demo_results import RunFacts, collect
 
         from demo_world.judge import load_judge
-        from workbench.comfy_server import ComfyServer, RunFailed, there_is_a_gpu
+        from workbench.comfy_client import RunFailed
+        from workbench.comfy_server import ComfyServer, there_is_a_gpu
 
         judge = None if given.checkpoint else load_judge()
         comfyui, base = get_comfyui(), server_folder(given)

@@ -24,7 +24,7 @@ from PIL import Image
 
 from demo_world.judge import Judge
 from demo_world.vocabulary import with_article
-from workbench.comfy_server import RunFailed
+from workbench.comfy_client import RunFailed
 
 PAGE, PAGE_PICTURE, SUMMARY, CONCEPT, PICTURES = (
     "index.html",

@@ -17,6 +17,8 @@ from comfy_install import ROOT
 
 PAGES = ("index.html", "demo.png")
 """They show what the other files hold, and the time it took."""
+GRAPH = ("prompt", "workflow")
+"""Metadata of a concept file that do nothing: titles may change in them, and older checkouts wrote none."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -54,14 +56,15 @@ def digests(output: Path) -> dict[str, str]:
             raise FileNotFoundError(f"The demo left no {name} in {output}. Look at what it printed.")
     lines = found["summary.txt"].decode().splitlines()
     found["summary.txt"] = "\n".join(line for line in lines if not line.endswith(" s in all")).encode()
-    found["concept.safetensors"] = with_sorted_header(found["concept.safetensors"])
+    found["concept.safetensors"] = with_plain_header(found["concept.safetensors"])
     return {name: hashlib.sha256(content).hexdigest() for name, content in found.items()}
 
 
-def with_sorted_header(content: bytes) -> bytes:
-    """Return a safetensors file with its JSON header in order of name: the library writes metadata in any order."""
+def with_plain_header(content: bytes) -> bytes:
+    """Return a safetensors file with its JSON header in order of name, and without the graph that made it, which may be told anew."""
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = {name: value for name, value in header["__metadata__"].items() if name not in GRAPH}
     return json.dumps(header, sort_keys=True).encode() + content[8 + length :]
 
 

@@ -132,7 +132,7 @@ class Trial:
 
     def run(self, *steps: Step) -> Outcome:
         """Sample the subject after the steps."""
-        from workbench.comfy_server import RunFailed
+        from workbench.comfy_client import RunFailed
 
         self.runs += 1
         told: list[str] = []

@@ -78,12 +78,14 @@ class Concept:
         tokens: [T] per text encoder ("clip_l" …), [S, D].
         contexts: [I] per text encoder, [n, M+L, D]; None when thrown away.
         info: metadata.
+        graph: that trained it, as JSON, under the names of ``metadata.GRAPH``; none when unknown.
     """
 
     deltas: Mapping[str, Tensor]
     tokens: Mapping[str, Tensor]
     info: ConceptInfo
     contexts: Mapping[str, Tensor] | None = None
+    graph: Mapping[str, str] = field(default_factory=dict)
 
 
 def renamed(concept: Concept, placeholder: str) -> Concept:

@@ -19,7 +19,7 @@ from ..log import LOG
 from ..tensor_file import check_content, damaged, read_tensors, write_tensors
 from .concept import Concept, ConceptInfo
 from .low_rank import low_rank_factors, relative_error
-from .metadata import COVERED, COVERED_OF_VERSION, FORMAT, Metadata, info_from, metadata_of
+from .metadata import COVERED, COVERED_OF_VERSION, FORMAT, GRAPH, Metadata, info_from, metadata_of
 
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _DIFFERENCE = ".diff"
@@ -77,7 +77,7 @@ def save_concept(
             raise UserInputError(
                 f"{name} holds values too large for {precision}. Save in float32, or train with a lower rate."
             )
-    write_tensors(path, tensors, metadata_of(concept.info, bool(concept.deltas), kept), COVERED, replace)
+    write_tensors(path, tensors, metadata_of(concept, kept), COVERED, replace)
     return relative_error(deltas, _deltas_of(changes))
 
 
@@ -115,7 +115,8 @@ def load_concept(path: Path, warn: Callable[[str], object] = LOG.warning) -> Con
     if unknown:
         raise damaged(path, f"it holds the unknown tensor {sorted(unknown)[0]!r}")
     _check_tensors(path, info, deltas, tokens, contexts)
-    return Concept({k: v.float() for k, v in deltas.items()}, tokens, info, contexts or None)
+    graph = {name: metadata[name] for name in GRAPH if name in metadata}
+    return Concept({k: v.float() for k, v in deltas.items()}, tokens, info, contexts or None, graph)
 
 
 def _factors(deltas: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:

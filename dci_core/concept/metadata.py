@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from ..tensor_file import damaged
-from .concept import FORMAT_VERSION, ConceptInfo
+from .concept import FORMAT_VERSION, Concept, ConceptInfo
 from .modelspec import modelspec_of
 from .scheme import ICOScheme
 
 FORMAT = "dci_concept"
 THUMBNAIL = "modelspec.thumbnail"
+GRAPH = ("prompt", "workflow")
+"""Keys under which ComfyUI's canvas looks for the graph of a file that is dropped on it: for the API, and as it was drawn."""
 REQUIRED = (
     "family",
     "class_noun",
@@ -59,15 +61,15 @@ def least(info: ConceptInfo) -> ConceptInfo:
     )
 
 
-def metadata_of(info: ConceptInfo, changes_weights: bool, kept: Metadata = Metadata.ALL) -> dict[str, str]:
-    """Return the metadata of a file, without its checksum.
+def metadata_of(concept: Concept, kept: Metadata = Metadata.ALL) -> dict[str, str]:
+    """Return the metadata of a concept's file, without its checksum.
 
     Args:
-        info: of the concept.
-        changes_weights: whether the file holds changes of weights.
+        concept: to be written.
         kept: ``ALL`` writes whatever is known, ``NO_PICTURE`` all but the thumbnail, ``LEAST`` what ``least`` keeps, and no fields for
-            other programs.
+            other programs, the graph among them.
     """
+    info = concept.info
     if kept is Metadata.NO_PICTURE:
         info = replace(info, thumbnail="")
     elif kept is Metadata.LEAST:
@@ -79,7 +81,7 @@ def metadata_of(info: ConceptInfo, changes_weights: bool, kept: Metadata = Metad
         for name, value in values.items()
         if name in REQUIRED or value not in ("", None, {})
     }
-    others = {} if kept is Metadata.LEAST else modelspec_of(info, changes_weights)
+    others = {} if kept is Metadata.LEAST else {**modelspec_of(info, bool(concept.deltas)), **concept.graph}
     return {"format": FORMAT} | own | others
 
 

@@ -21,7 +21,8 @@ def most_file_bytes(concept: Concept, precision: str, rank: int = 0) -> int:
     """
     vectors = [*concept.tokens.values(), *(concept.contexts or {}).values()]
     weights = sum(_kept_values(delta, rank) for delta in concept.deltas.values()) * PRECISIONS[precision].itemsize
-    return weights + 4 * sum(some.numel() for some in vectors) + MOST_METADATA_BYTES
+    graph = 2 * sum(map(len, concept.graph.values()))  # quotes are written as two bytes, and there is little else
+    return weights + 4 * sum(some.numel() for some in vectors) + graph + MOST_METADATA_BYTES
 
 
 def _kept_values(delta: Tensor, rank: int) -> int:

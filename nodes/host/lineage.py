@@ -68,6 +68,11 @@ def lineage_of(graph: Graph, node: str, type_of: TypeOf) -> list[Ancestor] | Non
     return [ancestor(name, sources) for name, sources in pictures.items()]
 
 
+def classes_before(graph: Graph, node: str) -> set[str]:
+    """Return the classes of a node of a graph and of all that leads to it."""
+    return {graph[name]["class_type"] for name in _upwards(graph, node, lambda kind: True, lambda name, slot: "")}
+
+
 def _upwards(graph: Graph, start: str, follows: Callable[[str], bool], type_of: TypeOf) -> dict[str, tuple[str, ...]]:
     """Return a node and all that leads to it through outputs of some types, nearest first, each with those it has them from."""
     found: dict[str, tuple[str, ...]] = {}

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from graphs import small
 
-from workbench.comfy_server import ComfyServer, RunFailed
+from workbench.comfy_client import RunFailed
+from workbench.comfy_server import ComfyServer
 
 pytestmark = pytest.mark.usefixtures("queue_is_empty")
 

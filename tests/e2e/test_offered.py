@@ -8,7 +8,8 @@ import re
 import pytest
 from graphs import small
 
-from workbench.comfy_server import ComfyServer, RunFailed
+from workbench.comfy_client import RunFailed
+from workbench.comfy_server import ComfyServer
 from workbench.pack import ROOT
 
 NODES = json.loads((ROOT / "tests" / "golden" / "nodes.json").read_text(encoding="utf-8"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import re
 import shutil
 from pathlib import Path
@@ -13,9 +12,10 @@ import numpy as np
 import pytest
 from comfyui_dci.dci_core.concept.file import load_concept
 from graphs import SIZE, small
-from PIL import Image
+from server_pictures import saved_pictures
 
-from workbench.comfy_server import ComfyServer, RunFailed
+from workbench.comfy_client import RunFailed
+from workbench.comfy_server import ComfyServer
 
 pytestmark = pytest.mark.usefixtures("queue_is_empty")
 
@@ -25,14 +25,8 @@ def forget(server: ComfyServer) -> None:
     server.post("/free", {"free_memory": True, "unload_models": True})
 
 
-def picture(server: ComfyServer, image: dict[str, str]) -> np.ndarray:
-    query = f"/view?filename={image['filename']}&subfolder={image['subfolder']}&type={image['type']}"
-    with Image.open(io.BytesIO(server.get_bytes(query))) as opened:
-        return np.asarray(opened.convert("RGB"))
-
-
 def image_of(server: ComfyServer, entry: dict[str, Any], node: str) -> np.ndarray:
-    return picture(server, entry["outputs"][node]["images"][0])
+    return saved_pictures(server, entry, node)[0]
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +123,7 @@ def test_a_lambda_sweep_in_place_of_the_sampler_makes_the_same_image(server: Com
     graph["26"]["inputs"]["images"] = ["24", 1]
     del graph["25"], graph["27"], graph["28"]
     entry = server.run(graph)
-    plain, same, other = (picture(server, image) for image in entry["outputs"]["26"]["images"])
+    plain, same, other = saved_pictures(server, entry, "26")
     assert np.array_equal(same, image_of(server, whole[0], "26"))
     assert not np.array_equal(plain, same) and not np.array_equal(other, same)
     grid = image_of(server, entry, "24")

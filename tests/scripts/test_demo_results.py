@@ -21,7 +21,7 @@ from torch import Tensor
 
 from demo_world.judge import Judge, Reading
 from demo_world.vocabulary import COLOURS, CONTEXTS, EXEMPLARS, NOUNS, STYLES
-from workbench.comfy_server import RunFailed
+from workbench.comfy_client import RunFailed
 
 COLUMNS = ("no DCI", "λ -2", "λ 0.5")
 FACTS = demo_results.RunFacts(61.4, 30.2, "the CPU", (NextLine("Another prompt:", "python scripts/demo.py"),))

@@ -48,6 +48,7 @@ def test_a_concept_is_its_tensors_and_metadata_in_whatever_order_they_stand(tmp_
     first = digest("first", {"a": "1", "b": "2"})
     assert digest("turned", {"b": "2", "a": "1"}) == first
     assert digest("metadata", {"a": "1", "b": "3"}) != first
+    assert digest("graph", {"a": "1", "b": "2", "prompt": "{}", "workflow": "{}"}) == first
     assert digest("tensors", {"a": "1", "b": "2"}, "more") != first
 
 

@@ -81,3 +81,9 @@ def table_rows(page: Path, header: str) -> list[list[str]]:
         elif within and not line.startswith("|---"):
             rows.append([cell.strip() for cell in line.strip().strip("|").split("|")])
     return rows
+
+
+def code_blocks(page: Path, language: str) -> list[str]:
+    """Return what stands in the fenced code blocks of a language, in order."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)

@@ -21,8 +21,7 @@ def saved_pictures(server: ComfyServer, entry: dict[str, Any], node: str, mode: 
         mode: of Pillow, "RGB" gives [H, W, 3], "L" [H, W].
     """
     found = []
-    for image in entry["outputs"][node]["images"]:
-        query = f"/view?filename={image['filename']}&subfolder={image['subfolder']}&type={image['type']}"
-        with Image.open(io.BytesIO(server.get_bytes(query))) as opened:
+    for file in server.pictures(entry, node):
+        with Image.open(io.BytesIO(file)) as opened:
             found.append(np.asarray(opened.convert(mode)))
     return found

@@ -169,6 +169,30 @@ def test_a_concept_of_version_1_is_saved_in_the_version_of_today(told: Path) -> 
     assert read_quietly(told).class_noun == "tortoise plushy"
 
 
+GRAPH = {
+    "prompt": '{"1": {"class_type": "ICOTrainer", "inputs": {"class_noun": "Kätzchen \\u732b"}}}',
+    "workflow": '{"a": "\\n"}',
+}
+
+
+def test_the_graph_is_written_and_read_as_it_is_and_nothing_rests_on_it(told: Path) -> None:
+    _, without = contents(told)
+    save_concept(replace(small_concept(), info=full_info(), graph=GRAPH), told)
+    assert contents(told)[1] == without | GRAPH  # the checksum among them
+    assert load_concept(told).graph == GRAPH
+    save_concept(load_concept(told), told, kept=Metadata.NO_PICTURE)
+    assert load_concept(told).graph == GRAPH and read_quietly(told) == replace(full_info(), thumbnail="")
+    edit(told, prompt=None, workflow="{ no JSON")
+    assert load_concept(told).graph == {"workflow": "{ no JSON"}
+    assert read_quietly(told) == replace(full_info(), thumbnail="")
+
+
+def test_least_leaves_the_graph_out(told: Path) -> None:
+    save_concept(replace(small_concept(), info=full_info(), graph=GRAPH), told, kept=Metadata.LEAST)
+    assert not contents(told)[1].keys() & GRAPH.keys()
+    assert load_concept(told).graph == {}
+
+
 def plain(info: ConceptInfo) -> ConceptInfo:
     return info
 
@@ -179,7 +203,7 @@ def hard_to_write(info: ConceptInfo) -> ConceptInfo:
 
 @pytest.mark.parametrize("changed", [plain, hard_to_write])
 def test_the_same_concept_gives_the_same_bytes(path: Path, changed: Callable[[ConceptInfo], ConceptInfo]) -> None:
-    concept = replace(small_concept(), info=changed(full_info()))
+    concept = replace(small_concept(), info=changed(full_info()), graph=GRAPH)
     files = set()
     for number in range(4):
         file = path.with_name(f"{number}.safetensors")
