@@ -1,4 +1,4 @@
-"""ExportConcept: a concept for people and programs without this pack."""
+"""ExportConcept and ImportConcept: concepts for and from programs without this pack."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from ..dci_core.concept.exchange import EMBEDDINGS, LORAS, lora_and_embedding, w
 from ..dci_core.concept.file import PRECISIONS
 from ..dci_core.concept.low_rank import MOST_RANK
 from ..dci_core.errors import UserInputError
+from ..dci_core.prompt.words import check_class_noun, check_placeholder
 from .host.concepts.exporting import check_export, export_files, exported_on, placed
+from .host.concepts.importing import NONE, chosen_files, import_concept, offered_files
 from .host.metadata import is_metadata_disabled
 from .host.node_text import announce, text_of_node
-from .sockets import TRAIN, ConceptSocket, found_by
+from .sockets import SAMPLE, TRAIN, ConceptSocket, found_by
 
 
 class Layout(str, Enum):
@@ -128,3 +130,100 @@ class ExportConcept(io.ComfyNode):
         text = "\n".join([*lines, *warnings])
         announce(text, text_of_node(cls.hidden.unique_id))
         return io.NodeOutput(concept, name, ui=ui.PreviewText(text))
+
+
+class ImportConcept(io.ComfyNode):
+    """Read a concept that another program has trained."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DCIImportConcept",
+            display_name="DCI Import Concept",
+            category=SAMPLE,
+            search_aliases=found_by("textual inversion", "custom diffusion", "diffusers", "embedding", "delta"),
+            description="Makes a concept of files that another trainer has written: textual inversions and Custom Diffusion of "
+            "diffusers, embeddings, Custom Diffusion's delta files, and those of the authors of DCI.",
+            inputs=[
+                io.Model.Input(
+                    "model",
+                    tooltip="The checkpoint the files were trained on: a concept is what differs from it. LoRAs are left out.",
+                ),
+                io.Clip.Input("clip", tooltip="Its CLIP."),
+                io.Combo.Input(
+                    "weights",
+                    options=offered_files(LORAS),
+                    default=NONE,
+                    tooltip=f"A file in models/{LORAS} with K and V weights. none: a textual inversion, which changes no weights.",
+                ),
+                io.Combo.Input(
+                    "embedding",
+                    options=offered_files(EMBEDDINGS),
+                    default=NONE,
+                    tooltip=f"A file in models/{EMBEDDINGS} with the vectors of the word. none where the weights' file holds them too.",
+                ),
+                io.String.Input(
+                    "class_noun",
+                    default="cat",
+                    tooltip="The plain word for the subject, which stood behind the word in the training: V* alone is read with it.",
+                ),
+                io.String.Input(
+                    "placeholder",
+                    default="V*",
+                    optional=True,
+                    tooltip="How prompts call the concept from here on, whatever the file calls it.",
+                ),
+                io.String.Input(
+                    "word",
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    tooltip="Of a file that holds several, such as <new1>: the one that V* stands for. Empty: all together.",
+                ),
+            ],
+            outputs=[ConceptSocket.Output(display_name="concept", tooltip="For Apply Concept and Save Concept.")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def validate_inputs(
+        cls, weights: str | None, embedding: str | None, class_noun: str | None, placeholder: str | None = "V*"
+    ) -> bool | str:
+        try:  # what is linked is known when it runs
+            if weights is not None and embedding is not None:
+                chosen_files(weights, embedding)
+            noun = "cat" if class_noun is None else check_class_noun(class_noun)
+            if placeholder is not None:
+                check_placeholder(placeholder.strip(), noun)
+        except UserInputError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, weights: str | None = NONE, embedding: str | None = NONE, **others: Any) -> str:
+        if weights is None or embedding is None:  # then what it is linked to says whether it changed
+            return ""
+        stats = [path.stat() for path in chosen_files(weights, embedding)]
+        return " ".join(f"{stat.st_mtime_ns}-{stat.st_size}" for stat in stats)
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        clip: Any,
+        weights: str,
+        embedding: str,
+        class_noun: str,
+        placeholder: str = "V*",
+        word: str = "",
+    ) -> io.NodeOutput:
+        noun, placeholder = check_class_noun(class_noun), placeholder.strip()
+        check_placeholder(placeholder, noun)
+        files = chosen_files(weights, embedding)
+        imported = import_concept(model, clip, files, noun, placeholder, word.strip())
+        concept = imported.concept
+        count = f"{concept.info.concept_vectors} vector{'' if concept.info.concept_vectors == 1 else 's'}"
+        changed = f"{len(concept.deltas)} weights" if concept.deltas else "no weights: a textual inversion"
+        text = "\n".join([f"read {' and '.join(file.name for file in files)}: {count}, {changed}", *imported.remarks])
+        announce(text, text_of_node(cls.hidden.unique_id))
+        return io.NodeOutput(concept)

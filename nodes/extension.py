@@ -10,7 +10,7 @@ from .class_images import ClassImages
 from .concepts import ApplyConcept, LoadConcept, SaveConcept
 from .dci_sampler import DCISampler
 from .demo import DemoModel, DemoSubject
-from .exchange import ExportConcept
+from .exchange import ExportConcept, ImportConcept
 from .host.concepts.store import register_folder
 from .ico_trainer import ICOTrainer
 from .image_folder import LoadImageFolder
@@ -41,6 +41,7 @@ NODES: list[type[io.ComfyNode]] = [
     TrainingDetails,
     Checkpoints,
     ExportConcept,
+    ImportConcept,
 ]
 
 

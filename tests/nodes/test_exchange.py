@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import comfy.utils
-import folder_paths
 import nodes as host_nodes
 import pytest
 import torch
@@ -21,6 +20,7 @@ from comfyui_dci.nodes.host.families import family_of
 from comfyui_dci.nodes.host.tokenizer import tokenizers_of
 from comfyui_dci.nodes.host.weights import cross_attention_shapes, key_value_weights
 from concept_files import contents, small_concept
+from model_folders import use_model_folders
 from node_runs import run
 from safetensors.torch import load_file
 from scenes import Scene, encode, ksample, relative_difference, scene
@@ -34,10 +34,7 @@ PAIR = ("loras/tom.safetensors", "embeddings/tom.safetensors")
 @pytest.fixture(autouse=True)
 def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Model folders of a test's own."""
-    monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path))
-    for kind in ("loras", "embeddings", "diffusers"):
-        known = folder_paths.folder_names_and_paths[kind]
-        monkeypatch.setitem(folder_paths.folder_names_and_paths, kind, ([str(tmp_path / kind)], known[1]))
+    use_model_folders(tmp_path, monkeypatch)
     return tmp_path
 
 

@@ -13,6 +13,7 @@ import torch
 from comfyui_dci.dci_core.concept.concept import Concept
 from comfyui_dci.dci_core.concept.diffusers_layout import DIFFUSERS, diffusers_layout, needed_weights
 from comfyui_dci.dci_core.concept.exchange import Exported, lora_and_embedding
+from comfyui_dci.dci_core.concept.foreign import foreign_concept
 from comfyui_dci.dci_core.concept.layer_names import diffusers_name, family_named
 from comfyui_dci.nodes.host.weights import unpatched_weights
 from diffusers_pipelines import answer, pipeline_of
@@ -81,6 +82,21 @@ def test_all_cross_attention_weights_come_with_the_bias_of_the_output(tmp_path: 
     pipe = pipeline_of(s.base, "sd1")
     pipe.unet.load_attn_procs(str(weights.parent), weight_name=weights.name, _pipeline=pipe)
     assert relative_difference(answer(pipe.unet), expected) < 1e-5
+
+
+@pytest.mark.parametrize("safe", [True, False])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_diffusers_saves_of_custom_diffusion_is_imported(family: str, safe: bool, tmp_path: Path) -> None:
+    s = scene(family)
+    pipe = pipeline_of(s.base, family)
+    (weights, _), file = written(layout_of(s), tmp_path), tmp_path / f"theirs.{'safetensors' if safe else 'bin'}"
+    pipe.unet.load_attn_procs(str(weights.parent), weight_name=weights.name, _pipeline=pipe)
+    pipe.unet.save_attn_procs(str(tmp_path), weight_name=file.name, safe_serialization=safe)
+    found = foreign_concept(file, family_named(family))
+    assert found.weights.keys() == s.concept.deltas.keys() and not found.words
+    base = unpatched_weights(s.base.model, [f"{name}.weight" for name in found.weights])
+    for name, weight in found.weights.items():
+        assert torch.equal(weight, base[f"{name}.weight"] + s.concept.deltas[name])
 
 
 @pytest.mark.parametrize("family", ["sd1", "sd2"])
