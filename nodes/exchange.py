@@ -97,6 +97,9 @@ class ExportConcept(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name: str | None, layout: str | None) -> bool | str:
+        layouts = [known.value for known in Layout]
+        if layout is not None and layout not in layouts:
+            return f"layout must be one of {', '.join(layouts)}, but got {layout!r}."
         try:  # what is linked is known when it runs
             check_export("name_to_come" if name is None else name, Layout(layout or Layout.LORA).folders)
         except UserInputError as error:
@@ -124,12 +127,21 @@ class ExportConcept(io.ComfyNode):
         name, paths = export_files(exported.files, name, overwrite, word)
         lines = [f"exported {name}: {placed(paths)}"]
         if exported.error is not None:
-            lines.append(f"error of the weight changes: {exported.error:.2%}" if exported.error else "no bit is lost")
+            lines.append(_lost(exported.error))
         called = word or f"embedding:{name}"
         lines.append(f'prompts say "{called} {concept.info.class_noun}"')
         text = "\n".join([*lines, *warnings])
         announce(text, text_of_node(cls.hidden.unique_id))
         return io.NodeOutput(concept, name, ui=ui.PreviewText(text))
+
+
+def _lost(error: float) -> str:
+    """Return what an export has lost of the weight changes, in words."""
+    return (
+        f"error of the weight changes: {max(error, 1e-4):.2%}{' at most' * (error < 1e-4)}"
+        if error
+        else "no bit is lost"
+    )
 
 
 class ImportConcept(io.ComfyNode):

@@ -27,6 +27,7 @@ _TABLES = (
     "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight",
 )
 _OF_LORA = re.compile(r"\.(lora_\w+|alpha|hada_\w+|lokr_\w+|diff|lora_[AB])(\.weight)?$|[._]lora\.(up|down)\.")
+_OF_ATTENTION = re.compile(r"[._]attn[12][._]")
 _CHANGED = re.compile(r"\.attn2\.(to_k|to_v|to_q|to_out\.0)\.(weight|bias)$")
 _OF_AN_EMBEDDING = {"string_to_token", "string_to_param", "name", "step", "sd_checkpoint", "sd_checkpoint_name"}
 _CURE = (
@@ -66,7 +67,9 @@ def foreign_concept(path: Path, family: Family) -> Foreign:
     words: dict[str, Any] = {}
     if "string_to_param" in content:
         _allow_only(path, content, _OF_AN_EMBEDDING)
-        words = {str(content.get("name") or word): value for word, value in _dict_in(path, content, "string_to_param")}
+        words = dict(_dict_in(path, content, "string_to_param"))
+        if len(words) == 1 and content.get("name"):
+            words = {str(content["name"]): next(iter(words.values()))}
         content = {}
     elif "unet" in content or "modifier_token" in content:
         _allow_only(path, content, {"unet", "modifier_token"})
@@ -76,7 +79,7 @@ def foreign_concept(path: Path, family: Family) -> Foreign:
         _allow_only(path, content, {"state_dict"})
         content = content["state_dict"]
     content = {str(name): value for name, value in content.items()}
-    layers = {name: value for name, value in content.items() if "attn" in name}
+    layers = {name: value for name, value in content.items() if _OF_ATTENTION.search(name)}
     if not words:
         words = _words_of(path, {name: value for name, value in content.items() if name not in layers}, bool(layers))
     found = _layers_of(path, layers, family)

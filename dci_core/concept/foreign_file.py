@@ -2,7 +2,8 @@
 
 torch.load stands here and nowhere else in the pack, always with ``weights_only=True``: its unpickler then knows tensors,
 parameters, numbers, texts, lists and dicts alone, calls nothing else, and refuses a file that names anything else. Nothing else
-is ever unpickled; a test holds both.
+is ever unpickled; a test holds both. Before torch 2.6 that check could be passed by (CVE-2025-32434): there only safetensors are
+read.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ..errors import UserInputError
 from ..tensor_file import read_tensors
 
 SAFE_ENDINGS = (".safetensors", ".sft")
+FIRST_SAFE_TORCH = (2, 6)
 _MOST_DEPTH = 4
 
 
@@ -35,6 +37,12 @@ def read_foreign(path: Path) -> dict[str, Any]:
                 path, "it is a concept of this pack", "Put it into models/dci_concepts and use Load Concept."
             )
         return dict(tensors)
+    if _torch_version() < FIRST_SAFE_TORCH:
+        raise unusable(
+            path,
+            f"torch {torch.__version__} cannot read such files safely",
+            "Update torch to 2.6 or newer, or get a .safetensors file.",
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (MemoryError, torch.OutOfMemoryError):
@@ -53,6 +61,10 @@ def read_foreign(path: Path) -> dict[str, Any]:
 def unusable(path: Path, reason: str, cure: str) -> UserInputError:
     """Return the error for a file that cannot be imported."""
     return UserInputError(f"{path.name} cannot be imported: {reason}. {cure}")
+
+
+def _torch_version() -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", str(torch.__version__))[:2])
 
 
 def _plain(path: Path, name: object, value: Any, depth: int = 1) -> Any:

@@ -63,6 +63,9 @@ def test_embeddings_of_automatic1111_and_of_the_host(tmp_path: Path) -> None:
     }
     assert plain(read(tmp_path / "a.pt", old).words) == {"tom": {"clip_l": [ROW.tolist()]}}
     assert plain(read(tmp_path / "b.safetensors", {"emb_params": ROW[None]}).words)["emb_params"]
+    assert list(read(tmp_path / "c.bin", {"<attn-toy>": ROW}).words) == ["<attn-toy>"]
+    several = {"string_to_param": {"a": ROW, "b": OTHER}, "name": "tom"}
+    assert list(read(tmp_path / "d.pt", several).words) == ["a", "b"]
     halves = {"clip_l": ROW[None], "clip_g": OTHER[None]}
     assert plain(read(tmp_path / "xl.safetensors", halves, "sdxl").words) == {
         "xl": {"clip_l": [ROW.tolist()], "clip_g": [OTHER.tolist()]}
@@ -186,6 +189,20 @@ def test_a_lora_and_a_concept_of_this_pack_are_sent_where_they_belong(tmp_path: 
         UserInputError, match="it is a concept of this pack. Put it into models/dci_concepts and use Load"
     ):
         foreign_concept(tmp_path / "ours.safetensors", FAMILIES["sdxl"])
+
+
+def test_an_old_torch_whose_check_can_be_passed_by_reads_safetensors_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read(tmp_path / "a.bin", {"<toy>": ROW})
+    for version, refused in (("2.5.1+cu121", True), ("2.6.0", False), ("2.11.0+cu130", False), ("3.0.0", False)):
+        monkeypatch.setattr(torch, "__version__", version)
+        assert read(tmp_path / "a.safetensors", {"<toy>": ROW}).words
+        if refused:
+            with pytest.raises(UserInputError, match=r"a.bin cannot be imported: torch 2.5.1\+cu121 cannot read such"):
+                foreign_concept(tmp_path / "a.bin", FAMILIES["sd1"])
+        else:
+            assert foreign_concept(tmp_path / "a.bin", FAMILIES["sd1"]).words
 
 
 @pytest.mark.parametrize("name", ["a.bin", "a.ckpt", "a.safetensors"])
