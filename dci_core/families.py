@@ -20,6 +20,7 @@ class Family:
         pooled_from: the text encoder whose pooled vector the network is given; None where it is given none.
         latent_channels: D of its latents.
         pixels_per_latent: along an edge.
+        layers_per_block: of the network's downward half, by which diffusers numbers its layers.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Family:
     pooled_from: str | None = None
     latent_channels: int = 4
     pixels_per_latent: int = 8
+    layers_per_block: int = 2
 
     @property
     def native_latent(self) -> int:
@@ -45,8 +47,8 @@ class Family:
         return self.latent_channels, edge, edge
 
 
-def _xl(name: str, architecture: str) -> Family:
-    return Family(name, architecture, 1024, _XL_ENCODERS, pooled_from="clip_g")
+def _xl(name: str, architecture: str, layers_per_block: int = 2) -> Family:
+    return Family(name, architecture, 1024, _XL_ENCODERS, pooled_from="clip_g", layers_per_block=layers_per_block)
 
 
 FAMILIES: Mapping[str, Family] = {
@@ -57,8 +59,8 @@ FAMILIES: Mapping[str, Family] = {
         _xl("sdxl", "stable-diffusion-xl-v1-base"),
         _xl("ssd1b", "ssd1b"),
         _xl("vega", "vega"),
-        _xl("koala_700m", "koala_700m"),
-        _xl("koala_1b", "koala_1b"),
+        _xl("koala_700m", "koala_700m", 1),
+        _xl("koala_1b", "koala_1b", 1),
     )
 }
 """Every family by its name."""

@@ -10,6 +10,7 @@ from .class_images import ClassImages
 from .concepts import ApplyConcept, LoadConcept, SaveConcept
 from .dci_sampler import DCISampler
 from .demo import DemoModel, DemoSubject
+from .exchange import ExportConcept, ImportConcept
 from .host.concepts.store import register_folder
 from .ico_trainer import ICOTrainer
 from .image_folder import LoadImageFolder
@@ -39,6 +40,8 @@ NODES: list[type[io.ComfyNode]] = [
     SDXLSizes,
     TrainingDetails,
     Checkpoints,
+    ExportConcept,
+    ImportConcept,
 ]
 
 

@@ -32,6 +32,8 @@ HOST_LISTS = {
     "scheduler": "a scheduler of ComfyUI",
     "name": "a file",
     "folder": "a folder",
+    "weights": "a file, or none",
+    "embedding": "a file, or none",
 }
 """Choices that differ from one installation to another, and what a page says of them."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import comfy.lora
@@ -67,6 +67,15 @@ def key_value_weights(model: Any) -> dict[str, Tensor]:
     Those that are not quantised are the host's own: read them, do not keep or change them.
     """
     return {name: _unpatched(model, f"{name}.weight") for name in cross_attention_weights(model, KEY_VALUE)}
+
+
+def unpatched_weights(model: Any, keys: Iterable[str]) -> dict[str, Tensor]:
+    """Return weights without what is patched onto them, by key, in plain numbers; read them, do not keep or change them.
+
+    Raises:
+        UserInputError: the model lacks one, or it is quantised in a way that cannot be turned back.
+    """
+    return {key: _unpatched(model, key) for key in keys}
 
 
 def check_readable(model: Any) -> None:

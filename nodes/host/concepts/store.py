@@ -103,8 +103,12 @@ def name_of(path: Path) -> str:
     return next(path.relative_to(folder).as_posix() for folder in folders if path.is_relative_to(folder))
 
 
-def check_name(name: str) -> str:
+def check_name(name: str, folder: str = FOLDER) -> str:
     """Return the file name a concept is to be saved under, with its ending.
+
+    Args:
+        name: as given, with or without the ending.
+        folder: of the host's model folders, for the error.
 
     Raises:
         UserInputError: it is empty, leaves the folder, is too long, or holds characters some systems do not allow.
@@ -113,7 +117,7 @@ def check_name(name: str) -> str:
     parts = plain.split("/")
     if not all(re.fullmatch(r"[^\x00-\x1f<>:\"|?*\\]*[^\x00-\x1f<>:\"|?*\\. ]", part) for part in parts):
         raise UserInputError(
-            f'The name {name!r} cannot be a file in models/{FOLDER}. Use letters, digits, "-" and "_", and "/" for subfolders.'
+            f'The name {name!r} cannot be a file in models/{folder}. Use letters, digits, "-" and "_", and "/" for subfolders.'
         )
     if len(plain) > MOST_NAME_LETTERS:
         raise UserInputError(
