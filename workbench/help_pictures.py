@@ -75,7 +75,7 @@ async def take(address: str, names: Sequence[str]) -> None:
         address: of a running server.
         names: ids of nodes.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         async with Frontend(address, Path(folder)) as frontend:
             for name in names:
                 picture = await frontend.node_picture(name, VALUES.get(name))

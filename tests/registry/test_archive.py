@@ -28,7 +28,7 @@ def test_the_archive_is_small() -> None:
 
 def test_no_studies_tests_or_training_assets_are_in_it() -> None:
     folders = {name.split("/")[0] for name in shipped_files() if "/" in name}
-    assert folders == {"dci_core", "demo_world", "docs", "nodes", "web", "workflows"}
+    assert folders == {"dci_core", "demo_world", "docs", "locales", "nodes", "web", "workflows"}
     names = set(shipped_files())
     assert not [name for name in names if name.startswith("docs/results/")]
     world = {name for name in names if name.startswith("demo_world/")}
@@ -40,7 +40,7 @@ def test_no_studies_tests_or_training_assets_are_in_it() -> None:
 
 def test_all_that_the_nodes_need_is_in_it() -> None:
     names, tracked = set(shipped_files()), tracked_files()
-    needed = [name for name in tracked if name.startswith(("dci_core/", "nodes/", "web/", "workflows/"))]
+    needed = [name for name in tracked if name.startswith(("dci_core/", "locales/", "nodes/", "web/", "workflows/"))]
     needed += ["__init__.py", "pyproject.toml", "requirements.txt", "LICENSE", "README.md", "CHANGELOG.md"]
     assert len(needed) > 150 and names >= set(needed)
 

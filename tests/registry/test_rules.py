@@ -24,6 +24,8 @@ WAYS = "p l le lp lpe v ve vp vpe"
 STARTS = {f"os.{kind}{way}" for kind in ("exec", "spawn", "posix_spawn") for way in ("", *WAYS.split())}
 NAMES = {*PROCESSES.split(), *PICKLES.split(), *NETWORK.split(), *COMMANDS.split(), *STARTS}
 """Modules that may not be imported, and what may not be taken from others."""
+ALLOWED = {"dci_core/concept/foreign_file.py": ["torch.load"]}
+"""Files of other trainers are torch's own: read with weights_only alone, which tests/structure holds."""
 ARGUMENTS = {"allow_pickle", "shell", "trust_remote_code"}
 
 
@@ -83,7 +85,7 @@ def test_the_reading_lets_what_only_looks_alike_pass() -> None:
 def test_shipped_code_needs_no_eval_exec_pip_process_network_or_pickle() -> None:
     found = {name: sorted(set(breaches((ROOT / name).read_text(encoding="utf-8")))) for name in CODE}
     assert len(found) > 100
-    assert not {name: breach for name, breach in found.items() if breach}
+    assert {name: breach for name, breach in found.items() if breach} == ALLOWED
 
 
 def test_shipped_scripts_of_the_canvas_reach_nothing_but_the_canvas() -> None:
