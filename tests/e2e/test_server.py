@@ -56,8 +56,8 @@ def test_training_can_be_watched(whole: Any) -> None:
     texts = [data["text"] for kind, data in events if kind == "text" and data["node"] == "10"]
     assert "S 3, 4 steps of 1 + 1 pictures, rates 1e-04 / " in texts[0] and "No class images" not in texts[0]
     step = r"step 4 of 4, loss \d+\.\d{4} \(mean of last 4: \d+\.\d{4}\)"
-    assert re.fullmatch(step, texts[-2].removeprefix(f"{texts[0]}\n"))
-    assert texts[-1].startswith(f"{texts[0]}\n4 steps; K and V moved by 0.")
+    assert re.fullmatch(step, texts[-2].removeprefix(f"{texts[0]}  \n"))
+    assert texts[-1].startswith(f"{texts[0]}  \n4 steps; K and V moved by 0.")
 
 
 def test_class_images_say_what_they_cost(server: ComfyServer, whole: Any) -> None:

@@ -113,7 +113,8 @@ def shipped() -> dict[str, dict[str, Any]]:
 
 def test_the_shipped_demo_is_the_best_of_the_finalists_and_shows_other_trainings_and_noises() -> None:
     nodes = shipped()
-    trainer, sweep = nodes["ICOTrainer"], nodes["DCILambdaSweep"]
+    trainer = nodes["ICOTrainer"] | nodes["DCITrainingSettings"]
+    sweep = nodes["DCILambdaSweep"]
     with demo_choice.TABLE.open(encoding="utf-8") as file:
         final = [line for line in csv.DictReader(file) if line["look"] == "final"]
     winner = max(final, key=lambda line: float(line["obedience λ 2"]) - float(line["obedience λ -2"]))
