@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from urllib.parse import quote
 
 import pytest
 from graphs import small
@@ -52,7 +53,7 @@ def test_the_templates_are_listed_and_served(server: ComfyServer) -> None:
     files = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
     assert sorted(names) == files and files
     for name in names:
-        graph = server.get(f"/api/workflow_templates/ComfyUI-DCI/{name}.json")
+        graph = server.get(f"/api/workflow_templates/ComfyUI-DCI/{quote(name)}.json")
         offered = server.get("/object_info")
         used = {node["type"] for node in graph["nodes"]} - {"MarkdownNote", "Note"}
         assert used <= set(offered)
