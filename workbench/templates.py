@@ -81,7 +81,7 @@ LAYOUTS: dict[str, Layout] = {
             Group("3  Train", (("10",),), GREEN),
             Group("4  Keep", (("11", "14"),), PURPLE),
         ),
-        {"2": (300, 420), "8": (400, 460), "14": PICTURE},
+        {"2": (300, 420), "8": (400, 460), "10": (360, 860), "14": PICTURE},
         {"1": (SD15,)},
     ),
     "generate": Layout(
@@ -103,7 +103,7 @@ LAYOUTS: dict[str, Layout] = {
         "3. **injection_strengths** is a list, or from:to:step. Each picture is what *DCI Sampler* gives with that λ and seed, bit for bit; "
         "*no DCI* stands beside them.",
         (MODEL, PROMPT, Group("3  Every λ", (("24",),), PURPLE), Group("4  Look", (("25", "26"),), GREEN)),
-        {"25": GRID, "26": (900, 360)},
+        {"24": (360, 920), "25": GRID, "26": (900, 360)},
         {"1": (SD15,)},
     ),
     "controlnet": Layout(
@@ -189,7 +189,7 @@ LAYOUTS: dict[str, Layout] = {
             Group("3  Turn the dial", (("24",),), PURPLE),
             Group("4  Look", (("26", "27"),), GREEN),
         ),
-        {"26": (820, 480), "27": (820, 420)},
+        {"24": (360, 920), "26": (820, 480), "27": (820, 420)},
         {"1": (SD15,)},
     ),
 }
