@@ -50,7 +50,8 @@ class Cell:
         prompts = [prompt.text for prompt in self.plan.prompts(self.subject)]
         files = [file_digest(name) for name in (JUDGE, *([CLIP] if has_clip else []))]
         training = training_digest(self.subject, self.setting.method, self.seed)
-        return digest([training, self.setting.steps, asdict(self.setting.sampling), prompts, self.plan.noises, files])
+        facts = [training, self.setting.steps, asdict(self.setting.sampling), prompts, self.plan.noises, files]
+        return digest([*facts, "screened"] if self.plan.is_screened else facts)
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,7 @@ class Plan:
         settings: in the order in which they are done, each for all subjects and seeds before the next.
         prompt_sets: of twelve prompts.
         noises: pictures of each prompt, from the same noises in every setting.
+        is_screened: whether trainings that have not learned their subject are repeated, see ``study.screening``.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Plan:
     settings: tuple[Setting, ...]
     prompt_sets: int = 1
     noises: int = 1
+    is_screened: bool = False
 
     @property
     def pictures_of_a_cell(self) -> int:
@@ -219,6 +221,7 @@ CORE = Plan(
         *repaired(*(dci(FRACTIONS[1], strength) for strength in INJECTION_STRENGTHS)),
         *repaired(*(first_said(noun, FRACTIONS[1]) for noun in (CLASS_NOUN, AUXILIARY_NOUN))),
     ),
+    is_screened=True,
 )
 WIDE = Plan(
     "wide",
@@ -233,5 +236,6 @@ WIDE = Plan(
     ),
     prompt_sets=2,
     noises=4,
+    is_screened=True,
 )
 PLANS = {plan.name: plan for plan in (CORE, WIDE)}

@@ -22,6 +22,7 @@ from study.results import (
     scored_axes,
     strengths_of,
 )
+from study.screening import LEARNED, PICTURES, TRIES
 from study.statistics import REACH, Array, curve_gap, interval_over_subjects, verdict
 from study.studio import CFG, STEPS
 from study.tables import MISSING, Table, as_csv, as_markdown, told, with_interval, write_text_atomically
@@ -75,10 +76,11 @@ def _title(results: Results) -> str:
     done = "Not run yet" if not results.finished else f"{results.finished} of {plan.cells} cells are there"
     subjects = ", ".join(f"{subject} (a {SUBJECTS[subject]})" for subject in plan.subjects)
     shown = "two references before a plain backdrop" if method.references == STUDIO else "six references"
+    repeated = f" Trainings with a likeness below {LEARNED:g} in {PICTURES} pictures of the plainest prompt were repeated, up to {TRIES - 1} times."
     return f"""## The {plan.name} plan
 
 {done}: {command}. Subjects: {subjects}; {len(plan.prompts(plan.subjects[0]))} prompts each, {plan.noises} pictures of each prompt, trainings with the seeds
-{", ".join(map(str, plan.seeds))}. What is repaired: {method.name} after {method.steps} steps at {method.learning_rate:g}, {shown}, {method.class_images} class images, batches of {BATCH} and as many class images."""
+{", ".join(map(str, plan.seeds))}. What is repaired: {method.name} after {method.steps} steps at {method.learning_rate:g}, {shown}, {method.class_images} class images, batches of {BATCH} and as many class images.{repeated * plan.is_screened}"""
 
 
 def _sections(results: Results, folder: Path) -> list[str]:

@@ -19,6 +19,7 @@ from study.alignment import ClipScorer
 from study.cells import CELLS, Cell, Ledger, Scores
 from study.plan import ALL, Plan
 from study.scoring import score
+from study.screening import screened_seed
 from study.studio import PICTURES_A_CALL, Studio, noise_seed, references
 from workbench.pack import ROOT
 
@@ -80,7 +81,8 @@ def load_critics(has_clip: bool) -> Critics:
 def results_of(studio: Studio, critics: Critics, cell: Cell) -> Scores:
     """Fine-tune if this machine has not, draw the cell's pictures and score them."""
     setting = cell.setting
-    trained = studio.fine_tune(cell.subject, setting.method, setting.steps, cell.seed)
+    seed = screened_seed(studio, critics.judge, cell, CELLS) if cell.plan.is_screened else cell.seed
+    trained = studio.fine_tune(cell.subject, setting.method, setting.steps, seed)
     prompts, noises = cell.plan.prompts(cell.subject), cell.plan.noises
     images = studio.draw(trained, prompts, setting.sampling, noises, noise_seed(cell.subject, cell.seed))
     asked = [prompt for prompt in prompts for _ in range(noises)]
