@@ -18,9 +18,12 @@ from workbench.comfy_server import ComfyServer
 from workbench.templates import SD15, SDXL
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A Chromium; where there is none the tests are left out, and say how they would not be."""
+    """A Chromium; where there is none the tests are left out, and say how they would not be.
+
+    It ends with its module: while it lives an event loop runs in this process, and no test could start another.
+    """
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
@@ -34,7 +37,7 @@ def browser() -> Iterator[Any]:
         opened.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
     base, comfyui = tmp_path_factory.mktemp("browser"), Path(os.environ["COMFYUI_PATH"])
     checkpoint = make_small_checkpoint(comfyui, Path(sys.executable), cache_folder())

@@ -13,7 +13,7 @@ from workbench.comfy_server import ComfyServer, RunFailed
 
 pytestmark = pytest.mark.usefixtures("queue_is_empty")
 
-NAME = "shared"
+NAME = "exchanged"
 
 
 def exported(server: ComfyServer) -> str:

@@ -103,5 +103,5 @@ def test_what_is_advanced_may_be_left_out_of_an_api_graph(server: ComfyServer) -
         dropped = [name for name in each["inputs"] if optional.get(name, ["", {}])[1].get("advanced")]
         left_out += dropped
         each["inputs"] = {name: value for name, value in each["inputs"].items() if name not in dropped}
-    assert {"blend", "share_noise", "entire_prompt", "overwrite", "flip", "placeholder"} <= set(left_out)
+    assert {"blend", "share_noise", "entire_prompt", "overwrite"} <= set(left_out)
     assert np.array_equal(saved_pictures(server, server.run(bare), "26", "L"), expected)

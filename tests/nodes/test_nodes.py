@@ -128,9 +128,9 @@ def test_masks_come_out_averaged_as_asked() -> None:
     def visualized(**choice: Any) -> tuple[torch.Tensor, torch.Tensor]:
         return run(MaskVisualizer, masks=masks, image=image, contrast="absolute", **choice).result
 
-    whole, everything = visualized()
+    whole, everything = visualized(view="every call")
     assert torch.equal(everything, masks.average(128, 128))
-    part, one = visualized(map_size="quarter", call=2, head=3)
+    part, one = visualized(map_size="quarter", call=2, head=3, view="every call")
     torch.testing.assert_close(one[:, 0, 0], masks.calls[1].heads[4, 4][:, 2, 0, 0])
     assert part.shape[1] < whole.shape[1] and part.shape[2] < whole.shape[2]
     assert masks.latent_size == (16, 16) and masks.calls[0].heads[16, 16].shape == (1, 8, 16, 16)

@@ -90,13 +90,13 @@ def test_contexts_learn_at_the_rate_of_the_weights_and_class_images_stand_beside
         study.studio, "class_images", lambda noun, count: ([torch.zeros(64, 64, 3) + 0.5] * count, [noun] * count)
     )
     with pytest.raises(StopIteration):  # nothing was trained
-        studio.fine_tune(SUBJECT, replace(EDITED, name="seen"), EDITED.steps, seed=3)
+        studio.fine_tune(SUBJECT, replace(EDITED, name="seen", class_images=5), EDITED.steps, seed=3)
     _, inputs, settings, storage = seen
     assert settings.context_learning_rate == settings.learning_rate == EDITED.learning_rate
     assert (settings.steps, settings.seed, settings.batch_size) == (EDITED.steps, 3, 2)
     assert storage.plan.steps == EDITED.checkpoints
     assert len(inputs.images) == 2 and set(inputs.regularization_captions) == {"bear"}
-    assert len(inputs.regularization_images) == EDITED.class_images and inputs.class_noun == "bear"
+    assert len(inputs.regularization_images) == 5 and inputs.class_noun == "bear"
 
 
 def test_two_of_the_six_references_stand_before_a_plain_backdrop() -> None:

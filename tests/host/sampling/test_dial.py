@@ -68,7 +68,7 @@ def test_random_models_whose_attention_is_nearly_even_show_the_weights_that_stre
     settings = DCISettings(injection_strength=strength, active_fraction=0.5)
     patched, masks = apply_dci(s.model, settings, tell=reports.append)
     ksample(patched, s.positive, s.negative, steps=3, size=size)
-    shown = float(reports[-1].split("mean auxiliary weight ")[1].split(";")[0])
+    shown = int(reports[-1].split("the scene had ")[1].split(" %")[0]) / 100
     layers = Counter(cross_attention_layers(s.model.model.diffusion_model).values())
     assert shown == pytest.approx(mean_even_weight(layers, strength), abs=0.03)
 
