@@ -51,7 +51,7 @@ def check_batch(graph: Graph, node: str, name: str) -> None:
     Raises:
         UserInputError: a list is connected.
     """
-    link = graph[node]["inputs"].get(name) if node in graph else None
+    link: Any = graph[node]["inputs"].get(name) if node in graph else None
     if not is_link(link) or link[0] not in graph:
         return
     kind = graph[link[0]]["class_type"]
