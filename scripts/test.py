@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
         "ruff check": [tools / "ruff", "check", "--no-cache", "."],
         "ruff format": [tools / "ruff", "format", "--no-cache", "--check", "."],
         "types": [python, ROOT / "scripts" / "check_types.py", "--cache-dir", cache_folder() / "mypy"],
-        "pytest": [tools / "pytest", "-q", *pytest_arguments(arguments)],
+        "pytest": [tools / "pytest", "-q", "-rs", *pytest_arguments(arguments)],  # says what was skipped, and why
     }
     status = 0
     for name, command in checks.items():

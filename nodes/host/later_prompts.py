@@ -39,8 +39,8 @@ def check_later_prompts(graph: Graph, trainer: str, placeholder: str, class_noun
         if len(names) == len(known) and not placeholder_pattern(names).search(prompt):
             raise UserInputError(
                 f"The prompt of Aux Prompt Builder (node {name}), {prompt!r}, {no_placeholder(prompt, names[0])}, so it could not be "
-                f'drawn after the training. Write "{names[0]} {class_noun}" where your subject belongs and queue again; nothing was '
-                "trained yet."
+                f'drawn after the training. Write "{names[0]} {class_noun}" where your subject belongs and queue again; the '
+                "training has not begun."
             )
 
 

@@ -110,7 +110,12 @@ def test_a_picture_dropped_on_the_canvas_and_a_saved_graph_bring_it_back(canvas:
     assert {node["type"] for node in canvas.nodes()} >= {"DCILambdaSweep", "AuxPromptBuilder", "SaveImage"}
 
 
-def test_a_graph_of_before_the_settings_nodes_means_the_same_and_shows_what_it_has_set(canvas: Canvas) -> None:
+@pytest.mark.parametrize("nodes_2", [False, True], ids=["canvas", "nodes 2.0"])
+def test_a_graph_of_before_the_settings_nodes_means_the_same_and_shows_what_it_has_set(
+    browser: Any, server: ComfyServer, nodes_2: bool
+) -> None:
+    page = browser.new_page(viewport=VIEWPORT)
+    canvas = Canvas(page, server, nodes_2)
     old = json.loads((Path(__file__).parent / "demo_before_settings_nodes.json").read_text(encoding="utf-8"))
     canvas.load(old)
     (trainer,) = [node for node in canvas.prompt().values() if node["class_type"] == "ICOTrainer"]
@@ -125,6 +130,10 @@ def test_a_graph_of_before_the_settings_nodes_means_the_same_and_shows_what_it_h
     turned = {"contexts_before", "contexts_after", "concept_vectors", "context_learning_rate"}
     assert turned | {"ema_decay", "checkpoint_every", "checkpoints_kept"} <= set(shown)
     assert not {"rank", "mode", "optimizer", "stop_after", "keep_state"} & set(shown)
+    canvas.screenshot(SHOTS / f"demo of before{' nodes 2.0' if nodes_2 else ''}.png")
+    if nodes_2:  # there they are elements of the page
+        assert page.get_by_text("ema_decay", exact=True).count() and not page.get_by_text("min_snr_gamma").count()
+    page.close()
 
 
 WIDGETS = (

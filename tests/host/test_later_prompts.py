@@ -29,7 +29,7 @@ def check(known: dict[str, Any], trainer: str = "train") -> None:
 def test_a_prompt_without_the_placeholder_is_refused_with_what_to_write() -> None:
     message = (
         r"The prompt of Aux Prompt Builder \(node build\), 'a cat in snow', does not contain V\*, .* Write \"V\* cat\" .* "
-        "nothing was trained yet"
+        "training has not begun"
     )
     with pytest.raises(UserInputError, match=message):
         check(graph())
