@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...dci_core.fingerprint import tensors_hash
 
-_KEY = "dci_concepts"
+_KEY, _TEXT_KEYS = "dci_concepts", ".attn2.to_k."
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,14 @@ def carry(model: Any, mark: str, thumbnail: str = "") -> None:
 
 
 def not_carried(model: Any, spoken: Iterable[SpokenConcept]) -> list[str]:
-    """Return the names of the concepts that a MODEL does not carry, each once."""
+    """Return the names of the concepts that a MODEL does not carry, each once.
+
+    None where it carries no concept, but something else changes its text attention: a LoRA that the concept's file is too, or a
+    merge, may be that very concept.
+    """
     marks = [mark for mark, _ in _carried(model)]
+    if not marks and any(_TEXT_KEYS in key for key in model.patches):
+        return []
     return list(dict.fromkeys(each.name for each in spoken if each.mark not in marks))
 
 

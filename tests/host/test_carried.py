@@ -38,3 +38,16 @@ def test_the_run_says_so(carries: bool) -> None:
     ksample(apply_dci(model, DCISettings(), tell=told.append)[0], s.positive, s.negative, steps=2)
     said = "the model does not carry V* cat, of which the positive speaks: connect the model that Apply Concept returns"
     assert (said in told[0]) is not carries
+
+
+def test_of_a_model_whose_text_attention_a_lora_or_a_merge_changes_nothing_is_said() -> None:
+    """The concept's file is a LoRA too, and loaded as one leaves no note."""
+    s = scene()
+    model = tiny("sd1").model.clone()
+    spoken = [SpokenConcept("V* cat", "a mark")]
+    patches = {key: value for key, value in s.model.patches.items() if ".attn2.to_k." in key}
+    assert patches and not_carried(model, spoken) == ["V* cat"]
+    model.patches = patches
+    assert not_carried(model, spoken) == []
+    carry(model, "another")
+    assert not_carried(model, spoken) == ["V* cat"]
