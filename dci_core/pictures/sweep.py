@@ -76,6 +76,7 @@ def _paste_fitting(canvas: Image.Image, images: Sequence[Tensor], box: tuple[int
 
     columns = max(range(1, count + 1), key=lambda number: min(edges(number)))
     edge = max(1, math.floor(min(edges(columns))))
+    left += (right - left - columns * (edge + gap) + gap) // 2
     for number, image in enumerate(images):
         picture = ImageOps.contain(to_pil(image), (edge, edge), Image.Resampling.LANCZOS)
         line, column = divmod(number, columns)
